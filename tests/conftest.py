@@ -1,0 +1,37 @@
+"""Settings and fixtures of every test; imported before Keras, which reads its own only once."""
+
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: one thread for each
+    for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+import keras
+import pytest
+
+
+def pytest_report_header() -> str:
+    return f"keras backend: {keras.backend.backend()}"
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Gives each test the same weights, whichever tests ran before it."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def float64() -> Iterator[str]:
+    """Gives the dtype's name and, for this test alone, lets JAX hold it; the others always can."""
+    if keras.backend.backend() != "jax":
+        yield "float64"
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield "float64"
