@@ -1,0 +1,59 @@
+"""Writes an API page for each room of the package, so that docstrings are all a module needs.
+
+Reference: https://www.mkdocs.org/user-guide/configuration/#hooks
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_mlff"
+
+
+def rooms() -> list[str]:
+    """Lists the rooms that exist, in the order in which they build on each other."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    names = re.findall(r"\w+", " ".join(reversed(contract["layers"])))
+    return [
+        name
+        for name in names
+        if (PACKAGE / f"{name}.py").exists() or (PACKAGE / name / "__init__.py").exists()
+    ]
+
+
+def modules(room: str) -> Iterator[str]:
+    """Yields the public modules of a room; a package's own page part is its first."""
+    yield f"keras_mlff.{room}"
+    for path in sorted((PACKAGE / room).glob("[!_]*.py")):
+        yield f"keras_mlff.{room}.{path.stem}"
+
+
+def page(room: str) -> str:
+    """Writes the Markdown of a room's page."""
+    is_package = (PACKAGE / room).is_dir()
+    lines = [f"# {room}", ""]
+    for module in modules(room):
+        lines += [f"::: {module}", ""]
+        if is_package and module == f"keras_mlff.{room}":
+            # what it holds is imported from the modules below
+            lines[-1:] = ["    options:", "      members: false", ""]
+    return "\n".join(lines)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Adds the pages to the navigation."""
+    config.nav = [*(config.nav or []), {"API": [f"api/{room}.md" for room in rooms()]}]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages themselves."""
+    for room in rooms():
+        files.append(File.generated(config, f"api/{room}.md", content=page(room)))
+    return files
