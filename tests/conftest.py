@@ -27,11 +27,8 @@ def seed() -> None:
 
 @pytest.fixture
 def float64() -> Iterator[str]:
-    """Gives the dtype's name and, for this test alone, lets JAX hold it; the others always can."""
-    if keras.backend.backend() != "jax":
-        yield "float64"
-        return
-    import jax
+    """Gives the dtype's name and lets operations outside of models hold it, in this test alone."""
+    from keras_mlff import backend
 
-    with jax.enable_x64(True):
+    with backend.double_precision():
         yield "float64"

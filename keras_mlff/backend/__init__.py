@@ -1,0 +1,44 @@
+"""What each framework does in its own way; all three modules hold the same names in the same order.
+
+`value_and_gradient` turns an energy into forces. The steps beside it are what Keras calls for one
+batch; they exist because Keras weighs a batch by the first axis of its first array, which on a
+graph is the number of atoms or edges, and because padding must not count.
+"""
+
+import keras
+
+if keras.backend.backend() == "tensorflow":
+    from keras_mlff.backend.tensorflow import COMPILES as COMPILES
+    from keras_mlff.backend.tensorflow import double_precision as double_precision
+    from keras_mlff.backend.tensorflow import feed as feed
+    from keras_mlff.backend.tensorflow import global_sum as global_sum
+    from keras_mlff.backend.tensorflow import predict_step as predict_step
+    from keras_mlff.backend.tensorflow import segment_sum as segment_sum
+    from keras_mlff.backend.tensorflow import test_step as test_step
+    from keras_mlff.backend.tensorflow import train_step as train_step
+    from keras_mlff.backend.tensorflow import value_and_gradient as value_and_gradient
+elif keras.backend.backend() == "jax":
+    from keras_mlff.backend.jax import COMPILES as COMPILES
+    from keras_mlff.backend.jax import double_precision as double_precision
+    from keras_mlff.backend.jax import feed as feed
+    from keras_mlff.backend.jax import global_sum as global_sum
+    from keras_mlff.backend.jax import predict_step as predict_step
+    from keras_mlff.backend.jax import segment_sum as segment_sum
+    from keras_mlff.backend.jax import test_step as test_step
+    from keras_mlff.backend.jax import train_step as train_step
+    from keras_mlff.backend.jax import value_and_gradient as value_and_gradient
+elif keras.backend.backend() == "torch":
+    from keras_mlff.backend.torch import COMPILES as COMPILES
+    from keras_mlff.backend.torch import double_precision as double_precision
+    from keras_mlff.backend.torch import feed as feed
+    from keras_mlff.backend.torch import global_sum as global_sum
+    from keras_mlff.backend.torch import predict_step as predict_step
+    from keras_mlff.backend.torch import segment_sum as segment_sum
+    from keras_mlff.backend.torch import test_step as test_step
+    from keras_mlff.backend.torch import train_step as train_step
+    from keras_mlff.backend.torch import value_and_gradient as value_and_gradient
+else:
+    raise ImportError(
+        f"keras_mlff runs on TensorFlow, JAX and PyTorch. Received: the Keras backend "
+        f"'{keras.backend.backend()}'. Set KERAS_BACKEND to tensorflow, jax or torch."
+    )

@@ -1,0 +1,113 @@
+"""JAX: gradients by reverse mode, steps without side effects, compilation always."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import keras
+from jax import numpy as jnp
+
+from keras_mlff.backend.precision import keras_float64
+from keras_mlff.packing import OffsetLoader, Tables
+
+Tensor = Any
+COMPILES = True
+
+
+def value_and_gradient(
+    function: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], training: bool
+) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+    """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
+
+    The gradient can be differentiated again, which is how a model learns from forces.
+    """
+    tensors = [keras.ops.convert_to_tensor(tensor) for tensor in inputs]
+    values, pull_back, more = jax.vjp(function, *tensors, has_aux=True)
+    return (values, more), list(pull_back(jnp.ones_like(values)))
+
+
+def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
+    """Updates the weights with one batch."""
+    inputs, labels = data
+    trainable, non_trainable, optimizer, metrics = state
+
+    def loss_function(trainable: Any) -> tuple[Tensor, Any]:
+        mapping = _mapping(model, trainable, non_trainable, metrics)
+        mapping += list(zip(model.optimizer.variables, optimizer, strict=True))
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            predictions = model(inputs, training=True)
+            loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
+            logs = model.compute_metrics(inputs, labels, predictions)
+            scaled_loss = model.optimizer.scale_loss(loss)
+        updated = (
+            _current(scope, model.non_trainable_variables),
+            _current(scope, model.metrics_variables),
+        )
+        return scaled_loss, (logs, updated)
+
+    gradients, (logs, updated) = jax.grad(loss_function, has_aux=True)(trainable)
+    trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+    return logs, (trainable, updated[0], optimizer, updated[1])
+
+
+def test_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
+    """Compares one batch with its labels."""
+    inputs, labels = data
+    trainable, non_trainable, metrics = state
+    mapping = _mapping(model, trainable, non_trainable, metrics)
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+        predictions = model(inputs, training=False)
+        model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
+        logs = model.compute_metrics(inputs, labels, predictions)
+    state = (
+        trainable,
+        _current(scope, model.non_trainable_variables),
+        _current(scope, model.metrics_variables),
+    )
+    return logs, state
+
+
+def predict_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
+    """Predicts one batch."""
+    inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    trainable, non_trainable = state
+    return model.stateless_call(  # type: ignore[no-any-return]
+        trainable, non_trainable, inputs, training=False
+    )
+
+
+def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
+    """Sums rows with the same id; the ids ascend."""
+    return jax.ops.segment_sum(values, segment_ids, num_segments, indices_are_sorted=True)
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """Sums over devices: nothing to do, JAX sees one array that spans them."""
+    return value
+
+
+def feed(data: Any, tables: Tables, see: Callable[[Any], None]) -> Any:
+    """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
+    return OffsetLoader(data, tables, see)
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """Lets float64 models run inside the block, whatever the global settings are."""
+    with jax.enable_x64(True), keras_float64():
+        yield
+
+
+def _mapping(model: Any, trainable: Any, non_trainable: Any, metrics: Any) -> list[Any]:
+    return [
+        *zip(model.trainable_variables, trainable, strict=True),
+        *zip(model.non_trainable_variables, non_trainable, strict=True),
+        *zip(model.metrics_variables, metrics, strict=True),
+    ]
+
+
+def _current(scope: keras.StatelessScope, variables: Any) -> list[Tensor]:
+    return [scope.get_current_value(variable) for variable in variables]

@@ -1,0 +1,113 @@
+"""TensorFlow: gradients by GradientTape, batches by tf.data, compilation by XLA."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_mlff.backend.precision import keras_float64
+from keras_mlff.packing import OffsetLoader, Tables
+
+Tensor = Any
+COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
+
+
+def value_and_gradient(
+    function: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], training: bool
+) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+    """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
+
+    The gradient can be differentiated again, which is how a model learns from forces.
+    """
+    inputs = [tf.convert_to_tensor(tensor) for tensor in inputs]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        values, more = function(*inputs)
+    gradients = tape.gradient(values, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # a gradient through tf.gather is IndexedSlices, which `predict` cannot carry
+    return (values, more), [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def train_step(model: Any, data: Any) -> dict[str, Tensor]:
+    """Updates the weights with one batch."""
+    inputs, labels = data
+    with tf.GradientTape() as tape:
+        predictions = model(inputs, training=True)
+        loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
+        scaled_loss = model.optimizer.scale_loss(loss)
+    variables = model.trainable_variables
+    # a head without a loss has no gradient: as on the other backends it counts as zero
+    gradients = tape.gradient(scaled_loss, variables, tf.UnconnectedGradients.ZERO)
+    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
+
+
+def test_step(model: Any, data: Any) -> dict[str, Tensor]:
+    """Compares one batch with its labels."""
+    inputs, labels = data
+    predictions = model(inputs, training=False)
+    model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
+    return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
+
+
+def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
+    """Predicts one batch."""
+    inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return model(inputs, training=False)  # type: ignore[no-any-return]
+
+
+def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
+    """Sums rows with the same id; the ids ascend."""
+    return tf.math.unsorted_segment_sum(values, segment_ids, num_segments)
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """Sums over the replicas of a distribution strategy, so that each graph counts the same."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return value
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def feed(data: Any, tables: Tables, see: Callable[[Any], None]) -> Any:
+    """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
+    if isinstance(data, tf.data.Dataset):
+        see(data.element_spec[0])
+        return data.map(
+            lambda inputs, labels: (inputs, _without_offsets(inputs, labels, tables)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    loader = OffsetLoader(data, tables, see)
+    # unlike Keras's own conversion this one keeps every size static: one compilation
+    signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
+
+    def batches() -> Any:
+        for index in range(len(loader)):
+            yield loader[index]
+        loader.on_epoch_end()
+
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(loader))).prefetch(2)
+
+
+def double_precision() -> contextlib.AbstractContextManager[None]:
+    """Lets float64 models run inside the block, whatever the global settings are."""
+    return keras_float64()
+
+
+def _without_offsets(inputs: Any, labels: Any, tables: Tables) -> Any:
+    """Does in a tf.data graph what `packing.OffsetLoader` does in NumPy."""
+    remaining = dict(labels)
+    for key in tables.keys() & labels.keys():
+        values, shift = tables[key]
+        per_atom = tf.gather(tf.constant(values, tf.float64), inputs["atomic_numbers"])
+        per_atom = tf.where(inputs["atom_mask"], per_atom, 0.0)
+        num_graphs = tf.shape(inputs["graph_mask"])[0]
+        sums = tf.math.unsorted_segment_sum(per_atom, inputs["graph_ids"], num_graphs) + shift
+        offsets = tf.where(inputs["graph_mask"], sums, 0.0)
+        remaining[key] = tf.cast(labels[key], tf.float64) - offsets
+    return remaining

@@ -1,0 +1,100 @@
+"""PyTorch: gradients by autograd, eager steps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import torch
+
+from keras_mlff.backend.precision import keras_float64
+from keras_mlff.packing import OffsetLoader, Tables
+
+Tensor = Any
+COMPILES = False  # torch.compile cannot differentiate forces once more
+
+
+def value_and_gradient(
+    function: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], training: bool
+) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+    """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
+
+    The gradient can be differentiated again, which is how a model learns from forces.
+    """
+    with torch.enable_grad():  # Keras predicts and evaluates under no_grad
+        tensors = [_differentiable(tensor) for tensor in inputs]
+        values, more = function(*tensors)
+        # a lone atom's energy does not depend on its position
+        if not values.requires_grad:
+            return (values, more), [torch.zeros_like(tensor) for tensor in tensors]
+        gradients = torch.autograd.grad(
+            values.sum(), tensors, create_graph=training, allow_unused=True
+        )
+    filled = [
+        torch.zeros_like(tensor) if gradient is None else gradient
+        for tensor, gradient in zip(tensors, gradients, strict=True)
+    ]
+    if not training:
+        values = values.detach()
+        more = keras.tree.map_structure(lambda tensor: tensor.detach(), more)
+    return (values, more), filled
+
+
+def train_step(model: Any, data: Any) -> dict[str, Tensor]:
+    """Updates the weights with one batch."""
+    inputs, labels = data
+    predictions = model(inputs, training=True)
+    model.zero_grad()
+    loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
+    model.optimizer.scale_loss(loss).backward()
+    variables = model.trainable_variables
+    # a head without a loss has no gradient: as on the other backends it counts as zero
+    gradients = [
+        torch.zeros_like(variable.value) if variable.value.grad is None else variable.value.grad
+        for variable in variables
+    ]
+    with torch.no_grad():
+        model.optimizer.apply(gradients, variables)
+    return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
+
+
+def test_step(model: Any, data: Any) -> dict[str, Tensor]:
+    """Compares one batch with its labels."""
+    inputs, labels = data
+    predictions = model(inputs, training=False)
+    model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
+    return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
+
+
+def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
+    """Predicts one batch."""
+    inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return model(inputs, training=False)  # type: ignore[no-any-return]
+
+
+def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
+    """Sums rows with the same id; the ids ascend."""
+    zeros = values.new_zeros((num_segments, *values.shape[1:]))
+    return zeros.index_add(0, segment_ids.long(), values)
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """Sums over devices: one process has one."""
+    return value
+
+
+def feed(data: Any, tables: Tables, see: Callable[[Any], None]) -> Any:
+    """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
+    return OffsetLoader(data, tables, see)
+
+
+def double_precision() -> contextlib.AbstractContextManager[None]:
+    """Lets float64 models run inside the block, whatever the global settings are."""
+    return keras_float64()
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    tensor = keras.ops.convert_to_tensor(tensor)
+    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()

@@ -1,0 +1,8 @@
+"""Heads: per-atom numbers -> a property."""
+
+from keras_mlff.heads.dipole import DipoleHead as DipoleHead
+from keras_mlff.heads.energy import EnergyHead as EnergyHead
+from keras_mlff.heads.head import Head as Head
+from keras_mlff.heads.polarizability import PolarizabilityHead as PolarizabilityHead
+from keras_mlff.heads.scalar import ScalarHead as ScalarHead
+from keras_mlff.heads.spatial_extent import SpatialExtentHead as SpatialExtentHead

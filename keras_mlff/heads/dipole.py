@@ -1,0 +1,50 @@
+"""The dipole moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mlff.graph import Graph
+from keras_mlff.heads.head import Head, Tensor
+from keras_mlff.ops import geometry, safe, segment
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class DipoleHead(Head):
+    """Sums atomic dipoles and charges times positions: (num_graphs, 3), e·Å, and the norm.
+
+    Positions count from the center of nuclear charge. An architecture without vector features
+    predicts charges alone.
+
+    Reference: CMRET, https://arxiv.org/abs/2308.10752, eq. 10; PaiNN, arXiv 2102.03150, eq. 13
+    """
+
+    num_vectors = 1
+    use_bias = False
+
+    def __init__(self, name: str = "dipole", unit: str = "e·Å", scale: float = 1.0) -> None:
+        super().__init__(name, unit, scale)
+
+    def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Any]:
+        dipole = segment.sum_over_atoms(atomic_moments(graph, scalars, vectors), graph)
+        dipole = dipole * self.scale
+        return {self.name: dipole, f"{self.name}_norm": safe.norm(dipole)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments."""
+        return {"name": self.name, "unit": self.unit, "scale": self.scale}
+
+
+def centered_positions(graph: Graph) -> Tensor:
+    """Computes positions from each graph's center of nuclear charge: (num_atoms, 3), Å."""
+    centers = ops.take(geometry.charge_centers(graph), graph["graph_ids"], axis=0)
+    return graph["positions"] - centers
+
+
+def atomic_moments(graph: Graph, scalars: Tensor, vectors: Tensor | None) -> Tensor:
+    """Computes each atom's vector plus its charge times its position: (num_atoms, 3)."""
+    moments = scalars * centered_positions(graph)
+    return moments if vectors is None else moments + vectors[:, :, 0]

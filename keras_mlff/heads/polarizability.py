@@ -1,0 +1,47 @@
+"""The polarizability tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mlff.graph import Graph
+from keras_mlff.heads.dipole import centered_positions
+from keras_mlff.heads.head import Head, Tensor
+from keras_mlff.ops import safe, segment
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class PolarizabilityHead(Head):
+    """Sums s_i I + V_i (x) R_i + R_i (x) V_i: (num_graphs, 3, 3), and its Frobenius norm.
+
+    Positions count from the center of nuclear charge. `isotropic` (a third of the trace) is what
+    QM9 calls alpha.
+
+    Reference: CMRET, https://arxiv.org/abs/2308.10752, eq. 11
+    """
+
+    num_vectors = 1
+    use_bias = False
+
+    def __init__(self, name: str = "polarizability", unit: str = "Å³", scale: float = 1.0) -> None:
+        super().__init__(name, unit, scale)
+
+    def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Any]:
+        identity = ops.eye(3, dtype=ops.dtype(scalars))
+        atomic = scalars[:, :, None] * identity
+        if vectors is not None:
+            outer = vectors[:, :, 0][:, :, None] * centered_positions(graph)[:, None, :]
+            atomic = atomic + outer + ops.transpose(outer, (0, 2, 1))
+        tensor = segment.sum_over_atoms(atomic, graph) * self.scale
+        return {
+            self.name: tensor,
+            f"{self.name}_norm": safe.norm(ops.reshape(tensor, (-1, 9))),
+            f"{self.name}_isotropic": ops.sum(tensor * identity, axis=(1, 2)) / 3.0,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments."""
+        return {"name": self.name, "unit": self.unit, "scale": self.scale}

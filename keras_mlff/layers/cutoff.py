@@ -1,0 +1,62 @@
+"""Envelopes that take an interaction to zero at the cutoff."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def cosine(edge_lengths: Tensor, cutoff: float) -> Tensor:
+    """Computes (1 + cos(pi d / r_c)) / 2 inside the cutoff, else 0; once differentiable.
+
+    Reference: Behler and Parrinello, 2007, https://doi.org/10.1103/PhysRevLett.98.146401
+    """
+    envelope = 0.5 * (ops.cos(edge_lengths * (math.pi / cutoff)) + 1.0)
+    return ops.where(edge_lengths < cutoff, envelope, ops.zeros_like(envelope))
+
+
+def polynomial(edge_lengths: Tensor, cutoff: float, exponent: int = 6) -> Tensor:
+    """Computes the polynomial envelope, twice differentiable at the cutoff.
+
+    Reference: Gasteiger et al., 2020, eq. 8, https://arxiv.org/abs/2003.03123
+    """
+    x = edge_lengths / cutoff
+    p = exponent
+    envelope = (
+        1.0
+        - (p + 1) * (p + 2) / 2 * ops.power(x, p)
+        + p * (p + 2) * ops.power(x, p + 1)
+        - p * (p + 1) / 2 * ops.power(x, p + 2)
+    )
+    return ops.where(edge_lengths < cutoff, envelope, ops.zeros_like(envelope))
+
+
+def smooth(edge_lengths: Tensor, cutoff: float) -> Tensor:
+    """Computes exp(1 - 1 / (1 - (d / r_c)²)), which has all derivatives, all zero at the cutoff."""
+    x = edge_lengths / cutoff
+    inside = x < 1.0
+    gap = ops.where(inside, 1.0 - ops.square(x), ops.ones_like(x))
+    # exp(-1/gap) underflows long before 1/gap overflows
+    gap = ops.maximum(gap, 1e-2)
+    return ops.where(inside, ops.exp(1.0 - 1.0 / gap), ops.zeros_like(x))
+
+
+CUTOFFS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "cosine": cosine,
+    "polynomial": polynomial,
+    "smooth": smooth,
+}
+
+
+def get(name: str) -> Callable[[Tensor, float], Tensor]:
+    """Finds an envelope by name."""
+    if name not in CUTOFFS:
+        raise ValueError(
+            f"Unknown cutoff function. Received: '{name}'. Choose one of {sorted(CUTOFFS)}."
+        )
+    return CUTOFFS[name]

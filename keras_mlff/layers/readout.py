@@ -1,0 +1,37 @@
+"""From atom features to the numbers that heads put together."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+
+Tensor = Any
+
+
+class AtomFeatures(NamedTuple):
+    """What an architecture knows about each atom."""
+
+    scalars: Tensor  # (num_atoms, num_features)
+    vectors: Tensor | None = None  # (num_atoms, 3, num_features), turns with the molecule
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class PerceptronReadout(keras.layers.Layer):
+    """Reads scalars with one hidden layer; vectors, which it cannot turn, are left out.
+
+    Args:
+        num_scalars: Numbers per atom.
+        hidden_features: Width of the hidden layer.
+        use_bias: Whether the last layer has a bias.
+    """
+
+    def __init__(
+        self, num_scalars: int, hidden_features: int, use_bias: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hidden = keras.layers.Dense(hidden_features, activation="silu")
+        self.output_scalars = keras.layers.Dense(num_scalars, use_bias=use_bias)
+
+    def call(self, features: AtomFeatures) -> AtomFeatures:
+        return AtomFeatures(self.output_scalars(self.hidden(features.scalars)))

@@ -1,0 +1,200 @@
+"""Losses and metrics over graphs, in which padding has no weight and every graph the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mlff import backend
+from keras_mlff.graph import Graph, level
+from keras_mlff.ops import segment
+
+Tensor = Any
+METRIC_NAMES: dict[str, Callable[[], keras.metrics.Metric]] = {
+    "mae": lambda: keras.metrics.MeanAbsoluteError(name="mae"),
+    "mse": lambda: keras.metrics.MeanSquaredError(name="mse"),
+    "rmse": lambda: keras.metrics.RootMeanSquaredError(name="rmse"),
+}
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class L2Norm(keras.losses.Loss):
+    """Computes the length of the difference of two vectors, such as a force and its label."""
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        # the gradient of a length does not exist at zero: 1e-12 is below any label's noise
+        return ops.sqrt(ops.sum(ops.square(y_pred - y_true), axis=-1) + 1e-12)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class PerAtom(keras.losses.Loss):
+    """Divides a property of the structure by its number of atoms before it is compared.
+
+    Args:
+        loss: What compares, a name (`"mse"`) or a Keras loss.
+    """
+
+    def __init__(self, loss: Any = "mse", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.loss = keras.saving.deserialize_keras_object(loss) if _is_config(loss) else loss
+        self._function = _per_row(self.loss)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return self._function(y_true, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments."""
+        loss = self.loss
+        if isinstance(loss, keras.losses.Loss):
+            loss = keras.saving.serialize_keras_object(loss)
+        return {**super().get_config(), "loss": loss}
+
+
+class Objective:
+    """What `compile` was given: losses, their weights and metrics by name of the property.
+
+    Epoch values are sums over all real graphs or atoms divided by their number, so they do not
+    depend on how the data were cut into batches.
+
+    Args:
+        loss: Name of a loss or a Keras loss for each property that is learned.
+        loss_weights: Factor of each, 1 where not given.
+        metrics: Name(s) or Keras metric(s) for each property that is watched.
+        outputs: Names that the model predicts.
+
+    Raises:
+        ValueError: If a name is not predicted, or no loss is given.
+    """
+
+    def __init__(
+        self,
+        loss: Mapping[str, Any],
+        loss_weights: Mapping[str, float] | None,
+        metrics: Mapping[str, Any] | None,
+        outputs: list[str],
+    ) -> None:
+        if not isinstance(loss, Mapping) or not loss:
+            raise ValueError(
+                "`loss` names a loss for each property, such as "
+                '{"energy": "mse", "forces": "mse"}. '
+                f"Received: loss={loss!r}; this model predicts {outputs}."
+            )
+        for argument, names in (
+            ("loss", loss),
+            ("loss_weights", loss_weights or {}),
+            ("metrics", metrics or {}),
+        ):
+            unknown = sorted(set(names) - set(outputs))
+            if unknown:
+                raise ValueError(
+                    f"`{argument}` names properties that this model does not predict. "
+                    f"Received: {unknown}; it predicts {outputs}. Add heads for more."
+                )
+        without_loss = sorted(set(loss_weights or {}) - set(loss))
+        if without_loss:
+            raise ValueError(f"`loss_weights` has {without_loss}, for which `loss` has nothing.")
+        self.losses = {key: _per_row(value) for key, value in loss.items()}
+        self.per_atom = {key for key, value in loss.items() if isinstance(value, PerAtom)}
+        self.weights = {key: float((loss_weights or {}).get(key, 1.0)) for key in loss}
+        self.trackers = {key: keras.metrics.Mean(name=f"{key}_loss") for key in loss}
+        self.regularization = keras.metrics.Mean(name="regularization")
+        self.has_regularization = False
+        self.metrics: dict[str, dict[str, keras.metrics.Metric]] = {}
+        for key, given in (metrics or {}).items():
+            listed = given if isinstance(given, (list, tuple)) else [given]
+            made = [_metric(item) for item in listed]
+            self.metrics[key] = {metric.name: metric for metric in made}
+
+    @property
+    def all_metrics(self) -> list[keras.metrics.Metric]:
+        """Every tracker, in one order."""
+        watched = [metric for by_name in self.metrics.values() for metric in by_name.values()]
+        return [*self.trackers.values(), self.regularization, *watched]
+
+    def loss(
+        self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Computes the weighted loss of a batch and keeps its parts for the epoch's value."""
+        total = 0.0
+        for key, function in self.losses.items():
+            y_true, y_pred, weights = _rows(key, graph, labels, predictions)
+            if key in self.per_atom:
+                counts = ops.maximum(segment.count_atoms(graph, ops.dtype(y_pred)), 1.0)[:, None]
+                y_true, y_pred = y_true / counts, y_pred / counts
+            values = function(y_true, y_pred)
+            values = ops.where(weights > 0.0, values, ops.zeros_like(values))
+            self.trackers[key].update_state(values, sample_weight=weights)
+            # under a distribution strategy the gradients of the replicas are added up
+            normalizer = ops.maximum(backend.global_sum(ops.sum(weights)), 1.0)
+            total = total + self.weights[key] * ops.sum(values) / normalizer
+        return total
+
+    def add_regularization(self, losses: list[Tensor], graph: Graph) -> Tensor:
+        """Adds what layers ask for, once per batch."""
+        self.has_regularization = bool(losses)
+        total = sum(losses) if losses else 0.0
+        self.regularization.update_state(
+            total, sample_weight=ops.sum(ops.cast(graph["graph_mask"], "float32"))
+        )
+        return total
+
+    def update_metrics(
+        self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+    ) -> None:
+        """Adds a batch to the metrics."""
+        for key, by_name in self.metrics.items():
+            y_true, y_pred, weights = _rows(key, graph, labels, predictions)
+            for metric in by_name.values():
+                metric.update_state(y_true, y_pred, sample_weight=weights)
+
+    def logs(self) -> dict[str, Tensor]:
+        """Reports the values since the epoch began; `loss` first."""
+        parts = {key: tracker.result() for key, tracker in self.trackers.items()}
+        total = sum(self.weights[key] * value for key, value in parts.items())
+        logs = {"loss": total + self.regularization.result()}
+        if len(parts) > 1 or self.has_regularization:
+            logs |= {f"{key}_loss": value for key, value in parts.items()}
+        for key, by_name in self.metrics.items():
+            logs |= {f"{key}_{name}": metric.result() for name, metric in by_name.items()}
+        return logs
+
+
+def _rows(
+    key: str, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Reads label and prediction as rows `(count, size)` with weights `(count,)`, 0 = padding."""
+    if key not in labels:
+        raise ValueError(
+            f"The data have no label '{key}', which the loss or a metric needs. "
+            f"Received labels: {sorted(labels)}. Give the label or leave '{key}' out of compile."
+        )
+    y_pred = predictions[key]
+    mask = graph["atom_mask" if level(key) == "atom" else "graph_mask"]
+    weights = ops.cast(mask, y_pred.dtype)
+    count = ops.shape(mask)[0]
+    y_pred = ops.reshape(y_pred, (count, -1))
+    y_true = ops.reshape(ops.cast(labels[key], y_pred.dtype), (count, -1))
+    if y_true.shape[-1] != y_pred.shape[-1]:
+        raise ValueError(
+            f"The label '{key}' has {y_true.shape[-1]} numbers per row, the prediction has "
+            f"{y_pred.shape[-1]}. For the length of a vector learn '{key}_norm'."
+        )
+    return ops.where(mask[:, None], y_true, ops.zeros_like(y_true)), y_pred, weights
+
+
+def _per_row(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    found = keras.losses.get(loss)
+    return found.call if isinstance(found, keras.losses.Loss) else found  # type: ignore[no-any-return]
+
+
+def _metric(identifier: Any) -> keras.metrics.Metric:
+    if isinstance(identifier, str) and identifier in METRIC_NAMES:
+        return METRIC_NAMES[identifier]()
+    return keras.metrics.get(identifier)
+
+
+def _is_config(value: Any) -> bool:
+    return isinstance(value, dict) and "class_name" in value

@@ -1,0 +1,31 @@
+"""Roots and ratios whose derivatives, first and second, are finite where the value is zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def norm(vectors: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
+    """Computes Euclidean norms; where a vector is zero, the norm and its gradient are zero."""
+    squares = ops.sum(ops.square(vectors), axis=axis, keepdims=keepdims)
+    positive = squares > 0.0
+    # the mask stands before the root, or the gradient would be 0 * infinity
+    roots = ops.sqrt(ops.where(positive, squares, ops.ones_like(squares)))
+    return ops.where(positive, roots, ops.zeros_like(roots))
+
+
+def smooth_norm(vectors: Tensor, axis: int = -1, epsilon: float = 1e-6) -> Tensor:
+    """Computes `sqrt(|v|² + eps²) - eps`, smooth everywhere and zero with zero gradient at 0."""
+    squares = ops.sum(ops.square(vectors), axis=axis)
+    return ops.sqrt(squares + epsilon**2) - epsilon
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divides; where the denominator is zero, the result is zero."""
+    nonzero = denominator != 0.0
+    safe = ops.where(nonzero, denominator, ops.ones_like(denominator))
+    return ops.where(nonzero, numerator / safe, ops.zeros_like(numerator / safe))

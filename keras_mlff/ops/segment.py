@@ -1,0 +1,68 @@
+"""Sums over edges and atoms, and the change between flat atoms and a table per graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from keras_mlff import backend
+from keras_mlff.graph import Graph
+
+Tensor = Any
+
+
+def sum_over_edges(values: Tensor, graph: Graph) -> Tensor:
+    """Sums `(num_edges, ...)` over the edges of each receiver: `(num_atoms, ...)`."""
+    num_atoms = ops.shape(graph["atomic_numbers"])[0]
+    return backend.segment_sum(values, graph["receivers"], num_atoms)
+
+
+def sum_over_atoms(values: Tensor, graph: Graph) -> Tensor:
+    """Sums `(num_atoms, ...)` over the real atoms of each graph: `(num_graphs, ...)`."""
+    num_graphs = ops.shape(graph["graph_mask"])[0]
+    return backend.segment_sum(mask(values, graph["atom_mask"]), graph["graph_ids"], num_graphs)
+
+
+def count_atoms(graph: Graph, dtype: str) -> Tensor:
+    """Counts the real atoms of each graph: `(num_graphs,)`."""
+    return sum_over_atoms(ops.ones_like(graph["atomic_numbers"], dtype=dtype), graph)
+
+
+def mask(values: Tensor, keep: Tensor) -> Tensor:
+    """Sets rows to zero where `keep` is false."""
+    shape = (-1,) + (1,) * (len(values.shape) - 1)
+    return ops.where(ops.reshape(keep, shape), values, ops.zeros_like(values))
+
+
+def table_mask(graph: Graph) -> Tensor:
+    """Tells which places of the atom table hold a real atom: `(num_graphs, max_atoms)` bool."""
+    return graph["atom_table"] >= 0
+
+
+def to_table(values: Tensor, graph: Graph) -> Tensor:
+    """Lays flat atoms `(num_atoms, ...)` out as `(num_graphs, max_atoms, ...)`, else zero."""
+    table = graph["atom_table"]
+    filled = table >= 0
+    rows = ops.take(values, ops.where(filled, table, ops.zeros_like(table)), axis=0)
+    shape = (*ops.shape(table), *(1,) * (len(values.shape) - 1))
+    return ops.where(ops.reshape(filled, shape), rows, ops.zeros_like(rows))
+
+
+def from_table(values: Tensor, graph: Graph) -> Tensor:
+    """Takes atoms out of a table again: `(num_atoms, ...)`; padding atoms get what stands last."""
+    table = graph["atom_table"]
+    num_graphs, max_atoms = ops.shape(table)
+    flat = ops.reshape(values, (num_graphs * max_atoms, *ops.shape(values)[2:]))
+    return ops.take(flat, table_places(graph), axis=0)
+
+
+def table_places(graph: Graph) -> Tensor:
+    """Finds the place of each atom in the flattened table: `(num_atoms,)` int32."""
+    table = graph["atom_table"]
+    num_graphs, max_atoms = ops.shape(table)
+    first_atoms = ops.take(table[:, 0], graph["graph_ids"], axis=0)
+    atoms = ops.arange(ops.shape(graph["atomic_numbers"])[0], dtype="int32")
+    places = graph["graph_ids"] * max_atoms + atoms - first_atoms
+    # a padding atom has no place of its own: any valid one will do, it is masked
+    return ops.clip(places, 0, num_graphs * max_atoms - 1)

@@ -1,0 +1,249 @@
+"""Trained models: a name or folder -> config and weights, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mlff.graph import Graph, elements
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
+ZOO_ENVIRONMENT = "KERAS_MLFF_ZOO"  # further folders, separated as in PATH
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A trained model on disk.
+
+    Attributes:
+        name: Such as `"ch2"`, unique within the class.
+        architecture: Name of the class, such as `"CMRET"`.
+        folder: Where config, weights and metadata lie.
+        metadata: Everything known about the model, as `metadata.json` states it.
+    """
+
+    name: str
+    architecture: str
+    folder: Path
+    metadata: Mapping[str, Any]
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model was trained on."""
+        return tuple(self.metadata.get("elements", ()))
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """Properties that the model was trained on; others are refused."""
+        return tuple(self.metadata.get("properties", ()))
+
+    @property
+    def description(self) -> str:
+        """One sentence about the model."""
+        return str(self.metadata.get("description", ""))
+
+
+def zoo_folders() -> list[Path]:
+    """Lists the folders searched for presets, first match first.
+
+    They are those of `KERAS_MLFF_ZOO`, the zoo of the package or of its checkout, and the user's
+    `~/.keras_mlff/zoo`. The network is never asked.
+    """
+    named = [Path(item) for item in os.environ.get(ZOO_ENVIRONMENT, "").split(os.pathsep) if item]
+    package = Path(__file__).resolve().parent
+    candidates = [*named, package / "zoo", package.parent / "zoo"]
+    candidates.append(Path.home() / ".keras_mlff" / "zoo")
+    return [folder for folder in candidates if folder.is_dir()]
+
+
+def available(architecture: str | None = None) -> dict[str, Preset]:
+    """Finds presets: by bare name for one architecture, else by `"cmret/ch2"`."""
+    found: dict[str, Preset] = {}
+    for zoo in zoo_folders():
+        for path in sorted(zoo.glob(f"*/*/{METADATA}")):
+            preset = read(path.parent)
+            if architecture is None:
+                found.setdefault(f"{preset.architecture.lower()}/{preset.name}", preset)
+            elif preset.architecture == architecture:
+                found.setdefault(preset.name, preset)
+    return found
+
+
+def read(folder: str | Path) -> Preset:
+    """Reads what a preset's folder says about itself, without its weights.
+
+    Raises:
+        ValueError: If a file is missing, unreadable or of a later format.
+    """
+    folder = Path(folder)
+    missing = [name for name in (CONFIG, WEIGHTS, METADATA) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"The folder is not a preset: {missing} missing. Received: '{folder}'. "
+            "A preset is written by `model.save_to_preset(folder)`."
+        )
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        version, architecture = metadata["format_version"], metadata["architecture"]
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"'{folder / METADATA}' is damaged ({error}). Copy the preset anew."
+        ) from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"The preset '{folder}' has format {version}; this version of keras_mlff reads up to "
+            f"{FORMAT_VERSION}. Upgrade: pip install --upgrade keras-mlff."
+        )
+    return Preset(metadata.get("name", folder.name), architecture, folder, metadata)
+
+
+def find(name: str, architecture: str | None = None) -> Preset:
+    """Finds a preset by folder, by `"ch2"` (within a class) or by `"cmret/ch2"`.
+
+    Raises:
+        ValueError: If there is none, with a list of those that exist.
+    """
+    name = os.fspath(name)
+    if (Path(name) / METADATA).is_file() or (os.sep in name and Path(name).is_dir()):
+        preset = read(name)
+    else:
+        presets = available(architecture)
+        if name not in presets:
+            everywhere = available()
+            elsewhere = sorted(key for key in everywhere if key.split("/")[1] == name)
+            hint = f" The name exists as {elsewhere}." if elsewhere else ""
+            owner = architecture or "any architecture"
+            raise ValueError(
+                f"There is no preset '{name}' of {owner}, and no such folder. "
+                f"Received: '{name}'. Choose from {sorted(presets)}.{hint}"
+            )
+        preset = presets[name]
+    if architecture is not None and preset.architecture != architecture:
+        raise ValueError(
+            f"The preset '{name}' belongs to {preset.architecture}. Received: a call of "
+            f"{architecture}.from_preset. Use {preset.architecture}.from_preset('{name}')."
+        )
+    return preset
+
+
+def load(model_class: Any, name: str, **arguments: Any) -> Any:
+    """Makes the model of a preset; see `ForceField.from_preset`."""
+    preset = find(name, model_class.__name__)
+    weights = preset.folder / WEIGHTS
+    digest = sha256(weights)
+    expected = preset.metadata["weights_sha256"]
+    if digest != expected:
+        raise ValueError(
+            f"The weights of preset '{preset.name}' are damaged: '{weights}' has SHA-256 "
+            f"{digest[:12]}..., its metadata say {expected[:12]}.... Copy the preset anew."
+        )
+    config = json.loads((preset.folder / CONFIG).read_text(encoding="utf-8"))
+    model = model_class.from_config(config["config"] | arguments)
+    model.load_weights(weights)
+    model.preset = preset
+    return model
+
+
+def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
+    """Writes a preset: all files appear at once or none does.
+
+    Args:
+        model: The trained model.
+        folder: Where to; an existing preset there is replaced.
+        **metadata: What `metadata.json` shall say besides: `elements`, `properties`, `metrics`,
+            `dataset`, `split`, `seed`, `level_of_theory`, `license`, `citation`, ...
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
+        raise ValueError(
+            f"The folder is not empty and not a preset. Received: '{folder}'. Choose another."
+        )
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset_") as name:
+        temporary = Path(name) / "preset"
+        temporary.mkdir()
+        config = {"class_name": type(model).__name__, "config": model.get_config()}
+        _write_json(temporary / CONFIG, config)
+        model.save_weights(temporary / WEIGHTS)
+        stated = {
+            "format_version": FORMAT_VERSION,
+            "name": folder.name,
+            "architecture": type(model).__name__,
+            "weights_sha256": sha256(temporary / WEIGHTS),
+            "num_parameters": model.count_params(),
+            "cutoff": model.cutoff,
+            "dtype": model.compute_dtype,
+            "elements": sorted({z for head in model.heads for z in head.references}),
+            "properties": model.property_names,
+            "units": {head.name: head.unit for head in model.heads},
+            "references": {
+                head.name: {str(z): value for z, value in head.references.items()}
+                for head in model.heads
+                if head.references
+            },
+        }
+        _write_json(temporary / METADATA, stated | metadata)
+        if folder.exists():  # keep what others put there: card, logs, reference values
+            for path in folder.iterdir():
+                if not (temporary / path.name).exists():
+                    shutil.move(path, temporary / path.name)
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    preset = read(folder)
+    model.preset = preset
+    return preset
+
+
+def check_elements(graphs: Iterable[Graph], preset: Preset) -> None:
+    """Refuses elements that a preset has never seen.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    unknown = sorted(set(elements(graphs)) - set(preset.elements))
+    if unknown and preset.elements:
+        raise ValueError(
+            "The graph holds elements that the preset was not trained on, so their energy has no "
+            f"meaning. Received: atomic_numbers={unknown}, preset='{preset.name}', which knows "
+            f"{sorted(preset.elements)}. Choose a preset that covers them (`keras-mlff zoo list`) "
+            "or fine-tune this one (recipes/finetune.py)."
+        )
+
+
+def check_property(name: str, preset: Preset) -> None:
+    """Refuses a property that a preset was not trained on.
+
+    Raises:
+        ValueError: If it was not.
+    """
+    if name not in preset.properties:
+        raise ValueError(
+            f"The preset was not trained on '{name}'. Received: '{name}', "
+            f"preset='{preset.name}', which knows {sorted(preset.properties)}."
+        )
+
+
+def sha256(path: str | Path) -> str:
+    """Computes the SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, content: Any) -> None:
+    def plain(value: Any) -> Any:
+        if isinstance(value, (np.ndarray, np.generic)):
+            return value.tolist()
+        return keras.saving.serialize_keras_object(value)
+
+    path.write_text(json.dumps(content, indent=1, default=plain) + "\n", encoding="utf-8")
