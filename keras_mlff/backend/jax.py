@@ -31,7 +31,7 @@ def value_and_gradient(
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Updates the weights with one batch."""
-    inputs, labels = data
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     trainable, non_trainable, optimizer, metrics = state
 
     def loss_function(trainable: Any) -> tuple[Tensor, Any]:
@@ -55,7 +55,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], An
 
 def test_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Compares one batch with its labels."""
-    inputs, labels = data
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     trainable, non_trainable, metrics = state
     mapping = _mapping(model, trainable, non_trainable, metrics)
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:

@@ -34,21 +34,22 @@ def value_and_gradient(
 
 def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Updates the weights with one batch."""
-    inputs, labels = data
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
         loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
         scaled_loss = model.optimizer.scale_loss(loss)
     variables = model.trainable_variables
     # a head without a loss has no gradient: as on the other backends it counts as zero
-    gradients = tape.gradient(scaled_loss, variables, tf.UnconnectedGradients.ZERO)
+    zero = tf.UnconnectedGradients.ZERO
+    gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=zero)
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
 
 
 def test_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Compares one batch with its labels."""
-    inputs, labels = data
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     predictions = model(inputs, training=False)
     model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
     return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]

@@ -44,7 +44,7 @@ def value_and_gradient(
 
 def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Updates the weights with one batch."""
-    inputs, labels = data
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     predictions = model(inputs, training=True)
     model.zero_grad()
     loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
@@ -62,7 +62,7 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 def test_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Compares one batch with its labels."""
-    inputs, labels = data
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     predictions = model(inputs, training=False)
     model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
     return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]

@@ -12,9 +12,11 @@ from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 from keras_mlff.layers.initializers import torch_dense
 
 Tensor = Any
+# in filling order
 SUBSHELLS = (
-    ["1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p", "6s", "4f", "5d", "6p", "7s", "5f", "6d", "7p", "6f", "7d", "7f"]  # filling order
-)
+    "1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p", "6s",
+    "4f", "5d", "6p", "7s", "5f", "6d", "7p", "6f", "7d", "7f",
+)  # fmt: skip
 _CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 # ground states that depart from the filling order: electrons moved into a subshell (NIST)
 _EXCEPTIONS: dict[int, dict[str, int]] = {
