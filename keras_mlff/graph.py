@@ -229,23 +229,25 @@ def join(graphs: Sequence[Graph]) -> Graph:
     for key in keys:
         parts = [graph[key] for graph in graphs]  # type: ignore[literal-required]
         if key == "atom_table":
-            width = max(part.shape[1] for part in parts)
-            parts = [
-                np.where(part < 0, part, part + offset)
-                for part, offset in zip(parts, counts["atom"], strict=False)
-            ]
-            parts = [
-                np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1)
-                for part in parts
-            ]
+            joined[key] = _join_tables(parts, counts["atom"])
         elif key in _POINTS_AT:
-            offsets = counts[_POINTS_AT[key]]
-            parts = [part + offset for part, offset in zip(parts, offsets, strict=False)]
-        joined[key] = np.concatenate(parts).astype(parts[0].dtype, copy=False)
-    for key in _POINTS_AT:
-        if key in joined:
-            joined[key] = joined[key].astype(np.int32, copy=False)
+            offsets = counts[_POINTS_AT[key]][:-1]
+            shifts = np.repeat(offsets, [len(part) for part in parts])
+            joined[key] = (np.concatenate(parts) + shifts).astype(np.int32)
+        else:
+            joined[key] = np.concatenate(parts).astype(parts[0].dtype, copy=False)
     return cast("Graph", joined)
+
+
+def _join_tables(tables: Sequence[Array], offsets: Array) -> Array:
+    width = max(table.shape[1] for table in tables)
+    joined = np.full((sum(len(table) for table in tables), width), -1, np.int32)
+    row = 0
+    for table, offset in zip(tables, offsets, strict=False):
+        places = joined[row : row + len(table), : table.shape[1]]
+        np.add(table, offset, out=places, where=table >= 0, casting="same_kind")
+        row += len(table)
+    return joined
 
 
 def _with_periodic_keys(graph: Graph) -> Graph:
@@ -330,14 +332,16 @@ def pad(
     padded: dict[str, Array] = {}
     for key, value in graph.items():
         array = np.asarray(value)
-        widths = [(0, sizes[level(key)] - len(array))] + [(0, 0)] * (array.ndim - 1)
+        shape = [sizes[level(key)], *array.shape[1:]]
         if key == "atom_table" and max_atoms is not None:
             if array.shape[1] > max_atoms:
                 raise ValueError(
                     f"A graph has {array.shape[1]} atoms, the budget's largest has {max_atoms}."
                 )
-            widths[1] = (0, max_atoms - array.shape[1])
-        padded[key] = np.pad(array, widths, constant_values=fills.get(key, 0))
+            shape[1] = max_atoms
+        # not np.pad, which takes longer than all the rest of packing a batch
+        padded[key] = np.full(shape, fills.get(key, 0), array.dtype)
+        padded[key][tuple(slice(size) for size in array.shape)] = array
     return cast("Graph", padded)
 
 
