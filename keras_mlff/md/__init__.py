@@ -1,0 +1,15 @@
+"""Molecular dynamics with ASE: a calculator, short runs, and what is measured on them."""
+
+try:
+    import ase as ase
+except ImportError as error:
+    raise ImportError(
+        "keras_mlff.md works with ASE, which is not installed. "
+        "Install it with `pip install keras-mlff[md]`."
+    ) from error
+
+from keras_mlff.md.calculator import MLFFCalculator as MLFFCalculator
+from keras_mlff.md.dynamics import Trajectory as Trajectory
+from keras_mlff.md.dynamics import run_nve as run_nve
+from keras_mlff.md.dynamics import run_nvt as run_nvt
+from keras_mlff.md.dynamics import set_temperature as set_temperature

@@ -1,0 +1,164 @@
+"""Short runs of molecular dynamics with ASE's integrators."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixCom
+from ase.io import write
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.velocitydistribution import Stationary, ZeroRotation
+from ase.md.verlet import VelocityVerlet
+
+from keras_mlff import units
+from keras_mlff.graph import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """What a run of molecular dynamics leaves, frame by frame.
+
+    Attributes:
+        times: `(num_frames,)`, fs.
+        positions: `(num_frames, num_atoms, 3)`, Å.
+        potential_energies: `(num_frames,)`, eV.
+        kinetic_energies: `(num_frames,)`, eV.
+        temperatures: `(num_frames,)`, K.
+        atomic_numbers: `(num_atoms,)`.
+    """
+
+    times: Array
+    positions: Array
+    potential_energies: Array
+    kinetic_energies: Array
+    temperatures: Array
+    atomic_numbers: Array
+
+    @property
+    def total_energies(self) -> Array:
+        """Potential plus kinetic energies: `(num_frames,)`, eV; constant in NVE."""
+        return self.potential_energies + self.kinetic_energies
+
+
+def set_temperature(atoms: Atoms, temperature: float, seed: int = 0) -> None:
+    """Draws velocities of exactly this temperature, without drift or, for molecules, rotation.
+
+    Args:
+        atoms: Changed in place.
+        temperature: K.
+        seed: Of the draw.
+    """
+    if temperature < 0.0:
+        raise ValueError(f"A temperature is at least 0 K. Received: {temperature}.")
+    normal = np.random.default_rng(seed).normal(size=(len(atoms), 3))
+    atoms.set_momenta(normal * np.sqrt(atoms.get_masses()[:, None]))
+    if len(atoms) > 1:
+        Stationary(atoms, preserve_temperature=False)
+        if len(atoms) > 2 and not np.any(atoms.pbc):  # two atoms would hardly keep anything
+            ZeroRotation(atoms, preserve_temperature=False)
+    drawn = atoms.get_temperature()
+    scale = np.sqrt(temperature / drawn) if drawn > 0.0 else 0.0
+    atoms.set_momenta(atoms.get_momenta() * scale)
+
+
+def run_nve(
+    atoms: Atoms,
+    num_steps: int,
+    time_step: float = 0.5,
+    interval: int = 1,
+    output: str | Path | None = None,
+) -> Trajectory:
+    """Runs at constant energy (velocity Verlet) from the velocities that the atoms have.
+
+    Args:
+        atoms: With a calculator; moved in place.
+        num_steps: Steps.
+        time_step: fs.
+        interval: Steps from one recorded frame to the next.
+        output: Extended XYZ file to write the frames to.
+    """
+    return _run(
+        VelocityVerlet(atoms, timestep=time_step * units.femtosecond),
+        num_steps,
+        time_step,
+        interval,
+        output,
+    )
+
+
+def run_nvt(
+    atoms: Atoms,
+    temperature: float,
+    num_steps: int,
+    time_step: float = 0.5,
+    friction: float = 0.01,
+    seed: int = 0,
+    interval: int = 1,
+    output: str | Path | None = None,
+) -> Trajectory:
+    """Runs at constant temperature (Langevin), with the center of mass held in place.
+
+    Args:
+        atoms: With a calculator; moved in place.
+        temperature: K.
+        num_steps: Steps.
+        time_step: fs.
+        friction: 1/fs.
+        seed: Of the random forces.
+        interval: Steps from one recorded frame to the next.
+        output: Extended XYZ file to write the frames to.
+    """
+    constraints = list(atoms.constraints)
+    free = not constraints and len(atoms) > 1
+    if free:
+        atoms.set_constraint(FixCom())
+    try:
+        dynamics = Langevin(
+            atoms,
+            timestep=time_step * units.femtosecond,
+            temperature_K=temperature,
+            friction=friction / units.femtosecond,
+            fixcm=False,
+            rng=np.random.default_rng(seed),
+        )
+        return _run(dynamics, num_steps, time_step, interval, output)
+    finally:
+        atoms.set_constraint(constraints)
+
+
+def _run(
+    dynamics: MolecularDynamics,
+    num_steps: int,
+    time_step: float,
+    interval: int,
+    output: str | Path | None,
+) -> Trajectory:
+    atoms = dynamics.atoms
+    frames: list[tuple[Any, ...]] = []
+    if output is not None:
+        Path(output).unlink(missing_ok=True)
+
+    def keep() -> None:
+        frames.append(
+            (
+                dynamics.nsteps * time_step,
+                atoms.get_positions(),
+                atoms.get_potential_energy(),
+                atoms.get_kinetic_energy(),
+                atoms.get_temperature(),
+            )
+        )
+        if output is not None:
+            write(output, atoms, format="extxyz", append=True)
+
+    dynamics.attach(keep, interval=interval)
+    dynamics.run(num_steps)
+    columns = [np.asarray(column, np.float64) for column in zip(*frames, strict=True)]
+    times, positions, potential, kinetic, temperatures = columns
+    numbers = atoms.get_atomic_numbers()
+    return Trajectory(times, positions, potential, kinetic, temperatures, numbers)

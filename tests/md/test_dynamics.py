@@ -1,0 +1,79 @@
+"""Dynamics must conserve energy, hold the temperature and be measured rightly."""
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.morse import MorsePotential
+from ase.io import read
+
+from keras_mlff import models
+from keras_mlff.md import MLFFCalculator, observables, run_nve, run_nvt, set_temperature
+
+
+@pytest.fixture
+def water():
+    return molecule("H2O")
+
+
+def test_nve_conserves_energy(water):
+    model = models.CMRET(
+        num_features=16,
+        num_layers=1,
+        num_heads=2,
+        num_radial=8,
+        num_output_blocks=1,
+        cutoff_function="smooth",
+        cutoff=4.0,
+    )
+    water.calc = MLFFCalculator(model, dtype="float64")
+    set_temperature(water, 300.0)
+    trajectory = run_nve(water, num_steps=50, time_step=0.25)
+    energies = trajectory.total_energies
+    exchanged = np.ptp(trajectory.kinetic_energies)
+    # velocity Verlet errs by the step's square; wrong forces would exchange what they please
+    assert np.ptp(energies) < 1e-2 * exchanged
+    assert water.calc.compilations == 1
+    assert trajectory.times[-1] == pytest.approx(12.5)
+
+
+def test_velocities_have_the_temperature_and_no_drift(water):
+    set_temperature(water, 450.0, seed=3)
+    assert water.get_temperature() == pytest.approx(450.0)
+    np.testing.assert_allclose(water.get_momenta().sum(axis=0), 0.0, atol=1e-10)
+    np.testing.assert_allclose(water.get_angular_momentum(), 0.0, atol=1e-10)
+
+
+def test_nvt_holds_the_temperature_and_writes_frames(tmp_path):
+    atoms = molecule("C6H6")
+    atoms.calc = MorsePotential(r0=2.0, epsilon=0.5)  # the thermostat does not ask for a model
+    set_temperature(atoms, 300.0)
+    center = atoms.get_center_of_mass()
+    trajectory = run_nvt(atoms, 300.0, 2000, friction=0.1, interval=10, output=tmp_path / "run.xyz")
+    # 33 degrees of freedom fluctuate by a quarter; 100 fs of memory leave about 10 samples
+    assert 200.0 < trajectory.temperatures[50:].mean() < 400.0
+    np.testing.assert_allclose(atoms.get_center_of_mass(), center, atol=1e-6)
+    assert not atoms.constraints
+    frames = read(tmp_path / "run.xyz", ":")
+    assert len(frames) == len(trajectory.times) == 201
+    np.testing.assert_allclose(frames[7].positions, trajectory.positions[7], atol=1e-6)
+
+
+def test_drift_is_the_slope_per_atom_and_ps():
+    times = np.arange(0.0, 500.0, 2.5)
+    assert observables.energy_drift(times, 7.0 + 6e-6 * times, 3) == pytest.approx(2e-3)
+    with pytest.raises(ValueError, match="two frames"):
+        observables.energy_drift(times[:1], times[:1], 3)
+
+
+def test_bonds_angles_and_radii_of_water(water):
+    pairs = observables.bonds(water.positions, water.numbers)
+    assert pairs.tolist() == [[0, 1], [0, 2]]
+    frames = water.positions[None]
+    np.testing.assert_allclose(
+        observables.distances(frames, pairs), [[water.get_distance(*pair) for pair in pairs]]
+    )
+    np.testing.assert_allclose(observables.angles(frames, [1, 0, 2]), [[water.get_angle(1, 0, 2)]])
+    masses = water.get_masses()
+    offsets = water.positions - water.get_center_of_mass()
+    radius = np.sqrt(np.average((offsets**2).sum(axis=1), weights=masses))
+    np.testing.assert_allclose(observables.radii_of_gyration(frames, masses), radius)
