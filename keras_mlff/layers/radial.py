@@ -65,7 +65,7 @@ def _values(values: np.ndarray[Any, Any]) -> Any:
     """Makes an initializer that gives these values."""
 
     def initializer(shape: Any, dtype: Any = None) -> Tensor:
-        return ops.cast(ops.convert_to_tensor(values.reshape(shape), dtype="float64"), dtype)
+        return ops.convert_to_tensor(values.reshape(shape), dtype=dtype)
 
     return initializer
 

@@ -54,7 +54,7 @@ def strain(graph: Graph, positions: Tensor, strains: Tensor) -> Graph:
 def volumes(cell: Tensor) -> Tensor:
     """Computes cell volumes `(num_graphs,)`, Å³; a missing (zero) cell gives zero."""
     a, b, c = cell[:, 0], cell[:, 1], cell[:, 2]
-    return ops.abs(ops.sum(a * ops.cross(b, c), axis=-1))
+    return ops.abs(ops.sum(a * ops.cross(b, c, axis=-1), axis=-1))
 
 
 def charge_centers(graph: Graph) -> Tensor:
