@@ -74,9 +74,14 @@ def predict_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], 
     """Predicts one batch."""
     inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     trainable, non_trainable = state
-    return model.stateless_call(  # type: ignore[no-any-return]
-        trainable, non_trainable, inputs, training=False
-    )
+    mapping = [
+        *zip(model.trainable_variables, trainable, strict=True),
+        *zip(model.non_trainable_variables, non_trainable, strict=True),
+    ]
+    # Keras's own `stateless_call` would leave float64 inputs as they are
+    with keras.StatelessScope(state_mapping=mapping) as scope:
+        predictions = model(inputs, training=False)
+    return predictions, _current(scope, model.non_trainable_variables)
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:

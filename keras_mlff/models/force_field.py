@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_mlff import backend
 from keras_mlff import presets as preset_store
+from keras_mlff.callbacks import AveragedWeights
 from keras_mlff.graph import ATOM_LABELS, Array, Graph, dummy_graph, inputs_and_labels, level
 from keras_mlff.heads import EnergyHead, Head
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
@@ -193,6 +194,16 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
     def predict_on_batch(self, x: Any) -> Any:
         """Predicts one padded batch as it is; `predict` does more."""
         return super().predict_on_batch(x)
+
+    @_in_precision
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Updates the weights with one padded batch, labels as they are; `fit` does more."""
+        return super().train_on_batch(*args, **kwargs)
+
+    @_in_precision
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Compares one padded batch with its labels as they are; `evaluate` does more."""
+        return super().test_on_batch(*args, **kwargs)
 
     @_in_precision
     def load_weights(self, filepath: Any, **kwargs: Any) -> None:
@@ -523,7 +534,8 @@ def _as_numpy(batch: Any) -> Batch:
 
 
 def _with_averages(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Puts weight averaging first, so that all other callbacks see the averages."""
     listed = list(callbacks or [])
-    if any(isinstance(item, keras.callbacks.SwapEMAWeights) for item in listed):
+    if any(isinstance(item, (AveragedWeights, keras.callbacks.SwapEMAWeights)) for item in listed):
         return listed
-    return [keras.callbacks.SwapEMAWeights(swap_on_epoch=True), *listed]
+    return [AveragedWeights(), *listed]
