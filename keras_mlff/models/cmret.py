@@ -65,6 +65,9 @@ class CMRET(ForceField):
         True
     """
 
+    is_size_consistent = False  # attention weights sum to one over all atoms, however far
+    num_continuous_derivatives = 1  # with the default, the paper's cosine
+
     def __init__(
         self,
         num_features: int = 128,

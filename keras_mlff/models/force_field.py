@@ -93,6 +93,9 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
     """
 
     uses_triplets: ClassVar[bool] = False
+    # what the contract tests hold an architecture to
+    is_size_consistent: ClassVar[bool] = True  # energies of far fragments add up
+    num_continuous_derivatives: ClassVar[int] = 2  # of the energy, where an edge reaches the cutoff
     presets = PresetNames()  # trained models of this class that are at hand, by name
 
     def __init__(
@@ -482,6 +485,18 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
     def save_to_preset(self, folder: str, **metadata: Any) -> None:
         """Writes config, weights and metadata into a folder that `from_preset` reads."""
         preset_store.save(self, folder, **metadata)
+
+    def export(self, *args: Any, **kwargs: Any) -> None:
+        """Points to `keras_mlff.export`; what Keras would write knows no forces and no units.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "A force field is exported by `keras_mlff.export.export_saved_model(model, folder)`, "
+            "which adds units, element references and the search for neighbors. Keras's own "
+            "`export` does not know them."
+        )
 
 
 def _arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:
