@@ -1,0 +1,179 @@
+"""Callbacks that Keras lacks: exact weight averages and training that survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mlff.graph import Array
+from keras_mlff.packing import GraphLoader
+
+# what Keras's own callbacks remember between epochs
+_REMEMBERED = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
+
+
+class AveragedWeights(keras.callbacks.Callback):  # type: ignore[misc]
+    """Lets validation, checkpoints and the end of `fit` see the optimizer's averaged weights.
+
+    `fit` adds it where the optimizer has `use_ema=True`. Unlike `keras.callbacks.SwapEMAWeights`
+    it puts the raw weights back to the last bit, and early stopping leaves the averages in place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._raw: list[Array] | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Goes on from the raw weights."""
+        self._put_back()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Validates the averages."""
+        self._put_averages()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Goes on from the raw weights."""
+        self._put_back()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Shows the averages to the callbacks that follow and to whoever reads the model now."""
+        self._put_averages()
+
+    def _put_averages(self) -> None:
+        if self._raw is not None or not self.model.optimizer.built:
+            return
+        averages = self.model.optimizer._model_variables_moving_average
+        pairs = [
+            (variable, average)
+            for variable, average in zip(
+                self.model.optimizer._trainable_variables, averages, strict=True
+            )
+            if average is not None
+        ]
+        self._pairs = pairs
+        self._raw = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
+        self.model.assign_weights(
+            [(variable, keras.ops.convert_to_numpy(average)) for variable, average in pairs]
+        )
+
+    def _put_back(self) -> None:
+        if self._raw is None:
+            return
+        self.model.assign_weights(
+            [(variable, raw) for (variable, _), raw in zip(self._pairs, self._raw, strict=True)]
+        )
+        self._raw = None
+
+
+class TrainingState(keras.callbacks.Callback):  # type: ignore[misc]
+    """Writes everything that training needs to go on after a kill as if nothing had happened.
+
+    Weights, optimizer, position in the data, and what other callbacks remember go into one file,
+    which is replaced at once, so that a kill never leaves half of one. It is written when an epoch
+    begins: then all other callbacks have dealt with the one before. Give it as the last callback.
+
+    Args:
+        path: File, `state.npz`.
+        loader: Training data, whose epoch is part of the state.
+        others: Callbacks such as `EarlyStopping` whose memory is part of the state.
+        seconds: Least time between two writes; the end of training is always written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        loader: GraphLoader,
+        others: list[keras.callbacks.Callback] | None = None,
+        seconds: float = 30.0,
+    ) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.loader = loader
+        self.others = others or []
+        self.seconds = seconds
+        self._written = time.monotonic()
+        self._next_epoch = 0
+        self._memory: list[dict[str, Any]] | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Writes the state if it is time."""
+        # here, since some callbacks forget everything when training begins
+        for other, memory in zip(self.others, self._memory or [], strict=False):
+            for name, value in memory.items():
+                setattr(other, name, value)
+        self._memory = None
+        self._next_epoch = epoch + 1
+        if time.monotonic() - self._written >= self.seconds:
+            self.save(epoch)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Writes the state."""
+        self.save(self._next_epoch)
+
+    def save(self, next_epoch: int) -> None:
+        """Writes the state with which `next_epoch` begins."""
+        arrays = {
+            f"{index:05d}": keras.ops.convert_to_numpy(variable)
+            for index, variable in enumerate(self._variables())
+        }
+        memory = [
+            {name: getattr(other, name) for name in _REMEMBERED if hasattr(other, name)}
+            for other in self.others
+        ]
+        about = {"epoch": next_epoch, "memory": memory}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp.npz")
+        np.savez(temporary, about=json.dumps(about, default=float), **arrays)
+        os.replace(temporary, self.path)
+        self._written = time.monotonic()
+
+    def restore(self, model: Any) -> int:
+        """Puts the state back into model, optimizer, loader and callbacks.
+
+        Returns:
+            The epoch to go on with, for `fit(initial_epoch=...)`; 0 where there is no state.
+        """
+        if not self.path.exists():
+            return 0
+        self.set_model(model)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        with np.load(self.path) as file:
+            about = json.loads(str(file["about"]))
+            variables = self._variables()
+            if len(file.files) - 1 != len(variables):
+                raise ValueError(
+                    f"'{self.path}' belongs to another model or optimizer: it holds "
+                    f"{len(file.files) - 1} arrays, {len(variables)} are needed. "
+                    "Resume with the settings of the first run, or remove it."
+                )
+            model.assign_weights(
+                [(variable, file[f"{index:05d}"]) for index, variable in enumerate(variables)]
+            )
+        self._memory = about["memory"]
+        self.loader.epoch = about["epoch"]
+        return int(about["epoch"])
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def trim_log(path: str | Path, first_epoch: int) -> None:
+    """Removes the rows of a CSV log that a resumed run writes again."""
+    path = Path(path)
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < first_epoch]
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(kept)
+    os.replace(temporary, path)

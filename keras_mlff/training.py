@@ -1,0 +1,108 @@
+"""One training from start to end, interruptible at any time; recipes and the CLI call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_mlff.callbacks import TrainingState, trim_log
+from keras_mlff.graph import Graph
+from keras_mlff.models import ForceField
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import GraphLoader
+
+STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
+
+
+def with_edges(structures: Sequence[Graph], model: ForceField) -> list[Graph]:
+    """Builds the edges that a model asks for."""
+    return [add_edges(item, model.cutoff, model.uses_triplets) for item in structures]
+
+
+def steps_per_epoch(graphs: Sequence[Graph], batch_size: int) -> int:
+    """Counts the batches of an epoch, which schedules need before training begins."""
+    return len(GraphLoader(graphs, batch_size, shuffle=True))
+
+
+def train(
+    model: ForceField,
+    training: Sequence[Graph],
+    validation: Sequence[Graph],
+    folder: str | Path,
+    optimizer: keras.optimizers.Optimizer,
+    loss: Mapping[str, Any],
+    loss_weights: Mapping[str, float] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    batch_size: int = 32,
+    num_epochs: int = 100,
+    seed: int = 0,
+    resume: bool = False,
+    patience: int | None = None,
+    monitor: str = "val_loss",
+    validation_freq: int = 1,
+    tensorboard: bool = False,
+    verbose: Any = 2,
+) -> keras.callbacks.History:
+    """Trains a model; log, state and best weights stand in `folder` at any time.
+
+    Args:
+        model: The model, its references set.
+        training: Graphs with edges and labels.
+        validation: Held-out graphs with edges and labels.
+        folder: Receives `log.csv`, `state.npz` and `best.weights.h5`.
+        optimizer: Keras optimizer; with `use_ema=True` its averages are validated and kept.
+        loss: See `ForceField.compile`.
+        loss_weights: See `ForceField.compile`.
+        metrics: See `ForceField.compile`.
+        batch_size: Graphs per batch.
+        num_epochs: Epochs in all, those before a resumption included.
+        seed: Of the shuffling.
+        resume: Whether to go on from `state.npz`, as if there had been no interruption.
+        patience: Validations without improvement after which to stop; `None` never stops.
+        monitor: What decides which weights are best.
+        validation_freq: Epochs between validations.
+        tensorboard: Whether to write TensorBoard files (needs TensorFlow).
+        verbose: As in Keras.
+
+    Returns:
+        Keras's history; the model holds the best weights.
+    """
+    folder = Path(folder)
+    if not resume and (folder / STATE).exists():
+        raise ValueError(
+            f"There is a training in the folder already. Received: folder='{folder}', "
+            "resume=False. Pass resume=True (--resume) to go on with it, or another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    loader = GraphLoader(training, batch_size, shuffle=True, seed=seed)
+    held_out = GraphLoader(validation, batch_size)
+    model.compile(optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics)
+    best = keras.callbacks.ModelCheckpoint(
+        folder / BEST, monitor=monitor, mode="min", save_best_only=True, save_weights_only=True
+    )
+    remembering: list[keras.callbacks.Callback] = [best]
+    if patience is not None:
+        stop = keras.callbacks.EarlyStopping(monitor, patience=patience, mode="min")
+        remembering.append(stop)
+    state = TrainingState(folder / STATE, loader, remembering)
+    first_epoch = state.restore(model) if resume else 0
+    trim_log(folder / LOG, first_epoch)
+    callbacks = [*remembering, keras.callbacks.CSVLogger(folder / LOG, append=True)]
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+    callbacks.append(state)
+    history = model.fit(
+        loader,
+        validation_data=held_out,
+        validation_freq=validation_freq,
+        epochs=num_epochs,
+        initial_epoch=first_epoch,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+    if (folder / BEST).exists():
+        model.load_weights(folder / BEST)
+    return history
