@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from keras_mlff.graph import Array
 from keras_mlff.heads import (
     DipoleHead,
@@ -15,6 +13,7 @@ from keras_mlff.heads import (
     PolarizabilityHead,
     SpatialExtentHead,
 )
+from keras_mlff.models.reference_weights import ReferenceWeights
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -79,12 +78,12 @@ def build_cmret(
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `CMRET.from_reference`."""
-    weights = {key.removeprefix("w/"): np.asarray(value) for key, value in weights.items()}
+    reader = ReferenceWeights(weights)
+    weights = reader.weights
     present = [name for name in _HEADS if any(f"head_{name}." in key for key in weights)]
     arguments = {"heads": [_HEADS[name]() for name in present], **arguments_of(hyperparameters)}
-    arguments |= {"dtype": str(weights["embed.W"].dtype)} | kwargs
+    arguments |= {"dtype": str(reader.array("embed.W").dtype)} | kwargs
     model = model_class(**arguments)
-    reader = _Reader(weights)
     reader.dense(model.embedding.dense, "embed")
     if arguments["radial_basis"] == "gaussian":
         reader.assign(model.radial_basis.centers, "rbf.centers")
@@ -111,7 +110,7 @@ def build_cmret(
     return model
 
 
-def _read_head(reader: _Reader, prefix: str, head: Head, readout: Any) -> None:
+def _read_head(reader: ReferenceWeights, prefix: str, head: Head, readout: Any) -> None:
     for index, block in enumerate(readout.blocks):
         name = f"{prefix}.block{index}"
         reader.dense(block.vector_maps, f"{name}.Vu", f"{name}.Vv")
@@ -121,49 +120,3 @@ def _read_head(reader: _Reader, prefix: str, head: Head, readout: Any) -> None:
     reader.dense(readout.output_scalars, scalars)
     if readout.output_vectors is not None:
         reader.dense(readout.output_vectors, f"{prefix}.out_v")
-
-
-class _Reader:
-    """Assigns arrays by name and knows which were never used."""
-
-    def __init__(self, weights: Mapping[str, Array]) -> None:
-        self.weights = weights
-        self.used: set[str] = set()
-        self.values: list[tuple[Any, Array]] = []
-
-    def array(self, name: str) -> Array:
-        if name not in self.weights:
-            raise ValueError(
-                f"The weight '{name}' is missing. Received: {sorted(self.weights)[:8]} ... "
-                "Check that hyper-parameters and weights belong together."
-            )
-        self.used.add(name)
-        return self.weights[name]
-
-    def assign(self, variable: Any, *names: str) -> None:
-        values = [self.array(name) for name in names]
-        joined = np.concatenate(values, axis=-1) if len(values) > 1 else values[0]
-        if joined.size != int(np.prod(variable.shape)):
-            raise ValueError(
-                f"The weight {names} has shape {joined.shape}, the network expects "
-                f"{tuple(variable.shape)}. Check the hyper-parameters."
-            )
-        self.values.append((variable, joined.reshape(variable.shape)))
-
-    def dense(self, layer: Any, *names: str) -> None:
-        """Assigns one Dense layer; several names stand side by side in it."""
-        self.assign(layer.kernel, *(self._pick(name, "W") for name in names))
-        if layer.use_bias:
-            self.assign(layer.bias, *(f"{name}.b" for name in names))
-
-    def _pick(self, name: str, suffix: str) -> str:
-        # maps without a bias may be listed by their bare name
-        return name if name in self.weights else f"{name}.{suffix}"
-
-    def check_all_used(self) -> None:
-        unused = sorted(set(self.weights) - self.used)
-        if unused:
-            raise ValueError(
-                f"{len(unused)} weights have no place in the network, such as {unused[:5]}. "
-                "Check that hyper-parameters and weights belong together."
-            )

@@ -1,0 +1,66 @@
+"""Weights of reference programs, by name, for the layers of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_mlff.graph import Array
+
+
+class ReferenceWeights:
+    """Arrays of a reference program by name; knows which were never used.
+
+    Call `assign` and `dense` for every layer, then `check_all_used` and
+    `model.assign_weights(reader.values)`.
+
+    Args:
+        weights: Arrays by that program's names, a prefix `w/` allowed.
+    """
+
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        self.weights = {key.removeprefix("w/"): np.asarray(array) for key, array in weights.items()}
+        self.used: set[str] = set()
+        self.values: list[tuple[Any, Array]] = []
+
+    def array(self, name: str) -> Array:
+        """Gives one array, which counts as used."""
+        if name not in self.weights:
+            raise ValueError(
+                f"The weight '{name}' is missing. Received: {sorted(self.weights)[:8]} ... "
+                "Check that hyper-parameters and weights belong together."
+            )
+        self.used.add(name)
+        return self.weights[name]
+
+    def assign(self, variable: Any, *names: str) -> None:
+        """Assigns arrays to one variable; several stand side by side in it."""
+        values = [self.array(name) for name in names]
+        joined = np.concatenate(values, axis=-1) if len(values) > 1 else values[0]
+        if joined.size != int(np.prod(variable.shape)):
+            raise ValueError(
+                f"The weight {names} has shape {joined.shape}, the network expects "
+                f"{tuple(variable.shape)}. Check the hyper-parameters."
+            )
+        self.values.append((variable, joined.reshape(variable.shape)))
+
+    def dense(self, layer: Any, *names: str) -> None:
+        """Assigns one Dense layer; several names stand side by side in it."""
+        self.assign(layer.kernel, *(self._pick(name, "W") for name in names))
+        if layer.use_bias:
+            self.assign(layer.bias, *(f"{name}.b" for name in names))
+
+    def _pick(self, name: str, suffix: str) -> str:
+        # maps without a bias may be listed by their bare name
+        return name if name in self.weights else f"{name}.{suffix}"
+
+    def check_all_used(self) -> None:
+        """Refuses weights that the network has no place for."""
+        unused = sorted(set(self.weights) - self.used)
+        if unused:
+            raise ValueError(
+                f"{len(unused)} weights have no place in the network, such as {unused[:5]}. "
+                "Check that hyper-parameters and weights belong together."
+            )
