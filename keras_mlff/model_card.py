@@ -1,0 +1,231 @@
+"""Publishing a preset: what is measured on it, its reference values and its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import keras
+import numpy as np
+
+import keras_mlff
+from keras_mlff import models
+from keras_mlff import presets as preset_store
+from keras_mlff.graph import Graph, structure
+from keras_mlff.models import ForceField
+
+REFERENCE, CARD, LOG = "reference.json", "README.md", "log.csv"
+
+
+def publish(
+    model: ForceField,
+    folder: str | Path,
+    examples: Sequence[Graph],
+    log: str | Path,
+    **metadata: Any,
+) -> preset_store.Preset:
+    """Writes a trained model as a preset with log, reference values, measurements and card.
+
+    Args:
+        model: The trained model.
+        folder: Such as `zoo/cmret/ch2`.
+        examples: A few structures on which the model is measured and pinned.
+        log: The training's CSV log.
+        **metadata: See `presets.save`; `recipe`, `seed` and `metrics` are required, since a model
+            without them cannot be made again or judged.
+    """
+    missing = sorted({"recipe", "seed", "metrics"} - metadata.keys())
+    if missing:
+        raise ValueError(f"A preset needs {missing} besides its weights.")
+    metadata["keras_mlff_version"] = keras_mlff.__version__
+    folder = preset_store.save(model, folder, **metadata).folder
+    shutil.copyfile(log, folder / LOG)
+    double = models.load_preset(str(folder), dtype="float64")
+    pinned = []
+    for example in examples:
+        arguments = _arguments(example)
+        predictions = double.predict(structure(**arguments))
+        plain = {key: value.tolist() for key, value in predictions.items()}
+        pinned.append({"structure": arguments, "predictions": plain})
+    (folder / REFERENCE).write_text(json.dumps(pinned, indent=1) + "\n", encoding="utf-8")
+    return verify(folder)
+
+
+def verify(folder: str | Path) -> preset_store.Preset:
+    """Measures a preset on the backend in use and writes the figures into its metadata and card.
+
+    Run it once on each backend: `keras-mlff zoo verify FOLDER`.
+    """
+    folder = Path(folder)
+    preset = preset_store.read(folder)
+    checks = dict(preset.metadata.get("checks", {}))
+    checks[keras.backend.backend()] = measure(folder)
+    metadata = {**preset.metadata, "checks": dict(sorted(checks.items()))}
+    temporary = folder / (preset_store.METADATA + ".tmp")
+    temporary.write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / preset_store.METADATA)
+    preset = preset_store.read(folder)
+    (folder / CARD).write_text(card(preset), encoding="utf-8")
+    return preset
+
+
+def measure(folder: str | Path) -> dict[str, float]:
+    """Measures a preset on the backend in use.
+
+    Returns:
+        Largest deviations of energies (eV) and forces (eV/Å): from the reference values, under
+        rotation, and of forces from finite differences (in float64).
+    """
+    pinned = references(folder)
+    single = models.load_preset(str(folder))
+    double = models.load_preset(str(folder), dtype="float64")
+    figures: dict[str, float] = {}
+    for name, model in (("float32", single), ("float64", double)):
+        structures = [item["structure"] for item in pinned]
+        turned = [_rotated(item) for item in structures]
+        predicted, rotated = model.predict(structures), model.predict(turned)
+        expected = {
+            key: np.concatenate([np.asarray(item["predictions"][key]) for item in pinned])
+            for key in ("energy", "forces")
+        }
+        figures[f"energy_agreement_{name}"] = _largest(predicted["energy"] - expected["energy"])
+        figures[f"forces_agreement_{name}"] = _largest(predicted["forces"] - expected["forces"])
+        figures[f"energy_rotation_{name}"] = _largest(rotated["energy"] - predicted["energy"])
+        figures[f"forces_rotation_{name}"] = _largest(
+            rotated["forces"] - predicted["forces"] @ _ROTATION.T
+        )
+    figures["forces_finite_difference"] = _finite_difference_error(
+        double, [item["structure"] for item in pinned]
+    )
+    return figures
+
+
+def references(folder: str | Path) -> list[dict[str, Any]]:
+    """Reads the pinned structures and predictions of a preset."""
+    pinned = json.loads((Path(folder) / REFERENCE).read_text(encoding="utf-8"))
+    return [
+        {"structure": structure(**item["structure"]), "predictions": item["predictions"]}
+        for item in pinned
+    ]
+
+
+def card(preset: preset_store.Preset) -> str:
+    """Writes the model card from the metadata alone."""
+    about = preset.metadata
+    name = f"{preset.architecture}.from_preset({preset.name!r})"
+    facts = {
+        "Architecture": preset.architecture,
+        "Parameters": f"{about['num_parameters']:,}",
+        "Elements": ", ".join(str(z) for z in preset.elements),
+        "Properties": ", ".join(preset.properties),
+        "Cutoff": f"{about['cutoff']} Å",
+        "Data": about.get("dataset", ""),
+        "Level of theory": _sentence(about.get("level_of_theory", "")),
+        "Split": _sentence(about.get("split", "")),
+        "Seed": about["seed"],
+        "Training": f"`{about['recipe']}`, log in `{LOG}`",
+        "Training cost": about.get("compute", "see the log"),
+        "keras_mlff": about.get("keras_mlff_version", ""),
+        "License": about.get("license", ""),
+        "Reference": about.get("citation", ""),
+    }
+    lines = [f"# {preset.architecture} / {preset.name}", "", preset.description, ""]
+    lines += ["```python", "import keras_mlff", f"model = keras_mlff.models.{name}", "```", ""]
+    lines += ["This card is written by the program that published the preset.", ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
+    lines += ["", "## Errors", "", *_table(about["metrics"])]
+    checks = about.get("checks", {})
+    if checks:
+        lines += ["", "## Checks", ""]
+        lines += ["Largest deviations in eV and eV/Å on the structures of `reference.json`.", ""]
+        lines += _table({key: dict(value) for key, value in checks.items()}, transpose=True)
+    for note in about.get("notes", ()):
+        lines += ["", str(note)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(content: Mapping[str, Any], transpose: bool = False) -> list[str]:
+    """Lays a dict of dicts out as a table; plain values as a list of rows."""
+    if not all(isinstance(row, Mapping) for row in content.values()):
+        rows = [f"| {key} | {_number(value)} |" for key, value in content.items()]
+        return ["| | value |", "|---|---|", *rows]
+    columns = sorted({column for row in content.values() for column in row})
+    if transpose:
+        content = {
+            column: {key: row[column] for key, row in content.items() if column in row}
+            for column in columns
+        }
+        columns = sorted({column for row in content.values() for column in row})
+    head = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    return head + [
+        f"| {key} | " + " | ".join(_number(row.get(column, "")) for column in columns) + " |"
+        for key, row in content.items()
+    ]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _sentence(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {item}" for key, item in value.items())
+    return str(value)
+
+
+def _arguments(graph: Graph) -> dict[str, Any]:
+    """Lists what `structure` takes, ready for JSON; labels are left out."""
+    kept: dict[str, Any] = {
+        "positions": graph["positions"].tolist(),
+        "atomic_numbers": graph["atomic_numbers"].tolist(),
+        "total_charge": float(graph["total_charge"][0]),
+        "spin_multiplicity": int(graph["spin_multiplicity"][0]),
+    }
+    if "cell" in graph:
+        kept |= {"cell": graph["cell"][0].tolist(), "pbc": graph["pbc"][0].tolist()}
+    return kept
+
+
+def _rotation() -> np.ndarray[Any, Any]:
+    axis = np.asarray([0.3, -0.5, 0.8])
+    axis /= np.linalg.norm(axis)
+    cross = np.cross(np.eye(3), axis)
+    return np.eye(3) + np.sin(1.1) * cross + (1.0 - np.cos(1.1)) * cross @ cross
+
+
+_ROTATION = _rotation()
+
+
+def _rotated(graph: Graph) -> Graph:
+    turned = {**graph, "positions": graph["positions"] @ _ROTATION.T}
+    if "cell" in graph:
+        turned["cell"] = graph["cell"] @ _ROTATION.T
+    return cast("Graph", turned)
+
+
+def _finite_difference_error(
+    model: ForceField, structures: Sequence[Graph], step: float = 1e-4
+) -> float:
+    """Compares all force components with central differences, in one batch per structure."""
+    errors = [0.0]
+    for item in structures:
+        moved = []
+        for atom in range(min(len(item["atomic_numbers"]), 8)):
+            for axis in range(3):
+                for sign in (1.0, -1.0):
+                    positions = item["positions"].copy()
+                    positions[atom, axis] += sign * step
+                    moved.append(cast("Graph", {**item, "positions": positions}))
+        energies = model.predict(moved, batch_size=len(moved))["energy"].reshape(-1, 3, 2)
+        forces = -(energies[:, :, 0] - energies[:, :, 1]) / (2.0 * step)
+        errors.append(_largest(model.predict(item)["forces"][: len(forces)] - forces))
+    return max(errors)
+
+
+def _largest(values: Any) -> float:
+    return float(np.max(np.abs(values)))
