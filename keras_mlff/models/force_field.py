@@ -16,7 +16,15 @@ from keras import ops
 from keras_mlff import backend
 from keras_mlff import presets as preset_store
 from keras_mlff.callbacks import AveragedWeights
-from keras_mlff.graph import ATOM_LABELS, Array, Graph, dummy_graph, inputs_and_labels, level
+from keras_mlff.graph import (
+    ATOM_LABELS,
+    Array,
+    Graph,
+    dummy_graph,
+    inputs_and_labels,
+    level,
+    split,
+)
 from keras_mlff.heads import EnergyHead, Head
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.losses import Objective
@@ -94,7 +102,8 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
 
     uses_triplets: ClassVar[bool] = False
     # what the contract tests hold an architecture to
-    is_size_consistent: ClassVar[bool] = True  # energies of far fragments add up
+    is_size_consistent: bool = True  # energies of far fragments add up
+    supports_periodic: bool = True  # energies of crystals are defined
     num_continuous_derivatives: ClassVar[int] = 2  # of the energy, where an edge reaches the cutoff
     presets = PresetNames()  # trained models of this class that are at hand, by name
 
@@ -438,7 +447,12 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
     # Looking inside
 
     def record(self, name: str, value: Tensor) -> None:
-        """Keeps an intermediate value while `inspect` runs; else does nothing."""
+        """Keeps an intermediate value while `inspect` runs; else does nothing.
+
+        Names that end in `/attention` are coefficients, which `attention` returns; their shape is
+        `(num_graphs, max_atoms, max_atoms)` or `(num_graphs, num_heads, max_atoms, max_atoms)`,
+        receiver first.
+        """
         if self._recorder is not None:
             self._recorder[name] = value
 
@@ -453,6 +467,40 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
         finally:
             self._recorder = None
         return {key: ops.convert_to_numpy(value) for key, value in recorder.items()}
+
+    def attention(self, graph: Graph) -> dict[str, Array]:
+        """Returns the attention coefficients of one structure, as the network uses them.
+
+        Args:
+            graph: A graph or structure; parts of a batch come from `keras_mlff.graph.split`.
+
+        Returns:
+            `"layer0"`, ... (GeomAtt: `"stream0/layer0"`, ...) to arrays `(num_atoms, num_atoms)`
+            or `(num_heads, num_atoms, num_atoms)`: how much the atom of the row takes from the
+            atom of the column.
+
+        Raises:
+            ValueError: If the architecture has no attention or the graph is not one structure.
+        """
+        if int(np.sum(graph["graph_mask"])) != 1:
+            raise ValueError(
+                "Attention is returned for one structure at a time. Received: "
+                f"{int(np.sum(graph['graph_mask']))} structures. "
+                "Part a batch with `keras_mlff.graph.split`."
+            )
+        graph = split(graph)[0]  # without padding
+        suffix = "/attention"
+        found = {
+            key.removesuffix(suffix): value
+            for key, value in self.inspect(graph).items()
+            if key.endswith(suffix)
+        }
+        if not found:
+            raise ValueError(
+                f"{type(self).__name__} as configured has no attention, so there are no "
+                "coefficients to return. `inspect(graph)` lists what it does record."
+            )
+        return {key: value[0] for key, value in found.items()}
 
     # Saving
 
