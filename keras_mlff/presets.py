@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_mlff.graph import Graph, elements
@@ -241,6 +240,8 @@ def sha256(path: str | Path) -> str:
 
 
 def _write_json(path: Path, content: Any) -> None:
+    import keras  # late: presets are listed without a framework
+
     def plain(value: Any) -> Any:
         if isinstance(value, (np.ndarray, np.generic)):
             return value.tolist()

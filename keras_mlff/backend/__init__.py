@@ -12,6 +12,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import double_precision as double_precision
     from keras_mlff.backend.tensorflow import feed as feed
     from keras_mlff.backend.tensorflow import global_sum as global_sum
+    from keras_mlff.backend.tensorflow import peak_device_memory as peak_device_memory
     from keras_mlff.backend.tensorflow import predict_step as predict_step
     from keras_mlff.backend.tensorflow import segment_sum as segment_sum
     from keras_mlff.backend.tensorflow import test_step as test_step
@@ -22,6 +23,7 @@ elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import double_precision as double_precision
     from keras_mlff.backend.jax import feed as feed
     from keras_mlff.backend.jax import global_sum as global_sum
+    from keras_mlff.backend.jax import peak_device_memory as peak_device_memory
     from keras_mlff.backend.jax import predict_step as predict_step
     from keras_mlff.backend.jax import segment_sum as segment_sum
     from keras_mlff.backend.jax import test_step as test_step
@@ -32,6 +34,7 @@ elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import double_precision as double_precision
     from keras_mlff.backend.torch import feed as feed
     from keras_mlff.backend.torch import global_sum as global_sum
+    from keras_mlff.backend.torch import peak_device_memory as peak_device_memory
     from keras_mlff.backend.torch import predict_step as predict_step
     from keras_mlff.backend.torch import segment_sum as segment_sum
     from keras_mlff.backend.torch import test_step as test_step

@@ -106,6 +106,12 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def peak_device_memory() -> int | None:
+    """Returns the most memory (bytes) used on the first GPU so far; `None` without one."""
+    statistics = jax.local_devices()[0].memory_stats() or {}  # a CPU has none
+    return statistics.get("peak_bytes_in_use")
+
+
 def _mapping(model: Any, trainable: Any, non_trainable: Any, metrics: Any) -> list[Any]:
     return [
         *zip(model.trainable_variables, trainable, strict=True),

@@ -100,6 +100,13 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def peak_device_memory() -> int | None:
+    """Returns the most memory (bytes) used on the first GPU so far; `None` without one."""
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+
 def _without_offsets(inputs: Any, labels: Any, tables: Tables) -> Any:
     """Does in a tf.data graph what `packing.OffsetLoader` does in NumPy."""
     remaining = dict(labels)

@@ -95,6 +95,11 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def peak_device_memory() -> int | None:
+    """Returns the most memory (bytes) used on the first GPU so far; `None` without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
 def _differentiable(tensor: Tensor) -> Tensor:
     tensor = keras.ops.convert_to_tensor(tensor)
     return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
