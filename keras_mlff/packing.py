@@ -246,11 +246,13 @@ class OffsetLoader(keras.utils.PyDataset):
         super().__init__(**kwargs)
         self.loader, self.tables, self.see = loader, tables, see
         self._iterator: Iterator[Any] | None = None
+        self._complete = False
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __getitem__(self, index: int) -> Batch:
+        self._complete = index == len(self) - 1
         if isinstance(self.loader, keras.utils.PyDataset):
             inputs, labels = self.loader[index]
         else:
@@ -258,6 +260,8 @@ class OffsetLoader(keras.utils.PyDataset):
                 self._iterator = iter(self.loader)
             arrays = keras.tree.map_structure(np.asarray, next(self._iterator))
             inputs, labels = arrays
+            if self._complete:  # tells a pipeline that its epoch is over
+                next(self._iterator, None)
         self.see(inputs)
         labels = {
             key: value - element_sums(inputs, *self.tables[key]) if key in self.tables else value
@@ -266,6 +270,7 @@ class OffsetLoader(keras.utils.PyDataset):
         return inputs, labels
 
     def on_epoch_end(self) -> None:
-        """Tells the loader inside."""
-        if isinstance(self.loader, keras.utils.PyDataset):
+        """Tells the loader inside, unless Keras has only looked at the first batch."""
+        if self._complete and isinstance(self.loader, keras.utils.PyDataset):
             self.loader.on_epoch_end()
+        self._complete = False
