@@ -100,6 +100,8 @@ class TrainingState(keras.callbacks.Callback):  # type: ignore[misc]
         self.seconds = seconds
         self._written = time.monotonic()
         self._next_epoch = 0
+        self._started = time.process_time()
+        self._earlier_seconds = 0.0
         self._memory: list[dict[str, Any]] | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -127,12 +129,17 @@ class TrainingState(keras.callbacks.Callback):  # type: ignore[misc]
             {name: getattr(other, name) for name in _REMEMBERED if hasattr(other, name)}
             for other in self.others
         ]
-        about = {"epoch": next_epoch, "memory": memory}
+        about = {"epoch": next_epoch, "memory": memory, "cpu_seconds": self.cpu_seconds}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp.npz")
         np.savez(temporary, about=json.dumps(about, default=float), **arrays)
         os.replace(temporary, self.path)
         self._written = time.monotonic()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Time of all processors that the training has taken so far, all sittings together."""
+        return self._earlier_seconds + time.process_time() - self._started
 
     def restore(self, model: Any) -> int:
         """Puts the state back into model, optimizer, loader and callbacks.
@@ -158,6 +165,7 @@ class TrainingState(keras.callbacks.Callback):  # type: ignore[misc]
                 [(variable, file[f"{index:05d}"]) for index, variable in enumerate(variables)]
             )
         self._memory = about["memory"]
+        self._earlier_seconds = about["cpu_seconds"]
         self.loader.epoch = about["epoch"]
         return int(about["epoch"])
 

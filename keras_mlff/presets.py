@@ -174,7 +174,10 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
         temporary.mkdir()
         config = {"class_name": type(model).__name__, "config": model.get_config()}
         _write_json(temporary / CONFIG, config)
-        model.save_weights(temporary / WEIGHTS)
+        # a copy has no optimizer, whose state would be most of the file
+        copy = type(model).from_config(model.get_config())
+        copy.assign_weights(list(zip(copy.weights, model.get_weights(), strict=True)))
+        copy.save_weights(temporary / WEIGHTS)
         stated = {
             "format_version": FORMAT_VERSION,
             "name": folder.name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_mlff.callbacks import TrainingState, trim_log
 from keras_mlff.graph import Graph
@@ -106,3 +108,9 @@ def train(
     if (folder / BEST).exists():
         model.load_weights(folder / BEST)
     return history
+
+
+def cpu_hours(folder: str | Path) -> float:
+    """Reads how many CPU hours a training has taken, compilation included."""
+    with np.load(Path(folder, STATE)) as file:
+        return float(json.loads(str(file["about"]))["cpu_seconds"]) / 3600.0

@@ -29,7 +29,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(num_epochs: int = 100, folder: str = "runs/cmret_ch2_ablation", seed: int = 0) -> Any:
+def main(num_epochs: int = 60, folder: str = "runs/cmret_ch2_ablation", seed: int = 0) -> Any:
     """Trains what is missing, then draws.
 
     Args:
