@@ -1,0 +1,310 @@
+"""Structures from files and back: extended XYZ, npz, ASE databases and trajectories."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from keras_mlff import units
+from keras_mlff.datasets.checks import report
+from keras_mlff.datasets.splits import select
+from keras_mlff.graph import INPUT_LEVELS, Array, Graph, level, structure
+
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "meV": units.meV,
+    "hartree": units.hartree,
+    "rydberg": units.rydberg,
+    "kcal/mol": units.kcal_per_mol,
+    "kJ/mol": units.kJ_per_mol,
+}
+LENGTH_UNITS = {"Å": 1.0, "angstrom": 1.0, "bohr": units.bohr, "nanometer": units.nanometer}
+# names in npz files, ours first; others' names are told by `keys`
+_NPZ_NAMES = {
+    "positions": ("positions", "R", "coords"),
+    "atomic_numbers": ("atomic_numbers", "z", "numbers", "nuclear_charges"),
+    "num_atoms": ("num_atoms", "n_atoms"),
+    "energy": ("energy", "E", "energies"),
+    "forces": ("forces", "F"),
+}
+_ASE_RESULTS = ("energy", "forces", "stress", "dipole")
+_ASE_NAMES = {"total_charge": "charge", "spin_multiplicity": "spin"}
+_OPTIONAL = ("cell", "pbc", "total_charge", "spin_multiplicity")
+_FROM_VOIGT = np.asarray([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # of xx, yy, zz, yz, xz, xy
+_TO_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+class _Row(NamedTuple):
+    """One structure of a file, in the file's units."""
+
+    values: dict[str, Any]  # arguments of graph.structure, labels included
+    found: Collection[str]  # what the file has, in its own words
+
+
+def load_structures(
+    path: str | Path,
+    labels: Sequence[str] = ("energy", "forces"),
+    split: str = "all",
+    energy_unit: str = "eV",
+    length_unit: str = "Å",
+    keys: Mapping[str, str] | None = None,
+) -> list[Graph]:
+    """Reads structures and their labels from a file, and warns where the units look wrong.
+
+    An npz file holds `positions` (or `R`) and `atomic_numbers` (or `z`) in one of two layouts:
+    `(n, num_atoms, 3)` with `(num_atoms,)` or, where 0 means no atom, `(n, num_atoms)`; or all
+    structures one after the other, `(all_atoms, 3)` and `(all_atoms,)`, with the number of atoms
+    of each in `n_atoms` `(n,)`. Beside them `energy` (or `E`) `(n,)`, `forces` (or `F`) and, if
+    need be, `cell`, `pbc`, `stress`, `total_charge`, `spin_multiplicity`. An array `split_<name>`
+    lists the structures of a split.
+
+    Everything else is read by ASE: extended XYZ (`.xyz`, `.extxyz`), databases (`.db`),
+    trajectories (`.traj`) and more. Total charge and spin multiplicity are `info["charge"]` and
+    `info["spin"]`.
+
+    Args:
+        path: Name of the file.
+        labels: What every structure must have. Other labels in the file are left out.
+        split: `"all"`, a slice of it (`"all[:100]"`), or a split that the file names.
+        energy_unit: Of the file: eV, meV, hartree, rydberg, kcal/mol or kJ/mol.
+        length_unit: Of the file: Å (or angstrom), bohr or nanometer. Forces are energy over
+            length, stress energy over length cubed, a dipole e times length. Labels by other
+            names are taken as they are.
+        keys: The file's names for labels, where they differ: `{"energy": "REF_energy"}`.
+
+    Raises:
+        ValueError: If a structure lacks a label or is not usable, or a unit or split is unknown.
+        ImportError: If ASE is needed and not installed.
+
+    Example:
+        >>> frames = load_structures("md.npz", energy_unit="kcal/mol")  # doctest: +SKIP
+    """
+    path, names = Path(path), dict(keys or {})
+    energy = _factor("energy_unit", energy_unit, ENERGY_UNITS)
+    length = _factor("length_unit", length_unit, LENGTH_UNITS)
+    factors = {
+        "positions": length,
+        "cell": length,
+        "energy": energy,
+        "atomic_energies": energy,
+        "forces": energy / length,
+        "stress": energy / length**3,
+        "dipole": length,
+    }
+    factors = {key: factor for key, factor in factors.items() if factor != 1.0}
+    if not path.is_file():
+        raise ValueError(f"There is no such file. Received: path='{path}'.")
+    is_npz = path.suffix == ".npz"
+    rows = list((_rows_of_npz if is_npz else _rows_of_ase)(path, labels, names))
+    if not rows:
+        raise ValueError(f"The file holds no structures. Received: path='{path}'.")
+    parts = {"all": np.arange(len(rows))} | (_splits_of_npz(path) if is_npz else {})
+    structures = []
+    for index in select(split, parts):
+        values, found = rows[index]
+        missing = [label for label in labels if values.get(label) is None]
+        if missing:
+            raise ValueError(
+                f"Structure {index} of '{path}' has no {' and no '.join(missing)}. Received: "
+                f"labels={tuple(labels)}; the file has {sorted(found)}. Leave out what is not "
+                "needed, or tell the file's names: keys={'energy': 'REF_energy'}."
+            )
+        for key in factors.keys() & values.keys():
+            if values[key] is not None:
+                values[key] = np.asarray(values[key], np.float64) * factors[key]
+        try:
+            structures.append(structure(**values))
+        except ValueError as error:
+            raise ValueError(f"Structure {index} of '{path}': {error}") from error
+    for warning in report(structures).warnings:
+        warnings.warn(f"{path}: {warning}", stacklevel=2)
+    return structures
+
+
+def save_structures(
+    path: str | Path,
+    structures: Sequence[Graph],
+    predictions: Mapping[str, Array] | None = None,
+) -> None:
+    """Writes structures as extended XYZ, which `load_structures` and ASE read.
+
+    Args:
+        path: Name of the file.
+        structures: With or without labels.
+        predictions: What `model.predict(structures)` returns. They get the plain names (`energy`,
+            `forces`), and labels of the structures the names `reference_energy` and so on.
+
+    Raises:
+        ImportError: If ASE is not installed.
+    """
+    ase = _import_ase()
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    images, first_atom = [], 0
+    for index, graph in enumerate(structures):
+        periodic = {"cell": graph["cell"][0], "pbc": graph["pbc"][0]} if "cell" in graph else {}
+        atoms = ase.Atoms(graph["atomic_numbers"], graph["positions"], **periodic)
+        prefix = "" if predictions is None else "reference_"
+        values: dict[str, Array] = {}
+        for key, value in cast("dict[str, Array]", graph).items():
+            if key not in INPUT_LEVELS:
+                values[prefix + key] = value if level(key) == "atom" else value[0]
+        for key, value in (predictions or {}).items():
+            in_graph = slice(first_atom, first_atom + len(atoms))
+            values[key] = value[in_graph] if level(key) == "atom" else value[index]
+        first_atom += len(atoms)
+        atoms.info |= {
+            "charge": float(graph["total_charge"][0]),
+            "spin": int(graph["spin_multiplicity"][0]),
+        }
+        if "cell" not in graph:
+            values.pop("stress", None)
+        if "stress" in values:
+            values["stress"] = values["stress"][_TO_VOIGT]
+        results = {key: values.pop(key) for key in _ASE_RESULTS if key in values}
+        if results:
+            atoms.calc = SinglePointCalculator(atoms, **results)
+        for key, value in values.items():
+            per_atom = level(key.removeprefix("reference_")) == "atom"
+            (atoms.arrays if per_atom else atoms.info)[key] = value
+        images.append(atoms)
+    ase.io.write(str(path), images, format="extxyz")
+
+
+def _factor(argument: str, unit: str, known: Mapping[str, float]) -> float:
+    name = unicodedata.normalize("NFC", unit)  # there are two signs for Å
+    if name not in known:
+        raise ValueError(f"Unknown unit. Received: {argument}='{unit}', known are {list(known)}.")
+    return known[name]
+
+
+def _rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[_Row]:
+    with np.load(path) as file:
+        found = sorted(file.files)
+        arrays = {
+            key: file[name]
+            for key in ("positions", "atomic_numbers", "num_atoms", *_OPTIONAL, *labels)
+            if (name := _npz_name(path, key, found, keys)) is not None
+        }
+    absent = [key for key in ("positions", "atomic_numbers") if key not in arrays]
+    if absent:
+        raise ValueError(
+            f"'{path}' has no {' and no '.join(absent)}. Received: arrays {found}. Tell the file's "
+            "names: keys={'positions': 'xyz'}."
+        )
+    positions, numbers = arrays.pop("positions"), arrays.pop("atomic_numbers")
+    if positions.ndim == 3:
+        count = len(positions)
+        rows = np.arange(count)
+        numbers = np.broadcast_to(numbers, positions.shape[:2])
+        real = numbers != 0  # (n, num_atoms)
+        arrays.pop("num_atoms", None)
+        atoms: list[Any] = list(rows) if real.all() else list(zip(rows, real, strict=True))
+    elif "num_atoms" in arrays and positions.ndim == 2:
+        ends = np.cumsum(arrays["num_atoms"].astype(np.int64))
+        starts = ends - arrays.pop("num_atoms")
+        count = len(ends)
+        atoms = [slice(*bounds) for bounds in zip(starts, ends, strict=True)]
+        if count == 0 or ends[-1] != len(positions):
+            raise ValueError(
+                f"The numbers of atoms in '{path}' add up to {ends[-1:].tolist()}, but there are "
+                f"{len(positions)} positions."
+            )
+    else:
+        raise ValueError(
+            "Positions are (n, num_atoms, 3), or (all_atoms, 3) with n_atoms (n,) beside them. "
+            f"Received: shape {positions.shape}, arrays {found} in '{path}'."
+        )
+    arrays = {key: _per_structure(path, key, array, count) for key, array in arrays.items()}
+    for index, places in enumerate(atoms):
+        values = {
+            key: array[places if level(key) == "atom" else index] for key, array in arrays.items()
+        }
+        if "cell" in values and not np.any(values["cell"]):
+            values["cell"] = values["pbc"] = None  # a molecule among crystals
+        values |= {"positions": positions[places], "atomic_numbers": numbers[places]}
+        yield _Row(values, found)
+
+
+def _npz_name(path: Path, key: str, found: Sequence[str], keys: Mapping[str, str]) -> str | None:
+    if key in keys:
+        return keys[key] if keys[key] in found else None
+    names = [name for name in _NPZ_NAMES.get(key, (key,)) if name in found]
+    if len(names) > 1:
+        raise ValueError(
+            f"'{path}' has several arrays for {key}: {names}. Choose one: "
+            f"keys={{'{key}': '{names[0]}'}}."
+        )
+    return names[0] if names else None
+
+
+def _per_structure(path: Path, key: str, array: Array, count: int) -> Array:
+    """Gives every structure its row, where the file has one value for all of them."""
+    if level(key) == "atom":
+        return array
+    single = {"cell": (3, 3), "pbc": (3,), "total_charge": (), "spin_multiplicity": ()}
+    if array.shape == single.get(key):
+        return np.broadcast_to(array, (count, *array.shape))
+    if array.shape[:1] != (count,):
+        raise ValueError(
+            f"'{key}' in '{path}' needs a row for each of the {count} structures. "
+            f"Received: shape {array.shape}."
+        )
+    return array.reshape(count) if array.shape == (count, 1) else array
+
+
+def _splits_of_npz(path: Path) -> dict[str, Array]:
+    with np.load(path) as file:
+        names = [name for name in file.files if name.startswith("split_")]
+        return {name.removeprefix("split_"): file[name] for name in names}
+
+
+def _rows_of_ase(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[_Row]:
+    images = _images_of_database(path) if path.suffix == ".db" else _images(path)
+    for atoms in images:
+        found = atoms.info | atoms.arrays | (atoms.calc.results if atoms.calc is not None else {})
+        values = {key: found.get(keys.get(key, key)) for key in labels}
+        for key, name in _ASE_NAMES.items():
+            if found.get(keys.get(key, name)) is not None:
+                values[key] = found[keys.get(key, name)]
+        if values.get("stress") is not None:
+            stress = np.asarray(values["stress"])
+            values["stress"] = stress[_FROM_VOIGT] if stress.size == 6 else stress.reshape(3, 3)
+        values |= {"positions": atoms.positions, "atomic_numbers": atoms.numbers}
+        if atoms.pbc.any():
+            values |= {"cell": atoms.cell.array, "pbc": atoms.pbc}
+        yield _Row(values, found.keys() - {"numbers", "positions"})
+
+
+def _images(path: Path) -> Iterator[Any]:
+    yield from _import_ase().io.iread(str(path), index=":")
+
+
+def _images_of_database(path: Path) -> Iterator[Any]:
+    _import_ase()
+    import ase.db
+
+    with ase.db.connect(path) as database:
+        for row in database.select():
+            atoms = row.toatoms()
+            # not their values there: a stored "charge" hides behind a property of the row
+            stored = {key: vars(row)[key] for key in row.key_value_pairs}
+            atoms.info |= {**row.data, **stored}
+            yield atoms
+
+
+def _import_ase() -> Any:
+    try:
+        import ase
+        import ase.io
+    except ImportError as error:
+        raise ImportError(
+            "Only npz files are read without ASE, which is not installed. Install it with "
+            "`pip install keras-mlff[md]`."
+        ) from error
+    return ase

@@ -1,0 +1,280 @@
+"""Structures from files must come in eV, Å and e, complete or not at all."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from keras_mlff import datasets, units
+from keras_mlff.datasets.files import load_structures, save_structures
+from keras_mlff.graph import structure
+
+NUMBERS = np.array([8, 1, 1])
+POSITIONS = np.array(
+    [
+        [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]],
+        [[0.0, 0.0, 0.1], [0.98, 0.0, 0.0], [-0.22, 0.91, 0.0]],
+    ]
+)
+ENERGY = np.array([-76.4, -76.3])
+FORCES = np.array([[[0.1, 0.2, 0.0], [-0.1, 0.0, 0.0], [0.0, -0.2, 0.0]]] * 2)
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes two water molecules and what else is given as npz."""
+
+    def write(**arrays):
+        path = tmp_path / "water.npz"
+        fixed = {"z": NUMBERS, "R": POSITIONS, "E": ENERGY, "F": FORCES}
+        np.savez(path, **{k: v for k, v in (fixed | arrays).items() if v is not None})
+        return path
+
+    return write
+
+
+def assert_same(left, right, **tolerance):
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert one[key].dtype == other[key].dtype
+            np.testing.assert_allclose(one[key], other[key], **tolerance, err_msg=key)
+
+
+def test_fixed_layout_gives_structures(save):
+    expected = [
+        structure(*frame, energy=energy, forces=forces)
+        for *frame, energy, forces in zip(POSITIONS, [NUMBERS] * 2, ENERGY, FORCES, strict=True)
+    ]
+    assert_same(load_structures(save()), expected, rtol=0)
+
+
+def test_concatenated_layout_gives_the_same(save):
+    fixed = load_structures(save())
+    joined = save(
+        n_atoms=[3, 3], z=np.tile(NUMBERS, 2), R=POSITIONS.reshape(6, 3), F=FORCES.reshape(6, 3)
+    )
+    assert_same(load_structures(joined), fixed, rtol=0)
+
+
+def test_zeros_in_atomic_numbers_are_no_atoms(save):
+    numbers = np.array([[8, 1, 1, 0], [0, 8, 1, 1]])
+    positions, forces = np.zeros((2, 2, 4, 3))
+    positions[numbers > 0] = POSITIONS.reshape(6, 3)
+    forces[numbers > 0] = FORCES.reshape(6, 3)
+    padded = load_structures(save(z=numbers, R=positions, F=forces))
+    assert_same(padded, load_structures(save()), rtol=0)
+
+
+def test_units_of_every_label_follow_from_energy_and_length(save):
+    """One by one, with factors written out: 1 hartree is 27.2114 eV, 1 bohr 0.529177 Å."""
+    cell = np.eye(3) * 10.0
+    stress, dipole = np.ones((2, 3, 3)), np.ones((2, 3))
+    path = save(R=2 * POSITIONS, cell=cell, stress=stress, dipole=dipole, gap=ENERGY)
+    labels = ("energy", "forces", "stress", "dipole", "gap")
+    graph = load_structures(path, labels, energy_unit="hartree", length_unit="bohr")[1]
+    expected = {
+        "positions": POSITIONS[1] * 2 * 0.529177,
+        "cell": [np.eye(3) * 5.29177],
+        "energy": [ENERGY[1] * 27.2114],
+        "forces": FORCES[1] * 51.4221,
+        "stress": np.full((1, 3, 3), 183.631),
+        "dipole": [[0.529177] * 3],
+        "gap": [ENERGY[1]],  # unknown to us, so left alone
+    }
+    for key, value in expected.items():
+        np.testing.assert_allclose(graph[key], value, rtol=1e-5, err_msg=key)
+
+
+def test_both_signs_for_angstrom_are_known(save):
+    assert_same(
+        load_structures(save(), length_unit="\u212b"), load_structures(save(), length_unit="\u00c5")
+    )
+
+
+def test_unknown_unit_lists_the_known(save):
+    with pytest.raises(ValueError, match=r"energy_unit='cal', known are .*'kcal/mol'"):
+        load_structures(save(), energy_unit="cal")
+
+
+def test_missing_label_names_the_structure_and_what_was_found(save):
+    with pytest.raises(ValueError, match=r"Structure 0 .* has no forces.*\['E', 'R', 'z'\]"):
+        load_structures(save(F=None))
+
+
+def test_labels_that_are_not_asked_for_are_left_out(save):
+    graph = load_structures(save(F=None), labels=["energy"])[0]
+    assert "energy" in graph
+    assert "forces" not in graph
+
+
+def test_keys_tell_other_names(save):
+    path = save(E=None, E_dft=ENERGY, charges=np.array([1, 2]))
+    keys = {"energy": "E_dft", "total_charge": "charges"}
+    graphs = load_structures(path, keys=keys)
+    assert [graph["energy"][0] for graph in graphs] == ENERGY.tolist()
+    assert [graph["total_charge"][0] for graph in graphs] == [1, 2]
+
+
+def test_two_names_for_one_thing_are_refused(save):
+    with pytest.raises(ValueError, match=r"several arrays for energy: \['energy', 'E'\]"):
+        load_structures(save(energy=ENERGY))
+
+
+def test_charge_and_spin_are_read(save):
+    graphs = load_structures(save(total_charge=np.array(-1), spin_multiplicity=np.array([1, 3])))
+    assert [graph["total_charge"][0] for graph in graphs] == [-1, -1]
+    assert [graph["spin_multiplicity"][0] for graph in graphs] == [1, 3]
+
+
+def test_not_a_number_names_the_structure(save):
+    energy = ENERGY.copy()
+    energy[1] = np.nan
+    with pytest.raises(ValueError, match=r"Structure 1 .*'energy' holds NaN"):
+        load_structures(save(E=energy))
+
+
+def test_splits_of_the_file_are_known(save):
+    path = save(split_train=[1], split_test=[0])
+    assert load_structures(path, split="train")[0]["energy"] == ENERGY[1]
+    assert load_structures(path, split="all[1:]")[0]["energy"] == ENERGY[1]
+    with pytest.raises(ValueError, match=r"known are \['all', 'test', 'train'\]"):
+        load_structures(path, split="valid")
+
+
+def test_wrong_count_is_refused(save):
+    with pytest.raises(ValueError, match=r"'energy' .* needs a row for each of the 2 structures"):
+        load_structures(save(E=ENERGY[:1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"F": 500 * FORCES}, "Are the forces in another unit"),
+        ({"R": 0.1 * POSITIONS}, "Are the positions in another unit, such as nanometers"),
+        ({"R": POSITIONS / units.bohr}, "Are the positions in bohr"),
+        ({"F": np.abs(FORCES)}, "do not add up to zero"),
+    ],
+)
+def test_wrong_units_and_net_forces_are_noticed(save, change, message):
+    with pytest.warns(UserWarning, match=message):
+        load_structures(save(**change))
+
+
+def test_coincident_atoms_are_refused(save):
+    with pytest.raises(ValueError, match="Structure 0: Two atoms are at the same place"):
+        load_structures(save(R=POSITIONS * [[[0.0]], [[1.0]]]))
+
+
+def test_report_tells_sizes_and_forces(save):
+    report = datasets.report(load_structures(save()))
+    assert report[:3] == (2, 6, [1, 8])
+    np.testing.assert_allclose(report.shortest_distance, np.hypot(0.22, np.hypot(0.91, 0.1)))
+    # lengths 0.2236, 0.1, 0.2
+    np.testing.assert_allclose([report.mean_force, report.net_force], [0.17454, 0], atol=1e-5)
+    assert "6 atoms" in str(report)
+
+
+def test_npz_needs_no_ase(save, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ase", None)
+    assert len(load_structures(save())) == 2
+    with pytest.raises(ImportError, match=r"keras-mlff\[md\]"):
+        load_structures(save().rename(save().with_suffix(".xyz")))
+
+
+# Files of ASE
+
+
+@pytest.fixture
+def images():
+    """A charged crystal with stress, and a molecule in its triplet state."""
+    ase = pytest.importorskip("ase")
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    random = np.random.default_rng(0)
+    crystal = ase.Atoms("NaCl", [[0, 0, 0], [2.8, 0, 0]], cell=np.eye(3) * 5.6, pbc=[1, 1, 0])
+    crystal.info["charge"] = 1
+    molecule = ase.Atoms("O2", [[0, 0, 0], [1.2, 0, 0]], info={"spin": 3})
+    for atoms in (crystal, molecule):
+        force = random.normal(size=3)
+        results = {"energy": random.normal(), "forces": np.stack([force, -force])}
+        if atoms.pbc.any():
+            results["stress"] = np.arange(1.0, 7.0)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return [crystal, molecule]
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".db", ".traj"])
+def test_files_of_ase_are_read(images, tmp_path, suffix):
+    import ase.db
+    import ase.io
+
+    path = tmp_path / f"structures{suffix}"
+    if suffix == ".db":  # which keeps no info
+        with ase.db.connect(path) as database:
+            for atoms in images:
+                database.write(atoms, key_value_pairs=atoms.info)
+    else:
+        ase.io.write(path, images)
+    crystal, molecule = load_structures(path)
+
+    for graph, atoms in zip((crystal, molecule), images, strict=True):
+        # extended XYZ has 8 digits
+        np.testing.assert_allclose(graph["positions"], atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(graph["forces"], atoms.calc.results["forces"], atol=1e-8)
+        np.testing.assert_allclose(graph["energy"], atoms.calc.results["energy"])
+    assert crystal["pbc"].tolist() == [[True, True, False]]
+    np.testing.assert_array_equal(crystal["cell"], [np.eye(3) * 5.6])
+    assert (crystal["total_charge"], crystal["spin_multiplicity"]) == (1, 1)
+    assert (molecule["total_charge"], molecule["spin_multiplicity"]) == (0, 3)
+    assert "cell" not in molecule
+
+    stress = load_structures(path, ["stress"], split="all[:1]")[0]["stress"]
+    np.testing.assert_allclose(stress, [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]])
+    with pytest.raises(ValueError, match=r"Structure 1 .* has no stress"):
+        load_structures(path, ["stress"])
+
+
+def test_forces_of_constrained_atoms_are_not_zeroed(images, tmp_path):
+    from ase.constraints import FixAtoms
+    from ase.io import write
+
+    images[0].set_constraint(FixAtoms([0]))
+    forces = images[0].calc.results["forces"]
+    write(tmp_path / "fixed.traj", images[:1])
+    loaded = load_structures(tmp_path / "fixed.traj")[0]
+    np.testing.assert_array_equal(loaded["forces"], forces)
+
+
+def test_saved_structures_come_back(images, tmp_path):
+    import ase.io
+
+    ase.io.write(tmp_path / "images.traj", images)
+    graphs = load_structures(tmp_path / "images.traj", ["energy", "forces"])
+    graphs[0]["stress"] = np.arange(9.0).reshape(1, 3, 3) + np.arange(9.0).reshape(1, 3, 3).mT
+    path = tmp_path / "saved.xyz"
+    save_structures(path, graphs)
+    stressed = load_structures(path, ["energy", "forces", "stress"], split="all[:1]")
+    assert_same(stressed + load_structures(path, split="all[1:]"), graphs, rtol=1e-7, atol=1e-8)
+
+
+def test_predictions_get_the_plain_names(tmp_path, save):
+    pytest.importorskip("ase")
+    graphs = load_structures(save())
+    charges = np.arange(6.0)
+    predictions = {
+        "energy": ENERGY + 1,
+        "forces": 2 * FORCES.reshape(6, 3),
+        "homo": np.array([0.5, 0.6]),
+        "partial_charges": charges,
+    }
+    save_structures(tmp_path / "predicted.xyz", graphs, predictions)
+
+    labels = ("energy", "forces", "homo", "partial_charges", "reference_energy")
+    second = load_structures(tmp_path / "predicted.xyz", labels)[1]
+    np.testing.assert_allclose(second["energy"], ENERGY[1:] + 1)
+    np.testing.assert_allclose(second["forces"], 2 * FORCES[1])
+    np.testing.assert_allclose(second["homo"], [0.6])
+    np.testing.assert_allclose(second["partial_charges"], charges[3:])
+    np.testing.assert_allclose(second["reference_energy"], ENERGY[1:])
