@@ -15,7 +15,8 @@ from pathlib import Path
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 EXTRAS = {"ase", "matplotlib", "pyscf", "vesin"}
-TENSORFLOW_ROOMS = {"datasets", "pipeline", "distribution", "export"}
+TENSORFLOW_ROOMS = {"distribution", "export"}
+BUILDERS = {"builder", "ch2"}  # the part of datasets/ that needs TensorFlow; pipeline/ has none
 
 
 def absent_packages(backend: str) -> set[str]:
@@ -35,7 +36,9 @@ def importable_modules(backend: str) -> Iterator[str]:
         parts = path.relative_to(root).with_suffix("").parts
         room = parts[1]
         other_backend = room == "backend" and parts[2] in FRAMEWORKS - {backend}
-        needs_tensorflow = room in TENSORFLOW_ROOMS and backend != "tensorflow"
+        needs_tensorflow = backend != "tensorflow" and (
+            room in TENSORFLOW_ROOMS or (room == "datasets" and parts[2] in BUILDERS)
+        )
         if not (other_backend or needs_tensorflow or room == "md"):
             yield ".".join(parts).removesuffix(".__init__")
 

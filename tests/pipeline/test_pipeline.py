@@ -1,0 +1,238 @@
+"""tf.data gives the batches of GraphLoader, and `fit` takes them on every backend."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mlff import datasets, models, neighbors, pipeline
+from keras_mlff.graph import structure
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import Budget, GraphLoader
+
+CUTOFF = 3.0
+
+
+def random_structures(count, periodic=False):
+    random = np.random.default_rng(0)
+    grid = 1.2 * np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(8, 3)
+    structures = []
+    for _ in range(count):
+        num_atoms = int(random.integers(2, 6))
+        forces = random.normal(size=(num_atoms, 3))
+        structures.append(
+            structure(
+                grid[:num_atoms] + random.normal(scale=0.05, size=(num_atoms, 3)),
+                random.choice([1, 6, 8], num_atoms),
+                cell=np.eye(3) * 4.0 if periodic else None,
+                energy=random.normal() - 100.0 * num_atoms,
+                forces=forces - forces.mean(axis=0),
+            )
+        )
+    return structures
+
+
+def loader_of(structures, **options):
+    return GraphLoader([add_edges(graph, CUTOFF) for graph in structures], **options)
+
+
+def assert_same_batch(one, other):
+    for left, right in zip(one, other, strict=True):
+        assert left.keys() == right.keys()
+        for key in left:
+            np.testing.assert_array_equal(left[key], right[key], err_msg=key)
+
+
+# Edges
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("use_triplets", [False, True])
+def test_cached_edges_are_those_of_add_edges(tmp_path, monkeypatch, periodic, use_triplets):
+    structures = random_structures(5, periodic)
+    if periodic:
+        structures.insert(2, random_structures(1)[0])  # a molecule among crystals
+    expected = [add_edges(graph, CUTOFF, use_triplets) for graph in structures]
+    first = pipeline.with_edges(structures, CUTOFF, use_triplets, tmp_path)
+    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", None)
+    second = pipeline.with_edges(structures, CUTOFF, use_triplets, tmp_path)
+    for graphs in (first, second):
+        for one, other in zip(graphs, expected, strict=True):
+            assert_same_batch([one], [other])
+            assert all(one[key].dtype == other[key].dtype for key in one)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_cached_edges_belong_to_cutoff_positions_cell_and_code(tmp_path, monkeypatch):
+    structures = random_structures(3, periodic=True)
+    moved = [graph | {"positions": graph["positions"] + 1e-9} for graph in structures]
+    smaller = [graph | {"cell": graph["cell"] * 0.99} for graph in structures]
+    for graphs, cutoff in [(structures, 3.0), (structures, 3.1), (moved, 3.0), (smaller, 3.0)]:
+        pipeline.with_edges(graphs, cutoff, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+
+    code = tmp_path / "neighbors.py"
+    code.write_text(Path(neighbors.__file__).read_text() + "# changed\n")
+    monkeypatch.setattr(neighbors, "__file__", str(code))
+    pipeline.with_edges(structures, 3.0, cache_dir=tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 5
+
+
+def test_damaged_cache_is_made_anew(tmp_path):
+    structures = random_structures(3)
+    expected = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    for _ in range(2):
+        graphs = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+        assert_same_batch(graphs, expected)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.with_edges(random_structures(2), CUTOFF, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# tf.data
+
+
+@pytest.fixture
+def tf():
+    return pytest.importorskip("tensorflow")
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.usefixtures("tf")
+def test_batches_are_those_of_the_loader(shuffle):
+    structures = random_structures(13)
+    options = {"batch_size": 4, "shuffle": shuffle, "seed": 3}
+    dataset = pipeline.from_structures(structures, CUTOFF, **options)
+    loader = loader_of(structures, **options)
+    assert len(dataset) == len(loader)
+    for _ in range(3):  # epochs
+        for one, other in zip(dataset.as_numpy_iterator(), loader, strict=True):
+            assert_same_batch(one, other)
+        loader.on_epoch_end()
+
+
+@pytest.mark.usefixtures("tf")
+def test_resumed_epoch_is_that_of_the_uninterrupted_run():
+    structures = random_structures(13)
+    options = {"batch_size": 4, "shuffle": True, "seed": 3}
+    dataset = pipeline.from_structures(structures, CUTOFF, **options)
+    epochs = [list(dataset.as_numpy_iterator()) for _ in range(3)]
+    resumed = pipeline.from_structures(structures, CUTOFF, epoch=2, **options)
+    for one, other in zip(resumed.as_numpy_iterator(), epochs[2], strict=True):
+        assert_same_batch(one, other)
+    orders = [[batch[1]["energy"].tolist() for batch in epoch] for epoch in epochs]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_shapes_are_static_and_labels_float64(tf):
+    budget = Budget(5, 20, 96, 0, 6)
+    inputs, labels = pipeline.from_structures(
+        random_structures(9), CUTOFF, budget=budget
+    ).element_spec
+    assert inputs["positions"] == tf.TensorSpec((20, 3), tf.float64)
+    assert inputs["senders"] == tf.TensorSpec((96,), tf.int32)
+    assert inputs["atom_table"] == tf.TensorSpec((5, 6), tf.int32)
+    assert labels["energy"] == tf.TensorSpec((5,), tf.float64)
+
+
+@pytest.mark.usefixtures("tf")
+def test_files_give_the_same_batches(tmp_path):
+    structures = random_structures(6)
+    frames = {
+        "n_atoms": [len(graph["positions"]) for graph in structures],
+        "z": np.concatenate([graph["atomic_numbers"] for graph in structures]),
+        "R": np.concatenate([graph["positions"] for graph in structures]),
+        "F": np.concatenate([graph["forces"] for graph in structures]),
+        "E": np.concatenate([graph["energy"] for graph in structures]),
+    }
+    np.savez(tmp_path / "frames.npz", **frames)
+    dataset = pipeline.from_files(
+        tmp_path / "frames.npz", CUTOFF, 2, split="all[1:]", cache_dir=tmp_path
+    )
+    for one, other in zip(
+        dataset.as_numpy_iterator(), loader_of(structures[1:], batch_size=2), strict=True
+    ):
+        assert_same_batch(one, other)
+
+
+@pytest.mark.usefixtures("tf")
+def test_tfds_gives_the_same_batches(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    file = Path(__file__).parents[1] / "datasets/dummy_data/ch2/ch2.npz"
+    monkeypatch.setattr("keras_mlff.datasets.shipped.CH2_FILE", file)
+    dataset = pipeline.from_tfds("ch2/both", "train", CUTOFF, 2, data_dir=tmp_path)
+    loader = loader_of(datasets.load("ch2", split="train"), batch_size=2)
+    for one, other in zip(dataset.as_numpy_iterator(), loader, strict=True):
+        assert_same_batch(one, other)
+
+
+# Training
+
+
+@pytest.mark.usefixtures("tf")
+def test_fit_and_predict_take_a_dataset():
+    """They give what they give with the loader, epoch by epoch.
+
+    Energies of -300 eV would dominate the loss if the references were not taken out.
+    """
+    structures = random_structures(8)
+    model = models.CMRET(num_features=16, num_layers=1, num_heads=2, num_radial=8, cutoff=CUTOFF)
+    model.fit_references(structures)
+    model.compile(
+        keras.optimizers.SGD(1e-4),
+        loss={"energy": "mse", "forces": "mse"},
+        metrics={"energy": "mae"},
+        run_eagerly=keras.backend.backend() == "tensorflow",  # XLA takes longer, JAX's eager too
+    )
+    weights = model.get_weights()
+    options = {"batch_size": 3, "budget": Budget(3, 15, 72, 0, 5)}
+    train = [
+        loader_of(structures, shuffle=True, **options),
+        pipeline.from_structures(structures, CUTOFF, shuffle=True, **options),
+    ]
+    test = [
+        loader_of(structures, **options),
+        pipeline.from_structures(structures, CUTOFF, **options),
+    ]
+    histories = []
+    for train_data, test_data in zip(train, test, strict=True):
+        model.set_weights(weights)
+        fitted = model.fit(train_data, validation_data=test_data, epochs=2, verbose=0)
+        histories.append(fitted.history)
+    assert train[0].epoch == 2
+    assert [len(shapes) for shapes in model.compilations.values()] == [1, 1, 0]
+    for key, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][key], values, rtol=1e-5, err_msg=key)
+
+    predicted = model.predict(test[1])["energy"]
+    assert predicted.dtype == np.float64
+    errors = np.abs(predicted - np.concatenate([graph["energy"] for graph in structures]))
+    np.testing.assert_allclose(errors.mean(), histories[1]["val_energy_mae"][-1], rtol=1e-4)
+    assert errors.mean() < 10.0
+
+
+@pytest.mark.data
+@pytest.mark.usefixtures("tf")
+def test_published_ethanol_fills_its_batches():
+    folder = os.environ.get("KERAS_MLFF_DATA")
+    if folder is None:
+        pytest.skip("KERAS_MLFF_DATA does not name a folder of published data")
+    frames = datasets.load(
+        Path(folder) / "rmd17/rmd17_ethanol.npz", energy_unit="kcal/mol", split="all[:1000]"
+    )
+    # -97076.1 kcal/mol
+    np.testing.assert_allclose(np.mean([f["energy"] for f in frames]), -4209.6, atol=0.1)
+    loader = GraphLoader(pipeline.with_edges(frames, 5.0), 32, shuffle=True)
+    assert loader.fill_rate > 0.95
