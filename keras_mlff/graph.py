@@ -178,7 +178,7 @@ def structure(
         label = np.asarray(value, np.float64)
         if level(key) == "graph":
             label = label[None] if label.shape[:1] != (1,) or key == "stress" else label
-        elif label.shape[0] != num_atoms:
+        elif label.shape[:1] != (num_atoms,):
             raise ValueError(
                 f"The label '{key}' belongs to atoms, so its first axis must count them. "
                 f"Received: {key}.shape={label.shape} for {num_atoms} atoms."
@@ -259,8 +259,6 @@ def _with_periodic_keys(graph: Graph) -> Graph:
     extended["pbc"] = np.zeros((num_graphs, 3), np.bool_)
     if "senders" in graph:
         extended["cell_shifts"] = np.zeros((len(graph["senders"]), 3))
-    if "stress" not in graph:
-        return extended
     return extended
 
 

@@ -1,0 +1,156 @@
+"""Graphs are packed into few batches of one size, each graph once, in an order that repeats."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from keras_mlff.graph import count, pad, split, structure
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import (
+    Budget,
+    GraphLoader,
+    OffsetLoader,
+    choose_budget,
+    element_sums,
+    pack,
+    plan,
+    sizes,
+)
+
+
+def make(num_atoms, seed=0, cutoff=2.0):
+    random = np.random.default_rng(seed)
+    numbers = random.choice([1, 6, 8], num_atoms)
+    positions = random.normal(size=(num_atoms, 3)) * 1.5
+    return add_edges(structure(positions, numbers, energy=float(seed)), cutoff)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    random = np.random.default_rng(1)
+    return [make(int(n), seed=i) for i, n in enumerate(random.integers(1, 20, 60))]
+
+
+def energies(loader):
+    """Reads which graphs the batches of an epoch hold: each has its number as energy."""
+    return [[int(part["energy"][0]) for part in split(x | y)] for x, y in loader]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_every_graph_comes_once_and_every_batch_has_one_shape(mixed, shuffle):
+    loader = GraphLoader(mixed, batch_size=8, shuffle=shuffle)
+    shapes = {tuple((k, v.shape, v.dtype) for k, v in (x | y).items()) for x, y in loader}
+    assert len(shapes) == 1
+    found = energies(loader)
+    assert len(found) == len(loader)
+    assert sorted(chain.from_iterable(found)) == list(range(60))
+    if not shuffle:
+        assert list(chain.from_iterable(found)) == list(range(60))
+
+
+def test_structures_of_one_size_fill_batches_of_the_size_asked_for():
+    """Also where the number of edges is no multiple of anything."""
+    graphs = [make(3, seed=i, cutoff=50.0) for i in range(20)]  # 6 edges each
+    loader = GraphLoader(graphs, batch_size=5, shuffle=True)
+    assert [len(batch) for batch in energies(loader)] == [5] * 4
+    assert loader.fill_rate == 1.0
+
+
+def test_structures_of_one_size_with_different_edges_fill_batches_too():
+    graphs = [make(9, seed=i, cutoff=3.0) for i in range(40)]
+    assert len({count(graph, "edge") for graph in graphs}) > 3
+    loader = GraphLoader(graphs, batch_size=5, shuffle=True)
+    assert len(loader) == 8
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(mixed):
+    loader = GraphLoader(mixed, batch_size=8, shuffle=True, seed=3)
+    first = energies(loader)
+    assert energies(loader) == first
+    loader.on_epoch_end()
+    second = energies(loader)
+    assert second != first
+    resumed = GraphLoader(mixed, batch_size=8, shuffle=True, seed=3)
+    resumed.epoch = 1
+    assert energies(resumed) == second
+    assert energies(GraphLoader(mixed, batch_size=8, shuffle=True, seed=4)) != first
+
+
+def test_graphs_of_one_size_change_places():
+    loader = GraphLoader([make(3, seed=i) for i in range(24)], batch_size=4, shuffle=True)
+    companions = []
+    for _ in range(3):
+        companions.append({frozenset(batch) for batch in energies(loader)})
+        loader.on_epoch_end()
+    assert companions[0] != companions[1] != companions[2]
+
+
+def test_mixed_sizes_waste_little_room():
+    random = np.random.default_rng(0)
+    count_atoms = random.integers(5, 20, 400)
+    graphs = [make(int(n), seed=i, cutoff=4.0) for i, n in enumerate(count_atoms)]
+    loader = GraphLoader(graphs, batch_size=16, shuffle=True)
+    assert loader.fill_rate > 0.9
+
+
+def test_a_plan_respects_every_limit():
+    table = np.random.default_rng(0).integers(1, 9, size=(200, 4))
+    table[:, 0] = 1
+    budget = Budget(5, 24, 20, 22, 8)
+    batches = plan(table, budget)
+    assert sorted(chain.from_iterable(batches)) == list(range(200))
+    for batch in batches:
+        assert np.all(table[batch].sum(axis=0) <= np.asarray(budget[:4]))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_graph_larger_than_the_budget_is_named(mixed, shuffle):
+    with pytest.raises(ValueError, match="larger than the budget"):
+        GraphLoader(mixed, budget=Budget(4, 10, 100, 0, 10), shuffle=shuffle)
+
+
+def test_impossible_requests_are_refused(mixed):
+    with pytest.raises(ValueError, match="batch_size=0"):
+        choose_budget(mixed, 0)
+    with pytest.raises(ValueError, match="empty"):
+        choose_budget([], 4)
+    with pytest.raises(ValueError, match="no edges"):
+        GraphLoader([structure([[0, 0, 0]], [1])])
+
+
+def test_the_budget_holds_the_largest_graph(mixed):
+    budget = choose_budget(mixed, 1)
+    assert np.all(sizes(mixed).max(axis=0) <= np.asarray(budget[:4]))
+    pack([max(mixed, key=lambda graph: count(graph, "atom"))], budget)
+
+
+def test_lone_atoms_make_a_batch():
+    graphs = [make(1, seed=i) for i in range(3)]
+    assert choose_budget(graphs, 2) == Budget(2, 2, 0, 0, 1)
+    assert energies(GraphLoader(graphs, 2)) == [[0, 1], [2]]
+
+
+def test_sums_over_elements_leave_padding_out():
+    graphs = [make(3, seed=1), make(2, seed=2)]
+    table = np.arange(119) * 1000.25
+    table[0] = 7.0
+    expected = [table[graph["atomic_numbers"]].sum() + 0.5 for graph in graphs]
+    inputs = pack(graphs, Budget(4, 9, 40, 0, 4))
+    sums = element_sums(inputs, table, 0.5)
+    assert sums.dtype == np.float64
+    np.testing.assert_allclose(sums, [*expected, 0.0, 0.0], rtol=1e-15)
+    # padding atoms that have no padding graph to belong to
+    full = pad(pack(graphs, Budget(2, 5, 40, 0, 4)), 2, 9, 40)
+    np.testing.assert_allclose(element_sums(full, table, 0.5), expected, rtol=1e-15)
+
+
+def test_offsets_leave_labels_in_float64():
+    graphs = [make(2, seed=i) for i in range(4)]
+    seen = []
+    table = np.zeros(119)
+    table[[1, 6, 8]] = 1e6
+    offset = OffsetLoader(GraphLoader(graphs, 2), {"energy": (table, 0.25)}, seen.append)
+    labels = np.concatenate([labels["energy"] for _, labels in (offset[i] for i in range(2))])
+    np.testing.assert_array_equal(labels, np.arange(4) - 2e6 - 0.25)
+    assert len(seen) == 2
