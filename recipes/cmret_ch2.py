@@ -1,4 +1,4 @@
-"""CMRET on the CH2 carbene in both spin states (section 3.1, figures 2 and 3).
+"""CMRET on the CH2 carbene in both spin states (figures 2 and 3 of the paper).
 
 The paper's settings take 10,000 epochs; `--fast` reaches the errors below in half an hour on one
 CPU core. Expect, on the test points of `recipes/generate_ch2.py`, energy errors below 0.3 meV and

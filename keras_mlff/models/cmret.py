@@ -210,7 +210,7 @@ class CMRET(ForceField):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class CMRETInteraction(keras.layers.Layer):
-    """One interaction layer: replaces scalars and vectors, adds to the output (eqs. 4-8).
+    """One interaction layer: replaces scalars and vectors, adds to the output.
 
     The paper mixes the filtered features of each pair, m_ij = [x_ij, y_ij] W, and sums over j.
     Here the sum comes first, (sum_j [x_ij, y_ij]) W: the same numbers, with products that grow
