@@ -1,0 +1,147 @@
+"""Attention from overlap integrals: coefficients that see distances and, by chains, angles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+ORDERS = (2, 3, 4, 5)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class GaussianGrid(keras.layers.Layer):
+    """Expands distances (...) in Å on Gaussians at the points of a grid: (..., num_points).
+
+    G(d)_l = exp(-gamma (d - mu_l)²) with mu_l = start + l * spacing; `stop` itself is no point.
+
+    Args:
+        start: Å.
+        stop: Å.
+        spacing: Å between points, the step of the discretized integral.
+        gamma: 1/Å².
+
+    Reference: GeomAtt, https://arxiv.org/abs/2106.02549
+    """
+
+    def __init__(
+        self, start: float, stop: float, spacing: float, gamma: float, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if spacing <= 0.0 or gamma <= 0.0 or stop - start < spacing:
+            raise ValueError(
+                "The grid needs a spacing above 0, at least one point between its ends, and a "
+                f"gamma above 0. Received: start={start}, stop={stop}, spacing={spacing}, "
+                f"gamma={gamma}."
+            )
+        self.start, self.spacing, self.gamma = float(start), float(spacing), float(gamma)
+        self.num_points = round((stop - start) / spacing)
+
+    def call(self, distances: Tensor) -> Tensor:
+        dtype = ops.dtype(distances)
+        points = self.start + self.spacing * ops.cast(ops.arange(self.num_points), dtype)
+        return ops.exp(-self.gamma * ops.square(distances[..., None] - points))
+
+    def reach(self, exponent: float) -> float:
+        """Computes the distance in Å beyond which all Gaussians stay below exp(-exponent)."""
+        last = self.start + self.spacing * (self.num_points - 1)
+        return last + math.sqrt(exponent / self.gamma)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class OverlapAttention(keras.layers.Layer):
+    """Computes attention coefficients from products of overlaps along chains of atoms.
+
+    Overlap q of a pair is f_ij = (G(0) Wq + bq) * (G(d_ij) Wk + bk), feature by feature. A chain of
+    order k has k - 1 overlaps: alpha_ij = scale * sum over features and atoms m, n, ... of
+    f1_im f2_mn ... fk-1_.j. Order 2 sees distances, order 3 angles, order 4 dihedrals.
+
+    Args:
+        order: k, from 2 to 5.
+        num_features: Width of the overlaps.
+        scale: Factor of all coefficients: step of the grid over number of streams.
+        shared: Whether all overlaps of the chain have the same weights.
+        query_bias: Whether to add bq.
+        key_bias: Whether to add bk, through which all pairs interact, however far.
+
+    Reference: GeomAtt, https://arxiv.org/abs/2106.02549, eqs. 6, 8 and 16
+    """
+
+    def __init__(
+        self,
+        order: int,
+        num_features: int,
+        scale: float = 1.0,
+        shared: bool = False,
+        query_bias: bool = True,
+        key_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if order not in ORDERS:
+            raise ValueError(f"Chains have an order from {ORDERS}. Received: order={order}.")
+        if num_features < 1:
+            raise ValueError(f"Overlaps need a feature. Received: num_features={num_features}.")
+        self.order, self.num_features, self.scale, self.shared = order, num_features, scale, shared
+        self.has_query_bias, self.has_key_bias = query_bias, key_bias
+
+    def build(self, pairs_shape: Any, *shapes: Any) -> None:
+        """Creates the weights of all overlaps side by side."""
+        num_points = pairs_shape[-1] - 1
+        num_overlaps = 1 if self.shared else self.order - 1
+        bound = num_points**-0.5  # the default of PyTorch's linear layers
+
+        def weight(name: str, rows: int) -> Any:
+            shape = (num_overlaps, rows, self.num_features)
+            initializer = keras.initializers.RandomUniform(-bound, bound)
+            return self.add_weight(shape=shape, initializer=initializer, name=name)
+
+        self.query_kernel, self.key_kernel = (weight(n, num_points) for n in ("query", "key"))
+        self.query_bias = weight("query_bias", 1) if self.has_query_bias else None
+        self.key_bias = weight("key_bias", 1) if self.has_key_bias else None
+
+    def call(self, pairs: Tensor, zero: Tensor) -> Tensor:
+        """Computes the coefficients `(num_graphs, max_atoms, max_atoms)`.
+
+        Call arguments:
+            pairs: `(num_graphs, max_atoms, max_atoms, num_points + 1)`: G(d_ij), and a last column
+                of ones that the bias is multiplied with. Pairs with padding are zero throughout.
+            zero: `(num_points,)`, G(0).
+        """
+        # the first bracket is the same for all pairs: it moves into the kernel of the second
+        query = ops.matmul(zero[None, None, :], self.query_kernel)  # (num_overlaps, 1, features)
+        if self.query_bias is not None:
+            query = query + self.query_bias
+        bias = ops.zeros_like(query) if self.key_bias is None else query * self.key_bias
+        kernels = ops.concatenate([query * self.key_kernel, bias], axis=1)
+        if self.order == 2:  # nothing stands between the overlap and the sum over features
+            return ops.matmul(pairs, self.scale * ops.sum(kernels[0], axis=-1)[:, None])[..., 0]
+        overlaps = [ops.matmul(pairs, kernels[index]) for index in range(kernels.shape[0])]
+        overlaps = overlaps * (self.order - 1) if self.shared else overlaps
+        # overlaps are symmetric, so the chain read from its end is the transpose of that product,
+        # and the last step is one product over features and atoms at once
+        half = (self.order - 1) // 2
+        forward = _chain(overlaps[: self.order - 1 - half])
+        backward = _chain(overlaps[: -half - 1 : -1])
+        return self.scale * _contract(forward, backward)
+
+
+def _chain(overlaps: list[Tensor]) -> Tensor:
+    """Multiplies matrices `(num_graphs, max_atoms, max_atoms, num_features)`, one per feature."""
+    if len(overlaps) == 1:
+        return overlaps[0]
+    product = ops.transpose(overlaps[0], (0, 3, 1, 2))
+    for overlap in overlaps[1:]:
+        product = ops.matmul(product, ops.transpose(overlap, (0, 3, 1, 2)))
+    return ops.transpose(product, (0, 2, 3, 1))
+
+
+def _contract(forward: Tensor, backward: Tensor) -> Tensor:
+    """Computes sum_mc forward_imc backward_jmc: `(num_graphs, max_atoms, max_atoms)`."""
+    num_graphs, max_atoms, _, num_features = ops.shape(forward)
+    flat = (num_graphs, max_atoms, max_atoms * num_features)
+    rows, columns = ops.reshape(forward, flat), ops.reshape(backward, flat)
+    return ops.matmul(rows, ops.transpose(columns, (0, 2, 1)))
