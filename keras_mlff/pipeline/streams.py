@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,11 @@ def from_files(
     split: str = "all",
     energy_unit: str = "eV",
     length_unit: str = "Å",
+    keys: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Dataset:
     """Makes a dataset of a file; see `datasets.load` and `from_structures`, which has `options`."""
-    structures = datasets.load(path, split, labels, energy_unit, length_unit)
+    structures = datasets.load(path, split, labels, energy_unit, length_unit, keys)
     return from_structures(structures, cutoff, batch_size, **options)
 
 
