@@ -106,6 +106,11 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def devices() -> list[str]:
+    """Names the devices that can compute here."""
+    return [f"{device.platform}:{device.id}" for device in jax.local_devices()]
+
+
 def peak_device_memory() -> int | None:
     """Returns the most memory (bytes) used on the first GPU so far; `None` without one."""
     statistics = jax.local_devices()[0].memory_stats() or {}  # a CPU has none

@@ -100,6 +100,12 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def devices() -> list[str]:
+    """Names the devices that can compute here."""
+    found = tf.config.list_logical_devices()
+    return [device.name.removeprefix("/device:").lower() for device in found]
+
+
 def peak_device_memory() -> int | None:
     """Returns the most memory (bytes) used on the first GPU so far; `None` without one."""
     if not tf.config.list_physical_devices("GPU"):

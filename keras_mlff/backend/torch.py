@@ -95,6 +95,11 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def devices() -> list[str]:
+    """Names the devices that can compute here."""
+    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+
+
 def peak_device_memory() -> int | None:
     """Returns the most memory (bytes) used on the first GPU so far; `None` without one."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

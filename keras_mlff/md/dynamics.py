@@ -16,7 +16,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
 from keras_mlff import units
-from keras_mlff.graph import Array
+from keras_mlff.graph import Array, Graph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,16 @@ class Trajectory:
     def total_energies(self) -> Array:
         """Potential plus kinetic energies: `(num_frames,)`, eV; constant in NVE."""
         return self.potential_energies + self.kinetic_energies
+
+
+def to_atoms(graph: Graph) -> Atoms:
+    """Makes ASE's atoms from a single structure, with `info["charge"]` and `info["spin"]`."""
+    periodic = {"cell": graph["cell"][0], "pbc": graph["pbc"][0]} if "cell" in graph else {}
+    info = {
+        "charge": float(graph["total_charge"][0]),
+        "spin": int(graph["spin_multiplicity"][0]),
+    }
+    return Atoms(graph["atomic_numbers"], graph["positions"], info=info, **periodic)
 
 
 def set_temperature(atoms: Atoms, temperature: float, seed: int = 0) -> None:

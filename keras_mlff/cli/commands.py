@@ -1,0 +1,310 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_mlff import __version__, presets
+from keras_mlff.cli.tables import error_rows, prediction_rows, print_table
+
+if TYPE_CHECKING:
+    from keras_mlff.graph import Array
+    from keras_mlff.heads import Head
+
+EXTRAS = {
+    "tensorflow": ("tensorflow", "tensorboard"),
+    "jax": ("jax",),
+    "torch": ("torch",),
+    "datasets": ("tensorflow", "tensorflow_datasets"),
+    "md": ("ase", "vesin"),
+    "plots": ("matplotlib",),
+    "qm": ("pyscf",),
+}
+
+
+def zoo_list() -> None:
+    """Prints the presets at hand."""
+    found = presets.available()
+    if not found:
+        print(f"no presets in {[str(folder) for folder in presets.zoo_folders()]}")
+        return
+    rows = [["preset", "elements", "properties", "description"]]
+    for name, preset in found.items():
+        known = " ".join(map(str, preset.elements))
+        rows.append([name, known, " ".join(preset.properties), preset.description])
+    print_table(rows)
+
+
+def zoo_show(preset: str) -> None:
+    """Prints everything a preset says about itself."""
+    found = presets.find(preset)
+    print(f"folder: {found.folder}")
+    print(json.dumps(dict(found.metadata), indent=1, ensure_ascii=False))
+    card = found.folder / "README.md"
+    if card.is_file():
+        print(f"\n{card.read_text(encoding='utf-8')}")
+
+
+def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
+    """Predicts structures of a file, prints a table and writes them if asked to."""
+    from keras_mlff import datasets
+    from keras_mlff.datasets.files import load_structures
+
+    structures = load_structures(file, labels=())
+    model = _load(preset, dtype)
+    predictions = _trained_only(model.predict(structures, batch_size), model)
+    print_table(prediction_rows(structures, predictions))
+    if output is not None:
+        datasets.save(output, structures, predictions)
+        print(f"written: {output}")
+
+
+def train(
+    data: str,
+    output: str,
+    split: str,
+    validation: float,
+    labels: list[str],
+    loss_weights: list[str],
+    architecture: str,
+    preset: str | None,
+    settings: list[str],
+    num_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    patience: int | None,
+    seed: int,
+    resume: bool,
+) -> None:
+    """Trains a new or a trained model and saves it as a preset."""
+    import keras
+    import numpy as np
+
+    from keras_mlff import datasets, models, training
+    from keras_mlff.graph import elements
+    from keras_mlff.metrics import errors
+
+    if not 0.0 < validation < 1.0:
+        raise ValueError(f"`--validation` is a share between 0 and 1. Received: {validation}.")
+    keras.utils.set_random_seed(seed)
+    is_file = bool(Path(data).suffix)
+    structures = datasets.load(data, split, labels=labels if is_file else None)
+    if preset is not None:
+        model = models.load_preset(preset, **_parsed(settings))
+    else:
+        if architecture not in models.ARCHITECTURES:
+            known = sorted(models.ARCHITECTURES)
+            raise ValueError(
+                f"Unknown architecture. Received: '{architecture}', known are {known}."
+            )
+        heads = _heads(labels)
+        model = models.ARCHITECTURES[architecture](heads=heads, **_parsed(settings))
+    order = np.random.default_rng(seed).permutation(len(structures))
+    num_held_out = max(1, round(validation * len(structures)))
+    held_out = [structures[i] for i in order[:num_held_out]]
+    seen = [structures[i] for i in order[num_held_out:]]
+    if not seen:
+        raise ValueError(f"Training needs at least two structures. Received: {len(structures)}.")
+    if preset is None:
+        model.fit_references(seen)
+    model.preset = None  # new elements are learned now
+    weights = {key: float(value) for key, value in _parsed(loss_weights).items()}
+    defaults = {"energy": 0.2, "forces": 0.8}
+    training.train(
+        model,
+        training.with_edges(seen, model),
+        training.with_edges(held_out, model),
+        f"{output}.training",
+        keras.optimizers.Adam(learning_rate),
+        loss=dict.fromkeys(labels, "mse"),
+        loss_weights={key: weights.get(key, defaults.get(key, 1.0)) for key in labels},
+        metrics=dict.fromkeys(labels, "mae"),
+        batch_size=batch_size,
+        num_epochs=num_epochs,
+        seed=seed,
+        resume=resume,
+        patience=patience,
+    )
+    found = errors(held_out, model.predict(held_out, batch_size))
+    model.save_to_preset(
+        output,
+        elements=elements(structures),
+        properties=labels,
+        dataset={"source": data, "split": split, "num_training": len(seen)},
+        metrics={f"validation_{key}": value._asdict() for key, value in found.items()},
+        seed=seed,
+    )
+    print_table(error_rows(found, model.heads))
+    print(f"written: {output}")
+
+
+def evaluate(
+    data: str,
+    preset: str,
+    split: str,
+    labels: list[str] | None,
+    dtype: str | None,
+    batch_size: int,
+) -> None:
+    """Prints the errors of a preset on labeled data."""
+    from keras_mlff import datasets
+    from keras_mlff.metrics import errors
+
+    structures = datasets.load(data, split, labels=labels)
+    model = _load(preset, dtype)
+    predictions = _trained_only(model.predict(structures, batch_size), model)
+    print(f"{len(structures)} structures of {data}, split {split}")
+    print_table(error_rows(errors(structures, predictions), model.heads))
+
+
+def md(
+    file: str,
+    preset: str,
+    ensemble: str,
+    temperature: float,
+    num_steps: int,
+    time_step: float,
+    friction: float,
+    interval: int,
+    output: str | None,
+    dtype: str | None,
+    seed: int,
+) -> None:
+    """Runs dynamics from the first structure of a file and prints what is measured on it."""
+    from keras_mlff import md as dynamics
+    from keras_mlff.datasets.files import load_structures
+    from keras_mlff.md import observables
+
+    atoms = dynamics.to_atoms(load_structures(file, labels=())[0])
+    atoms.calc = dynamics.MLFFCalculator(_load(preset, None), dtype=dtype)
+    dynamics.set_temperature(atoms, temperature, seed)
+    common: dict[str, Any] = {"time_step": time_step, "interval": interval, "output": output}
+    if ensemble == "nve":
+        trajectory = dynamics.run_nve(atoms, num_steps, **common)
+    else:
+        trajectory = dynamics.run_nvt(
+            atoms, temperature, num_steps, friction=friction, seed=seed, **common
+        )
+    temperatures = trajectory.temperatures
+    print(f"{ensemble.upper()}, {num_steps} steps of {time_step} fs, {len(atoms)} atoms")
+    print(f"temperature: {temperatures.mean():.1f} ± {temperatures.std():.1f} K")
+    if ensemble == "nve" and len(trajectory.times) > 1:
+        energies = trajectory.total_energies
+        drift = observables.energy_drift(trajectory.times, energies, len(atoms))
+        print(f"energy drift: {1e3 * drift:.4f} meV per atom and ps")
+    if not atoms.pbc.any():
+        for first, second in observables.bonds(trajectory.positions[0], atoms.numbers):
+            lengths = observables.distances(trajectory.positions, [first, second])
+            pair = f"{atoms.symbols[first]}{first}-{atoms.symbols[second]}{second}"
+            print(f"bond {pair}: {lengths.mean():.4f} ± {lengths.std():.4f} Å")
+    if output is not None:
+        print(f"written: {output}")
+
+
+def export(folder: str, preset: str, dtype: str | None) -> None:
+    """Writes a preset as a SavedModel."""
+    from keras_mlff.export import export_saved_model
+
+    print(f"written: {export_saved_model(_load(preset, dtype), folder)}")
+
+
+def bench(settings: list[str], json_file: str | None, **arguments: Any) -> None:
+    """Compares backends and prints a table."""
+    from keras_mlff import bench as benchmark
+
+    comparison = benchmark.compare(
+        **arguments,
+        arguments=_parsed(settings),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(benchmark.table(comparison))
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {json_file}")
+
+
+def doctor() -> None:
+    """Prints what is installed and what works."""
+    print(f"keras_mlff {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in ("keras", "numpy", "h5py", "tensorflow", "jax", "torch"):
+        print(f"{package}: {_version(package)}")
+    for extra, modules in EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        advice = f"{', '.join(missing)} missing: pip install 'keras-mlff[{extra}]'"
+        print(f"extra {extra}: {advice if missing else 'present'}")
+    folders = presets.zoo_folders()
+    for folder in folders:
+        print(f"zoo: {folder}")
+    print(f"presets: {', '.join(presets.available()) or 'none'}")
+    try:
+        import keras
+
+        from keras_mlff import backend, models
+
+        devices = backend.devices()
+    except Exception as error:  # whatever it is, the doctor says so
+        raise RuntimeError(
+            f"The backend does not work ({type(error).__name__}: {error}). Install one with "
+            "pip install 'keras-mlff[tensorflow]', [jax] or [torch], and set KERAS_BACKEND to "
+            "its name."
+        ) from error
+    print(f"backend: {keras.backend.backend()}, devices: {', '.join(devices)}")
+    print(f"precision: {keras.config.dtype_policy().name}, floatx {keras.config.floatx()}")
+    print(f"architectures: {', '.join(models.ARCHITECTURES)}")
+
+
+def _load(preset: str, dtype: str | None) -> Any:
+    from keras_mlff import models
+
+    return models.load_preset(preset, **({} if dtype is None else {"dtype": dtype}))
+
+
+def _trained_only(predictions: dict[str, Array], model: Any) -> dict[str, Array]:
+    """Leaves out what the preset was not trained on; stress comes with forces."""
+    known = set(model.preset.properties)
+    known |= {"stress"} if "forces" in known else set()
+    return {key: value for key, value in predictions.items() if key in known}
+
+
+def _heads(labels: Sequence[str]) -> list[Head]:
+    from keras_mlff import heads
+
+    special = {
+        "dipole": heads.DipoleHead,
+        "polarizability": heads.PolarizabilityHead,
+        "spatial_extent": heads.SpatialExtentHead,
+    }
+    others = [label for label in labels if label not in ("energy", "forces", "stress")]
+    made: list[Head] = [heads.EnergyHead()] if len(others) < len(labels) else []
+    return made + [
+        special[name]() if name in special else heads.ScalarHead(name) for name in others
+    ]
+
+
+def _parsed(settings: Sequence[str]) -> dict[str, Any]:
+    """Reads `name=value` pairs; values are Python's literals or text."""
+    parsed = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"A setting is written as name=value. Received: '{setting}'.")
+        try:
+            parsed[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            parsed[name] = text
+    return parsed
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

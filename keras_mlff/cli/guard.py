@@ -1,0 +1,31 @@
+"""Errors in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+FAILED = 2  # exit status of any error, as argparse has it
+
+
+def guarded(function: Callable[[], Any], debug: bool, program: str) -> tuple[int, Any]:
+    """Turns an error into one line, unless a traceback is wanted."""
+    try:
+        return 0, function()
+    except KeyboardInterrupt:
+        print(f"{program}: stopped", file=sys.stderr)
+        return 130, None
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0, None
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, (ValueError, TypeError, ImportError, OSError, RuntimeError))
+        kind = "" if expected and str(error) else f"{type(error).__name__}: "
+        message = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
+        print(f"{program}: error: {kind}{message}", file=sys.stderr)
+        return FAILED, None

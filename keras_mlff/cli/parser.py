@@ -1,0 +1,120 @@
+"""The flags of `keras-mlff`."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras_mlff import __version__
+from keras_mlff.cli import commands as actions
+from keras_mlff.cli.guard import guarded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `keras-mlff` and returns its exit status."""
+    arguments = vars(_parser().parse_args(argv))
+    command, debug = arguments.pop("command"), arguments.pop("debug")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    status, _ = guarded(lambda: command(**arguments), debug, "keras-mlff")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("keras-mlff", description="Machine-learned force fields.")
+    parser.add_argument("--version", action="version", version=f"keras_mlff {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(parent: Any, function: Callable[..., None], name: str = "") -> Any:
+        text = inspect.getdoc(function)
+        command = parent.add_parser(
+            name or function.__name__,
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.set_defaults(command=function)
+        return command.add_argument
+
+    def add_preset(flag: Any, required: bool = True) -> None:
+        text = "such as cmret/ch2, or a preset's folder"
+        flag(
+            "--preset",
+            required=required,
+            help=text,
+            default=argparse.SUPPRESS if required else None,
+        )
+
+    def add_dtype(flag: Any) -> None:
+        flag("--dtype", choices=("float32", "float64"), help="precision, if not the preset's")
+
+    zoo = commands.add_parser("zoo", help="Lists or shows presets.")
+    inside = zoo.add_subparsers(required=True, metavar="list|show")
+    add(inside, actions.zoo_list, "list")
+    add(inside, actions.zoo_show, "show")("preset")
+
+    flag = add(commands, actions.predict)
+    flag("file", help="structures: .xyz, .npz, .db, .traj")
+    add_preset(flag)
+    flag("--output", help="extended XYZ file to write the structures and predictions to")
+    add_dtype(flag)
+    flag("--batch-size", type=int, default=32)
+
+    flag = add(commands, actions.train)
+    flag("data", help="labeled file, or a data set such as ch2/triplet")
+    flag("--output", required=True, default=argparse.SUPPRESS, help="folder of the new preset")
+    flag("--split", default="all", help="such as train or all[:100]")
+    flag("--validation", type=float, default=0.1, help="share that is held out")
+    flag("--labels", nargs="+", default=["energy", "forces"], help="what is learned")
+    flag("--loss-weights", nargs="+", default=[], help="such as energy=0.2 forces=0.8")
+    flag("--architecture", default="CMRET", help="of a new model")
+    add_preset(flag, required=False)
+    flag("--set", dest="settings", nargs="+", default=[], help="such as num_features=64")
+    flag("--num-epochs", type=int, default=100)
+    flag("--batch-size", type=int, default=16)
+    flag("--learning-rate", type=float, default=1e-3)
+    flag("--patience", type=int, help="epochs without improvement after which to stop")
+    flag("--seed", type=int, default=0)
+    flag("--resume", action="store_true", help="go on where the training was interrupted")
+
+    flag = add(commands, actions.evaluate)
+    flag("data", help="labeled file, or a data set such as ch2/triplet")
+    add_preset(flag)
+    flag("--split", default="all", help="such as test or all[:100]")
+    flag("--labels", nargs="+", help="of a file: energy and forces, if not given")
+    add_dtype(flag)
+    flag("--batch-size", type=int, default=32)
+
+    flag = add(commands, actions.md)
+    flag("file", help="the first structure is where it starts")
+    add_preset(flag)
+    flag("--ensemble", choices=("nve", "nvt"), default="nve")
+    flag("--temperature", type=float, default=300.0, help="K, of the first velocities too")
+    flag("--num-steps", type=int, default=1000)
+    flag("--time-step", type=float, default=0.5, help="fs")
+    flag("--friction", type=float, default=0.01, help="1/fs, of Langevin's thermostat")
+    flag("--interval", type=int, default=1, help="steps between recorded frames")
+    flag("--output", help="extended XYZ file of the trajectory")
+    add_dtype(flag)
+    flag("--seed", type=int, default=0)
+
+    flag = add(commands, actions.export)
+    flag("folder", help="of the SavedModel")
+    add_preset(flag)
+    add_dtype(flag)
+
+    flag = add(commands, actions.bench)
+    flag("--architectures", nargs="+", default=["CMRET"])
+    flag("--backends", nargs="+", help="all that are installed, if not given")
+    flag("--batch-sizes", nargs="+", type=int, default=[5, 32])
+    flag("--system", default="ethanol", help="or silicon:64")
+    flag("--repeats", type=int, default=20, help="measured steps")
+    flag("--threads", type=int, default=1, help="cores of each process")
+    flag("--set", dest="settings", nargs="+", default=[], help="such as num_features=64")
+    flag("--json", dest="json_file", help="file for the results")
+
+    add(commands, actions.doctor)
+    return parser

@@ -1,0 +1,288 @@
+"""Commands must call what they name, print what they found and fail in one line."""
+
+import functools
+import json
+import typing
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mlff
+from keras_mlff import cli, datasets, models, training
+from keras_mlff.cli.commands import EXTRAS
+from keras_mlff.graph import structure
+from keras_mlff.metrics import errors
+
+SMALL = {"num_features": 8, "num_layers": 1, "num_heads": 2, "num_radial": 4, "cutoff": 3.0}
+CH2 = [[0.0, 0.0, 0.0], [0.0, 0.9, 0.6], [0.0, -0.9, 0.6]]
+
+
+def frames(count=6):
+    random = np.random.default_rng(0)
+    return [
+        structure(
+            CH2 + random.normal(scale=0.02, size=(3, 3)),
+            [6, 1, 1],
+            spin_multiplicity=3,
+            energy=-1065.0 + random.normal(),
+            # forces of a structure add up to zero
+            forces=(lambda f: f - f.mean(axis=0))(random.normal(size=(3, 3))),
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """A zoo with one preset, which knows nothing, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("zoo")
+    model = models.CMRET(**SMALL)
+    model.save_to_preset(
+        str(folder / "cmret/tiny"),
+        elements=[1, 6],
+        properties=["energy", "forces"],
+        description="Knows nothing.",
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def only_this_zoo(zoo, monkeypatch):
+    monkeypatch.setenv("KERAS_MLFF_ZOO", str(zoo))
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Keeps what was loaded: compiling each tiny model anew would take most of the time."""
+    return functools.cache(models.load_preset)
+
+
+@pytest.fixture
+def tiny(loaded, monkeypatch):
+    monkeypatch.setattr(models, "load_preset", loaded)
+    model = loaded("cmret/tiny")
+    model.run_eagerly = keras.backend.backend() == "tensorflow"  # JAX compiles each operation
+    return model
+
+
+@pytest.fixture
+def xyz(tmp_path):
+    path = tmp_path / "frames.xyz"
+    datasets.save(str(path), frames())
+    return str(path)
+
+
+def test_presets_are_listed_and_shown(capsys):
+    assert "cmret/tiny" in keras_mlff.list_presets()
+    assert cli.main(["zoo", "list"]) == 0
+    assert "cmret/tiny" in capsys.readouterr().out
+    assert cli.main(["zoo", "show", "cmret/tiny"]) == 0
+    assert '"architecture": "CMRET"' in capsys.readouterr().out
+
+
+def test_a_preset_is_loaded_by_name_and_by_folder(zoo):
+    by_name = models.load_preset("cmret/tiny")
+    by_folder = models.load_preset(str(zoo / "cmret/tiny"), dtype="float64")
+    assert type(by_name) is models.CMRET
+    assert by_folder.compute_dtype == "float64"
+    with pytest.raises(ValueError, match="cmret/tiny"):
+        models.load_preset("cmret/huge")
+
+
+def test_an_unknown_architecture_is_named(tmp_path):
+    preset = models.load_preset("cmret/tiny")
+    preset.save_to_preset(str(tmp_path / "odd"), architecture="Oddity")
+    with pytest.raises(ValueError, match="Oddity"):
+        models.load_preset(str(tmp_path / "odd"))
+
+
+def test_predictions_are_printed_and_written(tiny, xyz, tmp_path, capsys):
+    output = tmp_path / "out.xyz"
+    assert cli.main(["predict", xyz, "--preset", "cmret/tiny", "--output", str(output)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = tiny.predict(frames())
+    assert lines[0].split()[:5] == ["structure", "atoms", "charge", "spin", "energy"]
+    assert lines[3].split()[:4] == ["2", "3", "0", "3"]
+    assert float(lines[3].split()[4]) == pytest.approx(expected["energy"][2], abs=1e-4)
+    written = datasets.load(output)
+    np.testing.assert_allclose(written[2]["energy"], expected["energy"][2:3], atol=1e-4)
+
+
+def test_evaluation_prints_the_errors(tiny, xyz, capsys):
+    assert cli.main(["evaluate", xyz, "--preset", "cmret/tiny"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = errors(frames(), tiny.predict(frames()))
+    (energy,) = (row for row in rows if row[0] == "energy" and row[4] == "eV")
+    (forces,) = (row for row in rows if row[0] == "forces" and row[4] == "meV/Å")
+    assert float(energy[1]) == pytest.approx(found["energy"].mae, rel=1e-4)
+    assert float(forces[2]) == pytest.approx(1e3 * found["forces"].rmse, rel=1e-4)
+
+
+def test_errors_are_those_of_the_definition():
+    helium = [structure([[0, 0, 0], [0, 0, 2.0]], [2, 2], energy=e) for e in (1.0, 2.0)]
+    found = errors(helium, {"energy": np.asarray([1.0, 5.0])})
+    assert found["energy"] == pytest.approx((1.5, 4.5**0.5, 3.0, 2))
+    assert found["energy_per_atom"].mae == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        errors(helium, {"dipole": np.zeros((2, 3))})
+
+
+def test_training_writes_a_preset(xyz, tmp_path, monkeypatch, capsys):
+    seen = {}
+
+    def train(model, seen_graphs, held_out, folder, *args, **kwargs):
+        model.run_eagerly = keras.backend.backend() == "tensorflow"
+        seen.update(kwargs, num_seen=len(seen_graphs), num_held_out=len(held_out))
+
+    monkeypatch.setattr(training, "train", train)  # has tests of its own
+    output = str(tmp_path / "new")
+    flags = [f"{key}={value}" for key, value in SMALL.items()]
+    command = ["train", xyz, "--output", output, "--validation", "0.3", "--num-epochs", "2"]
+    assert cli.main([*command, "--loss-weights", "energy=3", "--set", *flags]) == 0
+    assert "forces" in capsys.readouterr().out
+    assert (seen["num_seen"], seen["num_held_out"], seen["num_epochs"]) == (4, 2, 2)
+    assert seen["loss_weights"] == {"energy": 3.0, "forces": 0.8}
+    model = models.load_preset(output)
+    assert model.num_features == 8
+    assert model.preset.elements == (1, 6)
+    assert model.heads[0].references  # of the training data
+    assert model.preset.metadata["metrics"]["validation_energy"]["num_values"] == 2
+
+
+def test_dynamics_are_run_and_measured(tiny, xyz, tmp_path, capsys):
+    output = tmp_path / "run.xyz"
+    status = cli.main(
+        ["md", xyz, "--preset", "cmret/tiny", "--num-steps", "3", "--output", str(output)]
+    )
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert "energy drift" in printed
+    assert "bond C0-H1" in printed
+    assert len(datasets.load(output)) == 4
+
+
+def test_the_benchmark_gets_its_flags(monkeypatch, tmp_path, capsys):
+    from keras_mlff import bench
+
+    received = {}
+    monkeypatch.setattr(bench, "compare", lambda **kw: received.update(kw) or {"results": []})
+    path = tmp_path / "out.json"
+    assert cli.main(["bench", "--batch-sizes", "1", "2", "--json", str(path)]) == 0
+    assert received["batch_sizes"] == [1, 2]
+    assert received["architectures"] == ["CMRET"]
+    assert json.loads(path.read_text()) == {"results": []}
+    assert "median ms" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+def test_export_gets_model_and_folder(monkeypatch, tmp_path, capsys):
+    from keras_mlff import export
+
+    monkeypatch.setattr(export, "export_saved_model", lambda model, folder: (model, folder)[1])
+    assert cli.main(["export", "served", "--preset", "cmret/tiny"]) == 0
+    assert "written: served" in capsys.readouterr().out
+
+
+def test_the_doctor_tells_backend_and_extras(capsys):
+    assert cli.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert f"backend: {keras.backend.backend()}" in printed
+    assert "precision: float32" in printed
+    assert "extra md: present" in printed
+    assert "cmret/tiny" in printed
+
+
+def test_the_doctor_knows_the_extras_of_the_package():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    section = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    named = {line.partition(" =")[0] for line in section.splitlines() if " = [" in line}
+    assert named - {"all", "docs", "test"} == set(EXTRAS)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["predict", "nowhere.xyz", "--preset", "cmret/tiny"], "nowhere.xyz"),
+        (["zoo", "show", "cmret/huge"], "Choose from"),
+        (["train", "ch2", "--output", "x", "--architecture", "Perceptron"], "Perceptron"),
+        (["train", "ch2", "--output", "x", "--set", "num_features"], "name=value"),
+        (["train", "ch2", "--output", "x", "--set", "width=3"], "width"),
+    ],
+)
+def test_an_error_is_one_line_and_status_two(command, message, capsys, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda *args, **kwargs: frames())
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("keras-mlff: error: ")
+    assert message in error
+    assert "\n" not in error
+
+
+def test_debug_shows_where_an_error_came_from():
+    with pytest.raises(ValueError, match="huge"):
+        cli.main(["--debug", "zoo", "show", "cmret/huge"])
+
+
+def test_unknown_flags_and_help_need_no_command():
+    for flags, status in ((["--help"], 0), (["predict"], 2), (["--nonsense"], 2)):
+        with pytest.raises(SystemExit) as end:
+            cli.main(flags)
+        assert end.value.code == status
+
+
+def recipe(
+    molecule: str = "toluene",
+    num_train=1000,
+    learning_rate: float = 1,
+    layers: tuple[int, ...] = (3, 4),
+    fast: bool = False,
+    mode: typing.Literal["full", "part"] = "full",
+    output: str | None = None,
+    patience: int | None = None,
+):
+    """Trains on one molecule.
+
+    Args:
+        molecule: Its name,
+            100 % lower case.
+        num_train: Structures.
+
+    Returns:
+        Everything.
+    """
+    return dict(locals())
+
+
+def test_a_recipe_without_flags_has_its_defaults():
+    assert cli.run(recipe, []) == recipe()
+
+
+def test_flags_of_a_recipe_have_the_types_of_its_arguments():
+    argv = "--molecule=ethanol --num-train 4 --learning-rate 2 --layers 5 6 7 --fast --mode part"
+    received = cli.run(recipe, [*argv.split(), "--output", "x", "--patience", "3"])
+    assert received == recipe("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3)
+    assert type(received["learning_rate"]) is float
+    assert cli.run(recipe, ["--no-fast"])["fast"] is False
+
+
+def test_the_help_of_a_recipe_is_its_docstring(capsys):
+    with pytest.raises(SystemExit):
+        cli.run(recipe, ["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Trains on one molecule." in printed
+    assert "Its name, 100 % lower case. (default: toluene)" in printed
+    assert "Everything" not in printed
+
+
+def test_an_error_of_a_recipe_is_one_line(capsys):
+    def main(count: int = 0):
+        raise ValueError("Nothing\nto do.")
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, [])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith("error: Nothing to do.\n")
+    with pytest.raises(ValueError, match="to do"):
+        cli.run(main, ["--debug"])
