@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -46,9 +48,32 @@ class ExponentialGaussianBasis(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class BesselBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å on sin(k pi d / r_c) / d, k = 1..num_radial.
+    """Expands edge lengths (num_edges,) in Å on sin(k pi d / r_c) / d, num_radial of them.
+
+    Args:
+        num_radial: Number of functions.
+        cutoff: r_c, Å.
+        first: The lowest k. The first of functions that start at 0 is zero everywhere.
 
     Reference: Gasteiger et al., 2020, eq. 7 without its factor, https://arxiv.org/abs/2003.03123
+    """
+
+    def __init__(self, num_radial: int, cutoff: float, first: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_radial, self.cutoff, self.first = num_radial, cutoff, first
+
+    def call(self, edge_lengths: Tensor) -> Tensor:
+        last = self.first + self.num_radial
+        frequencies = ops.arange(self.first, last, dtype=self.compute_dtype)
+        phases = edge_lengths[:, None] * (frequencies * (math.pi / self.cutoff))
+        return ops.sin(phases) / edge_lengths[:, None]  # (num_edges, num_radial)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class FixedExponentialGaussianBasis(keras.layers.Layer):
+    """Expands edge lengths (num_edges,) in Å as `ExponentialGaussianBasis` does before training.
+
+    Reference: Unke and Meuwly, 2019, eq. 7, https://arxiv.org/abs/1902.08408
     """
 
     def __init__(self, num_radial: int, cutoff: float, **kwargs: Any) -> None:
@@ -56,9 +81,56 @@ class BesselBasis(keras.layers.Layer):
         self.num_radial, self.cutoff = num_radial, cutoff
 
     def call(self, edge_lengths: Tensor) -> Tensor:
-        frequencies = ops.arange(1, self.num_radial + 1, dtype=self.compute_dtype)
-        phases = edge_lengths[:, None] * (frequencies * (math.pi / self.cutoff))
-        return ops.sin(phases) / edge_lengths[:, None]  # (num_edges, num_radial)
+        nearest = math.exp(-self.cutoff)
+        centers = np.linspace(nearest, 1.0, self.num_radial)
+        beta = (self.num_radial / (2.0 * (1.0 - nearest))) ** 2
+        centers = ops.convert_to_tensor(centers, dtype=self.compute_dtype)
+        offsets = ops.exp(-edge_lengths)[:, None] - centers
+        return ops.exp(-beta * ops.square(offsets))  # (num_edges, num_radial)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class GaussianBasis(keras.layers.Layer):
+    """Expands edge lengths (num_edges,) in Å on exp(-10 (d - o_k)²), o_k evenly from 0 to r_c.
+
+    Reference: Schütt et al., 2017, https://arxiv.org/abs/1706.08566
+    """
+
+    def __init__(self, num_radial: int, cutoff: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_radial, self.cutoff = num_radial, cutoff
+
+    def call(self, edge_lengths: Tensor) -> Tensor:
+        centers = np.linspace(0.0, self.cutoff, self.num_radial)
+        offsets = edge_lengths[:, None] - ops.convert_to_tensor(centers, dtype=self.compute_dtype)
+        return ops.exp(-10.0 * ops.square(offsets))  # (num_edges, num_radial)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class BernsteinBasis(keras.layers.Layer):
+    """Expands edge lengths (num_edges,) in Å on the Bernstein polynomials of exp(-d / 2 bohr).
+
+    Reference: Unke et al., 2021 (SpookyNet), eq. 13, https://arxiv.org/abs/2105.00304
+    """
+
+    decay = 0.9448630629  # 1/Å
+
+    def __init__(self, num_radial: int, cutoff: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_radial, self.cutoff = num_radial, cutoff
+
+    def call(self, edge_lengths: Tensor) -> Tensor:
+        last = self.num_radial - 1
+        powers = np.arange(self.num_radial)
+        logarithms = [math.log(math.comb(last, k)) for k in range(self.num_radial)]
+        forward, backward, constant = (
+            ops.convert_to_tensor(values, dtype=self.compute_dtype)
+            for values in (powers.astype("float64"), (last - powers).astype("float64"), logarithms)
+        )
+        # factors of very different size: their logarithms add up without overflow
+        exponents = -self.decay * edge_lengths[:, None]
+        rest = ops.log(ops.maximum(1.0 - ops.exp(exponents), 1e-30))
+        return ops.exp(constant + forward * exponents + backward * rest)
 
 
 def _values(values: np.ndarray[Any, Any]) -> Any:
@@ -70,9 +142,13 @@ def _values(values: np.ndarray[Any, Any]) -> Any:
     return initializer
 
 
-BASES: dict[str, type[keras.layers.Layer]] = {
+BASES: dict[str, Callable[[int, float], keras.layers.Layer]] = {
     "gaussian": ExponentialGaussianBasis,
     "bessel": BesselBasis,
+    "bessel_from_zero": functools.partial(BesselBasis, first=0),
+    "bernstein": BernsteinBasis,
+    "fixed_gaussian": GaussianBasis,
+    "fixed_exponential": FixedExponentialGaussianBasis,
 }
 
 

@@ -24,14 +24,26 @@ class PerceptronReadout(keras.layers.Layer):
         num_scalars: Numbers per atom.
         hidden_features: Width of the hidden layer.
         use_bias: Whether the last layer has a bias.
+        activation: Of the hidden layer.
+        kernel_initializer: Of both layers.
     """
 
     def __init__(
-        self, num_scalars: int, hidden_features: int, use_bias: bool = True, **kwargs: Any
+        self,
+        num_scalars: int,
+        hidden_features: int,
+        use_bias: bool = True,
+        activation: str = "silu",
+        kernel_initializer: str = "glorot_uniform",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.hidden = keras.layers.Dense(hidden_features, activation="silu")
-        self.output_scalars = keras.layers.Dense(num_scalars, use_bias=use_bias)
+        self.hidden = keras.layers.Dense(
+            hidden_features, activation=activation, kernel_initializer=kernel_initializer
+        )
+        self.output_scalars = keras.layers.Dense(
+            num_scalars, use_bias=use_bias, kernel_initializer=kernel_initializer
+        )
 
     def call(self, features: AtomFeatures) -> AtomFeatures:
         return AtomFeatures(self.output_scalars(self.hidden(features.scalars)))

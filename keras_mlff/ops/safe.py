@@ -11,7 +11,11 @@ Tensor = Any
 
 def norm(vectors: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
     """Computes Euclidean norms; where a vector is zero, the norm and its gradient are zero."""
-    squares = ops.sum(ops.square(vectors), axis=axis, keepdims=keepdims)
+    return root(ops.sum(ops.square(vectors), axis=axis, keepdims=keepdims))
+
+
+def root(squares: Tensor) -> Tensor:
+    """Computes square roots; where a value is zero, the root and its gradient are zero."""
     positive = squares > 0.0
     # the mask stands before the root, or the gradient would be 0 * infinity
     roots = ops.sqrt(ops.where(positive, squares, ops.ones_like(squares)))

@@ -1,0 +1,72 @@
+"""Total charge and spin as features of the atoms, for any architecture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mlff.graph import Graph
+from keras_mlff.ops import safe, segment
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class ChargeSpinEmbedding(keras.layers.Layer):
+    """Shares total charge and unpaired electrons out to the atoms and embeds each share.
+
+    An atom's share is softplus(q . k / sqrt(F)) over the sum of all atoms, where q is a map of its
+    features and k a learned vector, another one for negative values. Neutral singlets get exactly
+    zero. Shares depend on all atoms of the structure: with it, charged fragments that are far
+    apart do not have exactly the sum of their energies.
+
+    Args:
+        num_features: Width of the features.
+
+    Reference: Unke et al., 2021 (SpookyNet), eqs. 9 to 11, https://arxiv.org/abs/2105.00304
+
+    Example:
+        In `embed`: `features = features + self.charge_spin(features, graph)`.
+    """
+
+    def __init__(self, num_features: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_features = num_features
+        self.query = keras.layers.Dense(2 * num_features, kernel_initializer="lecun_normal")
+        # without biases: zero stays zero
+        self.hidden = keras.layers.Dense(
+            num_features, use_bias=False, activation="silu", kernel_initializer="lecun_normal"
+        )
+        self.outputs = keras.layers.Dense(
+            num_features, use_bias=False, kernel_initializer="lecun_normal"
+        )
+
+    def build(self, *shapes: Any) -> None:
+        """Creates keys and values `(4, num_features)`: charge and spin, negative and positive."""
+        initializer = keras.initializers.RandomNormal(stddev=1.0)
+        self.keys = self.add_weight((4, self.num_features), initializer, name="keys")
+        self.values = self.add_weight((4, self.num_features), initializer, name="values")
+        for layer in (self.query, self.hidden, self.outputs):
+            layer.build((None, self.num_features))
+
+    def call(self, features: Tensor, graph: Graph) -> Tensor:
+        """Computes what to add to the features, `(num_atoms, num_features)`."""
+        dtype, width = features.dtype, self.num_features
+        charge = ops.cast(graph["total_charge"], dtype)
+        unpaired = ops.cast(graph["spin_multiplicity"], dtype) - 1.0
+        queries = self.query(features)
+        shared = ops.zeros_like(features)
+        for place, amount in enumerate((charge, unpaired)):
+            signs = ops.cast(amount > 0.0, "int32") + 2 * place  # (num_graphs,)
+            rows = ops.take(signs, graph["graph_ids"], axis=0)
+            scores = queries[:, place * width : (place + 1) * width] * ops.take(
+                self.keys, rows, axis=0
+            )
+            weights = ops.softplus(ops.sum(scores, axis=-1) * width**-0.5)
+            weights = segment.mask(weights, graph["atom_mask"])
+            rates = safe.divide(amount, segment.sum_over_atoms(weights, graph))
+            shares = weights * ops.take(rates, graph["graph_ids"], axis=0)
+            shared = shared + shares[:, None] * ops.take(self.values, rows, axis=0)
+        return shared + self.outputs(self.hidden(shared))

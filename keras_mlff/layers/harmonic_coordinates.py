@@ -1,0 +1,114 @@
+"""Spherical harmonic coordinates: one array of orders per atom that turns with the molecule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mlff.ops import safe
+from keras_mlff.ops import spherical_harmonics as harmonics
+
+Tensor = Any
+INVARIANTS = ("squared", "norm")
+
+
+def invariants(coordinates: Tensor, degrees: Sequence[int], kind: str) -> Tensor:
+    """Measures each degree: `(n, width)` -> `(n, len(degrees))`, blind to rotation.
+
+    Args:
+        coordinates: `(n, width(degrees))`.
+        degrees: Those of the coordinates.
+        kind: `"norm"`: the length, whose gradient jumps at zero, where it is taken as zero;
+            `"squared"`: the squared length over sqrt(2 d + 1), smooth everywhere.
+    """
+    squares = harmonics.sum_orders(ops.square(coordinates), degrees)
+    if kind == "norm":
+        return safe.root(squares)
+    scales = [(2 * degree + 1) ** -0.5 for degree in degrees]
+    return squares * ops.convert_to_tensor(scales, dtype=squares.dtype)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class DegreeCoupling(keras.layers.Layer):
+    """Couples each two degrees of an atom's coordinates to every degree they can give.
+
+    t^(d3) = sum over d1 < d2 of kappa[d3, d1, d2] * (q^(d1) x q^(d2))^(d3), with real 3j symbols.
+
+    Args:
+        degrees: Of the coordinates, ascending.
+        parity: Whether only products that reflect like harmonics take part; without, the energy of
+            the mirror image differs.
+
+    Reference: So3krates, https://arxiv.org/abs/2205.14276, eq. 16
+    """
+
+    def __init__(self, degrees: Sequence[int], parity: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.degrees, self.parity = tuple(degrees), parity
+        self.triples = harmonics.coupled_degrees(self.degrees, parity)
+
+    def build(self, *shapes: Any) -> None:
+        """Creates kappa `(num_degrees, num_degrees, num_degrees)`: out, first, second.
+
+        Entries without a triple are unused; they stand in the authors' program too.
+        """
+        num_degrees = len(self.degrees)
+        self.kappa = self.add_weight(
+            shape=(num_degrees,) * 3,
+            initializer=keras.initializers.RandomNormal(stddev=0.1),
+            name="kappa",
+        )
+
+    def tables(self) -> Any:
+        """Lays the 3j symbols of all triples out: `(num_triples, width * width * width)`."""
+        widths = [2 * degree + 1 for degree in self.degrees]
+        ends = np.cumsum(widths)
+        block = {d: slice(e - w, e) for d, e, w in zip(self.degrees, ends, widths, strict=True)}
+        tables = np.zeros((len(self.triples), *[int(ends[-1])] * 3))
+        for table, (first, second, out) in zip(tables, self.triples, strict=True):
+            values = harmonics.coupling_table(first, second, out)
+            table[block[first], block[second], block[out]] = values.transpose(1, 2, 0)
+        return tables.reshape(len(self.triples), -1)
+
+    def call(self, coordinates: Tensor) -> Tensor:
+        if not self.triples:
+            return ops.zeros_like(coordinates)
+        number = len(self.degrees)
+        place = self.degrees.index
+        used = [
+            (place(out) * number + place(first)) * number + place(second)
+            for first, second, out in self.triples
+        ]
+        width = coordinates.shape[-1]
+        # one matrix of all couplings (width², width): the loop over triples is done by its zeros
+        kappa = ops.take(ops.reshape(self.kappa, (-1,)), ops.convert_to_tensor(used, "int32"))
+        tables = ops.convert_to_tensor(self.tables(), dtype=self.compute_dtype)
+        matrix = ops.reshape(ops.matmul(kappa, tables), (-1, width))
+        products = coordinates[:, :, None] * coordinates[:, None, :]
+        return ops.matmul(ops.reshape(products, (-1, width * width)), matrix)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class CoordinateNormalization(keras.layers.Layer):
+    """Gives each degree of the coordinates a learned length; what is zero stays zero.
+
+    It has no derivative where a degree vanishes, as it does at sites of high symmetry, and forces
+    near those are large.
+    """
+
+    def __init__(self, degrees: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.degrees = tuple(degrees)
+
+    def build(self, *shapes: Any) -> None:
+        """Creates the lengths `(num_degrees,)`."""
+        self.scale = self.add_weight(shape=(len(self.degrees),), initializer="ones", name="scale")
+
+    def call(self, coordinates: Tensor) -> Tensor:
+        lengths = invariants(coordinates, self.degrees, "norm")
+        factors = safe.divide(self.scale + ops.zeros_like(lengths), lengths)
+        return coordinates * harmonics.spread_degrees(factors, self.degrees)

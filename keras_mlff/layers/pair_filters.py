@@ -1,0 +1,115 @@
+"""Filters between pairs of atoms, from how far they are apart in space and in other coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class ParallelPerceptrons(keras.layers.Layer):
+    """Several perceptrons of the same hidden widths on the same input; the last layer is linear.
+
+    Their first layers stand side by side in one product, which is what they have in common.
+
+    Args:
+        hidden: Widths of the hidden layers.
+        outputs: Width of each perceptron's output.
+        activation: After each hidden layer.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int],
+        outputs: Sequence[int],
+        activation: str = "silu",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hidden, self.num_outputs = tuple(hidden), tuple(outputs)
+        widths = [[*self.hidden, last] for last in outputs]
+        self.first_widths = [row[0] for row in widths]
+        first_activation = activation if self.hidden else None
+        self.first = _dense(sum(self.first_widths), first_activation)
+        self.chains = [
+            [
+                _dense(width, activation if place < len(self.hidden) else None)
+                for place, width in enumerate(row)
+                if place > 0
+            ]
+            for row in widths
+        ]
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the weights."""
+        self.first.build(input_shape)
+        for width, chain in zip(self.first_widths, self.chains, strict=True):
+            for layer in chain:
+                layer.build((None, width))
+                width = layer.units
+
+    def call(self, inputs: Tensor) -> list[Tensor]:
+        joined = self.first(inputs)
+        outputs, start = [], 0
+        for width, chain in zip(self.first_widths, self.chains, strict=True):
+            values = joined[..., start : start + width]
+            start += width
+            for layer in chain:
+                values = layer(values)
+            outputs.append(values)
+        return outputs
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class PairFilters(keras.layers.Layer):
+    """Adds a perceptron of the radial basis and one of the distances in each degree, per filter.
+
+    Args:
+        num_filters: Widths of the filters.
+        radial_hidden: Hidden widths of the perceptrons on the radial basis.
+        spherical_hidden: Hidden widths of those on the distances between spherical coordinates;
+            `None` leaves them out.
+        activation: Of the hidden layers.
+
+    Reference: So3krates, https://arxiv.org/abs/2205.14276, eqs. 12 and 13
+    """
+
+    def __init__(
+        self,
+        num_filters: Sequence[int],
+        radial_hidden: Sequence[int],
+        spherical_hidden: Sequence[int] | None,
+        activation: str = "silu",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.radial = ParallelPerceptrons(radial_hidden, num_filters, activation)
+        self.spherical = None
+        if spherical_hidden is not None:
+            self.spherical = ParallelPerceptrons(spherical_hidden, num_filters, activation)
+
+    def build(self, basis_shape: Any, distances_shape: Any) -> None:
+        """Creates the weights."""
+        self.radial.build(basis_shape)
+        if self.spherical is not None:
+            self.spherical.build(distances_shape)
+
+    def call(self, basis: Tensor, distances: Tensor) -> list[Tensor]:
+        """Computes filters `(num_pairs, width)`.
+
+        Call arguments:
+            basis: `(num_pairs, num_radial)`.
+            distances: `(num_pairs, num_degrees)`.
+        """
+        filters: list[Tensor] = self.radial(basis)
+        if self.spherical is None:
+            return filters
+        return [a + b for a, b in zip(filters, self.spherical(distances), strict=True)]
+
+
+def _dense(width: int, activation: str | None) -> Any:
+    return keras.layers.Dense(width, activation=activation, kernel_initializer="lecun_normal")

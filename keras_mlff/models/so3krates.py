@@ -1,0 +1,404 @@
+"""So3krates: features and spherical harmonic coordinates that attend to each other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import keras
+from keras import ops
+
+from keras_mlff.graph import Array, Graph
+from keras_mlff.heads import Head
+from keras_mlff.layers import cutoff as cutoffs
+from keras_mlff.layers import radial
+from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
+from keras_mlff.layers.harmonic_coordinates import (
+    INVARIANTS,
+    CoordinateNormalization,
+    DegreeCoupling,
+    invariants,
+)
+from keras_mlff.layers.nonlocal_reach import NonlocalReach
+from keras_mlff.layers.pair_attention import PairAttention, PairGeometry
+from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
+from keras_mlff.models.force_field import ForceField
+from keras_mlff.ops import geometry, safe, segment
+from keras_mlff.ops import spherical_harmonics as harmonics
+from keras_mlff.ops.pairs import AllPairs, EdgePairs, Pairs
+
+Tensor = Any
+VARIANTS: dict[str, dict[str, Any]] = {
+    "smooth": {
+        "start": "scaled_sum",
+        "invariants": "squared",
+        "parity": True,
+        "direction": "sender_minus_receiver",
+        "cutoff_function": "polynomial",
+    },
+    "paper": {
+        "start": "mean",
+        "invariants": "norm",
+        "parity": False,
+        "direction": "receiver_minus_sender",
+        "cutoff_function": "cosine",
+    },
+}
+_CHOICES = {
+    "start": ("scaled_sum", "mean", "zeros"),
+    "invariants": INVARIANTS,
+    "direction": ("sender_minus_receiver", "receiver_minus_sender"),
+}
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class So3krates(ForceField):
+    """Keeps invariant features and one set of spherical harmonic coordinates (SPHC) per atom.
+
+    Features are moved by attention between neighbors; coordinates by attention times the harmonics
+    of the neighbors' directions. Distances between coordinates are what features learn of angles,
+    and, with `nonlocal_`, of atoms beyond the cutoff.
+
+    Args:
+        num_features: Width, divisible by `num_heads`.
+        num_layers: Layers.
+        num_radial: Radial basis functions.
+        num_heads: Heads of the feature attention.
+        degrees: Of the coordinates, ascending.
+        cutoff: Å.
+        variant: `"smooth"`: energies without jumps and forces without kinks or NaN, at any
+            geometry; `"paper"`: as published. It stands for the next five arguments, each of which
+            may be given by itself.
+        start: Coordinates before the first layer: `"scaled_sum"` of harmonics times envelope over
+            `neighbor_scale`, their `"mean"` (eq. 11, which jumps where the last neighbor leaves),
+            or `"zeros"`.
+        invariants: Of a degree: `"squared"` length over sqrt(2 d + 1), or its `"norm"`, which has
+            no derivative at sites of high symmetry.
+        parity: Whether couplings leave pseudotensors out; without, mirror images differ in energy.
+        direction: Of the unit vectors: `"sender_minus_receiver"` (the paper's text) or
+            `"receiver_minus_sender"` (the authors' program).
+        cutoff_function: `"polynomial"` (second derivatives continuous), `"cosine"` (the paper's,
+            first derivatives) or `"smooth"` (all).
+        neighbor_scale: What `"scaled_sum"` divides by, about the mean number of neighbors.
+        radial_basis: `"fixed_exponential"` (the paper's), `"fixed_gaussian"`, `"bessel"`,
+            `"bernstein"`, or `"gaussian"` (the first with learned centers and widths).
+        radial_hidden: Hidden widths of filters of the distance.
+        spherical_hidden: Hidden widths of filters of the distances between coordinates; `None`
+            leaves these filters out (ablation).
+        feature_layer_norm: Whether features are normalized, twice in each layer.
+        coordinate_layer_norm: Whether coordinates are; not smooth at sites of high symmetry.
+        attention_bias: Whether queries, keys and values have biases.
+        nonlocal_: Whether coordinates also follow atoms that are close in coordinates, however far
+            in space (eq. 14). All pairs are computed, and energies of far fragments do not add up.
+        chi_cut: Where the weight of far atoms ends: `"1/n"` for n atoms, or a number.
+        chi_cut_exponent: Of that envelope.
+        chi_cut_float32: Whether 1/n is rounded to float32, as in the authors' program.
+        charge_spin: Whether total charge and spin take part, see `ChargeSpinEmbedding`.
+        activation: Of filters and readout.
+        layer_norm_epsilon: Of the feature layer norms.
+        num_embeddings: Elements with an embedding of their own, padding (0) included; heavier ones
+            share the last.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+
+    Reference: Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276
+
+    Example:
+        >>> model = So3krates(num_features=12, num_layers=1, num_heads=2)
+        >>> model.parity
+        True
+    """
+
+    def __init__(
+        self,
+        num_features: int = 132,
+        num_layers: int = 6,
+        num_radial: int = 32,
+        num_heads: int = 4,
+        degrees: Sequence[int] = (1, 2, 3),
+        cutoff: float = 5.0,
+        variant: str = "smooth",
+        start: str | None = None,
+        invariants: str | None = None,
+        parity: bool | None = None,
+        direction: str | None = None,
+        cutoff_function: str | None = None,
+        neighbor_scale: float = 8.0,
+        radial_basis: str = "fixed_exponential",
+        radial_hidden: Sequence[int] = (128,),
+        spherical_hidden: Sequence[int] | None = (32,),
+        feature_layer_norm: bool = False,
+        coordinate_layer_norm: bool = False,
+        attention_bias: bool = True,
+        nonlocal_: bool = False,
+        chi_cut: float | str = "1/n",
+        chi_cut_exponent: int = 6,
+        chi_cut_float32: bool = False,
+        charge_spin: bool = False,
+        activation: str = "silu",
+        layer_norm_epsilon: float = 1e-6,
+        num_embeddings: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(cutoff=cutoff, **kwargs)
+        given = {
+            "start": start,
+            "invariants": invariants,
+            "parity": parity,
+            "direction": direction,
+            "cutoff_function": cutoff_function,
+        }
+        chosen = _choose(variant, given)
+        _check(num_features, num_heads, degrees)
+        self.num_features, self.num_layers = num_features, num_layers
+        self.degrees = tuple(int(degree) for degree in degrees)
+        self.start, self.invariants, self.parity = (
+            chosen["start"],
+            chosen["invariants"],
+            bool(chosen["parity"]),
+        )
+        self.direction = chosen["direction"]
+        self.neighbor_scale = neighbor_scale
+        self.nonlocal_ = nonlocal_
+        self.activation = activation
+        self.num_embeddings = num_embeddings
+        self.is_size_consistent = not (nonlocal_ or charge_spin)
+        self.supports_periodic = not nonlocal_
+        self.envelope = cutoffs.get(chosen["cutoff_function"])
+        self.embedding = keras.layers.Embedding(
+            num_embeddings,
+            num_features,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=num_features**-0.5),
+        )
+        self.charge_spin = ChargeSpinEmbedding(num_features) if charge_spin else None
+        self.radial_basis = radial.get(radial_basis, num_radial, cutoff)
+        self.interactions = [
+            So3kratesInteraction(
+                num_features,
+                PairAttention(
+                    num_features,
+                    num_heads,
+                    self.degrees,
+                    self.invariants,
+                    radial_hidden,
+                    spherical_hidden,
+                    attention_bias,
+                    activation,
+                ),
+                NonlocalReach(
+                    self.degrees, self.invariants, chi_cut, chi_cut_exponent, chi_cut_float32
+                )
+                if nonlocal_
+                else None,
+                self.degrees,
+                self.invariants,
+                self.parity,
+                layer_norm_epsilon if feature_layer_norm else None,
+                coordinate_layer_norm,
+            )
+            for _ in range(num_layers)
+        ]
+
+    def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
+        numbers = ops.minimum(graph["atomic_numbers"], self.num_embeddings - 1)
+        features = self.embedding(numbers)  # (num_atoms, num_features)
+        if self.charge_spin is not None:
+            features = features + self.charge_spin(features, graph)
+        pairs: Pairs = AllPairs(graph) if self.nonlocal_ else EdgePairs(graph)
+        vectors = pairs.vectors(self.cutoff)
+        lengths = geometry.edge_lengths(vectors)
+        directions = safe.divide(vectors, lengths[:, None])
+        if self.direction == "receiver_minus_sender":
+            directions = -directions
+        envelope = segment.mask(self.envelope(lengths, self.cutoff), pairs.mask)[:, None]
+        known = PairGeometry(
+            envelope,
+            envelope * self.radial_basis(lengths),
+            harmonics.spherical_harmonics(directions, self.degrees),
+        )
+        coordinates = self._initial_coordinates(known, pairs)
+        self.record("features", features)
+        self.record("coordinates", coordinates)
+        for index, interaction in enumerate(self.interactions):
+            features, coordinates, inside = interaction(features, coordinates, known, pairs=pairs)
+            self._record_layer(index, {"features": features, "coordinates": coordinates}, inside)
+            self._record_attention(index, inside, pairs)
+        return AtomFeatures(features)
+
+    def make_readout(self, head: Head) -> keras.layers.Layer:
+        return PerceptronReadout(
+            head.num_scalars,
+            self.num_features,
+            head.use_bias,
+            self.activation,
+            kernel_initializer="lecun_normal",
+        )
+
+    def _initial_coordinates(self, known: PairGeometry, pairs: Pairs) -> Tensor:
+        """Sums the harmonics of all neighbors (eq. 11): `(num_atoms, width(degrees))`."""
+        if self.start == "mean":
+            weighted = ops.concatenate([known.envelope, known.envelope * known.harmonics], axis=1)
+            sums = pairs.sum(weighted)
+            return safe.divide(sums[:, 1:], sums[:, :1])
+        sums = pairs.sum(known.envelope * known.harmonics)
+        return ops.zeros_like(sums) if self.start == "zeros" else sums / self.neighbor_scale
+
+    def _record_layer(self, index: int, *values: Mapping[str, Tensor]) -> None:
+        for group in values:
+            for name, value in group.items():
+                self.record(f"layer{index}/{name}", value)
+
+    def _record_attention(self, index: int, inside: Mapping[str, Tensor], pairs: Pairs) -> None:
+        if self._recorder is None:
+            return
+        for name in ("feature", "coordinate", "nonlocal"):
+            if f"{name}_coefficients" in inside:
+                matrix = pairs.as_matrix(inside[f"{name}_coefficients"])
+                self.record(f"layer{index}/{name}s/attention", matrix)
+
+    @classmethod
+    def from_reference(
+        cls,
+        hyperparameters: Mapping[str, Any],
+        weights: Mapping[str, Array],
+        **kwargs: Any,
+    ) -> Self:
+        """Builds the authors' network from its hyper-parameters and weights.
+
+        Args:
+            hyperparameters: By the names `features`, `degrees`, `n_layers`, `n_heads`, `n_rbf`,
+                `r_cut`, `rad_filter`, `sph_filter`, `parity`, `nonlocal`, `scale`, `shift`, ...;
+                those not given have that program's defaults.
+            weights: Arrays by their flax paths, a prefix `w:` allowed.
+            **kwargs: Replace arguments of the constructor.
+
+        Raises:
+            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+        """
+        from keras_mlff.models.so3krates_reference import build_so3krates
+
+        return build_so3krates(cls, hyperparameters, weights, **kwargs)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class So3kratesInteraction(keras.layers.Layer):
+    """One layer: attention, then exchange between features and coordinates of each atom."""
+
+    def __init__(
+        self,
+        num_features: int,
+        attention: PairAttention,
+        reach: NonlocalReach | None,
+        degrees: Sequence[int],
+        kind: str,
+        parity: bool,
+        layer_norm_epsilon: float | None,
+        coordinate_layer_norm: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_features, self.degrees, self.kind = num_features, tuple(degrees), kind
+        self.attention, self.reach = attention, reach
+        self.coupling = DegreeCoupling(degrees, parity)
+        self.mix = keras.layers.Dense(
+            2 * num_features + 2 * len(self.degrees), kernel_initializer="lecun_normal"
+        )
+        self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer="lecun_normal")
+        self.feature_norms = [
+            keras.layers.LayerNormalization(epsilon=layer_norm_epsilon)
+            for _ in range(2 if layer_norm_epsilon is not None else 0)
+        ]
+        self.coordinate_norms = [
+            CoordinateNormalization(degrees) for _ in range(2 if coordinate_layer_norm else 0)
+        ]
+
+    def build(self, *shapes: Any) -> None:
+        """Creates the weights of the exchange."""
+        width, number = self.num_features, len(self.degrees)
+        self.coupling.build()
+        self.mix.build((None, width + number))
+        self.mix_coupled.build((None, number))
+        for norm in self.feature_norms:
+            norm.build((None, width))
+        for norm in self.coordinate_norms:
+            norm.build()
+
+    def call(
+        self, features: Tensor, coordinates: Tensor, known: PairGeometry, pairs: Pairs
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Computes new features, new coordinates, and what to record.
+
+        Call arguments:
+            features: `(num_atoms, num_features)`.
+            coordinates: `(num_atoms, width(degrees))`.
+            known: Geometry of the pairs.
+            pairs: Which atoms send to which.
+        """
+        reach = None
+        if self.reach is not None and isinstance(pairs, AllPairs):
+            reach = self.reach(coordinates, pairs=pairs)  # (num_pairs, 1)
+        attended = self.attention(features, coordinates, known, reach, pairs=pairs)
+        features = features + attended.features
+        coordinates = coordinates + attended.coordinates
+        inside = {
+            "attended_features": features,
+            "attended_coordinates": coordinates,
+            "feature_coefficients": attended.feature_coefficients,
+            "coordinate_coefficients": known.envelope * attended.coordinate_scores,
+        }
+        if reach is not None:
+            inside["nonlocal_coefficients"] = reach * attended.coordinate_scores
+        features, coordinates = self._normalize(0, features, coordinates)
+
+        # 4.5: the atom's own exchange (eqs. 17 and 18)
+        width, number = self.num_features, len(self.degrees)
+        coupled = self.coupling(coordinates)
+        lengths = invariants(coordinates, self.degrees, self.kind)
+        mixed = self.mix(ops.concatenate([features, lengths], axis=1))
+        gate = self.mix_coupled(invariants(coupled, self.degrees, self.kind))
+        features = features + mixed[:, :width] + mixed[:, width : 2 * width] * gate
+        features = features * 3.0**-0.5
+        gates = mixed[:, 2 * width :]
+        own = harmonics.spread_degrees(gates[:, :number], self.degrees)
+        other = harmonics.spread_degrees(gates[:, number:], self.degrees)
+        coordinates = coordinates + own * coordinates + other * coupled
+        inside["coupled_coordinates"] = coupled
+        return *self._normalize(1, features, coordinates), inside
+
+    def _normalize(self, place: int, features: Tensor, coordinates: Tensor) -> tuple[Any, Any]:
+        if self.feature_norms:
+            features = self.feature_norms[place](features)
+        if self.coordinate_norms:
+            coordinates = self.coordinate_norms[place](coordinates)
+        return features, coordinates
+
+
+def _choose(variant: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes what is given, and of the variant what is not."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"Unknown variant of So3krates. Received: '{variant}'. Choose from {sorted(VARIANTS)}."
+        )
+    chosen = {
+        key: VARIANTS[variant][key] if value is None else value for key, value in given.items()
+    }
+    for key, choices in _CHOICES.items():
+        if chosen[key] not in choices:
+            raise ValueError(
+                f"Unknown `{key}` of So3krates. Received: '{chosen[key]}'. Choose from {choices}."
+            )
+    return chosen
+
+
+def _check(num_features: int, num_heads: int, degrees: Sequence[int]) -> None:
+    if num_features % num_heads:
+        raise ValueError(
+            "The features are shared out to heads, so their number must be divisible by "
+            f"num_heads. Received: num_features={num_features}, num_heads={num_heads}."
+        )
+    ascending = all(a < b for a, b in itertools.pairwise(degrees))
+    if len(degrees) == 0 or min(degrees) < 0 or not ascending or num_features < len(degrees):
+        raise ValueError(
+            "`degrees` lists degrees of spherical harmonics in ascending order, no more than "
+            f"features. Received: degrees={list(degrees)}, num_features={num_features}."
+        )
