@@ -1,0 +1,175 @@
+"""Complex numbers of edges and atoms, as pairs of real arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.ops import safe
+
+Tensor = Any
+PHASES = ("sin", "cos_sin", "atan2")
+MODULI = ("smooth", "shifted", "plain")
+_EPSILON = 1e-12  # of squares
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class PhaseMessage(keras.layers.Layer):
+    """Computes phases of each edge from its message.
+
+    Args:
+        num_features: Width C of the network; messages are C wide, their filters 3 C.
+        num_heads: Heads of the complex map.
+        chi_features: Numbers in all heads together.
+        chi_outputs: Complex numbers that the heads are mixed to.
+        num_phases: Phases of each edge.
+        phase: `"sin"`, the sine of the phase; `"cos_sin"`, both; `"atan2"`, the phase itself,
+            which jumps by 2 pi.
+        dropout: Share of the message that is dropped in training.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_heads: int,
+        chi_features: int,
+        chi_outputs: int,
+        num_phases: int,
+        phase: str = "sin",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_features, self.num_heads = num_features, num_heads
+        self.chi_features, self.chi_outputs = chi_features, chi_outputs
+        self.num_phases, self.phase = num_phases, phase
+        self.dropout = keras.layers.Dropout(dropout) if dropout > 0.0 else None
+        self.heads_map = torch_dense(2 * chi_features, num_features)
+        self.gate_hidden = torch_dense(chi_features // 2, 3 * num_features, activation="silu")
+        self.gate_output = torch_dense(chi_outputs, chi_features // 2, activation="silu")
+        self.diagonal_map = torch_dense(num_phases, num_phases)
+        self.phase_map = torch_dense(num_phases, num_phases)
+
+    def build(self, messages_shape: Any, filters_shape: Any, mask_shape: Any) -> None:
+        """Creates the complex kernel and the diagonal."""
+        shape = (self.num_heads + 1, self.chi_features // self.num_heads, self.chi_outputs)
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        self.kernel_real = self.add_weight(shape=shape, initializer=normal, name="kernel_real")
+        self.kernel_imag = self.add_weight(shape=shape, initializer=normal, name="kernel_imag")
+        self.diagonal = self.add_weight(
+            shape=(self.num_phases,), initializer=normal, name="diagonal"
+        )
+        self.heads_map.build((None, self.num_features))
+        self.gate_hidden.build((None, 3 * self.num_features))
+        self.gate_output.build((None, self.chi_features // 2))
+        self.diagonal_map.build((None, self.num_phases))
+        self.phase_map.build((None, self.num_phases))
+
+    def call(
+        self, messages: Tensor, filters: Tensor, mask: Tensor, training: bool = False
+    ) -> Tensor:
+        """Computes `(num_edges, num_phases)`, twice as many for `"cos_sin"`.
+
+        Call arguments:
+            messages: `(num_edges, num_features)`.
+            filters: `(num_edges, 3 * num_features)`.
+            mask: `(num_edges,)` bool.
+            training: Whether to drop a share of the messages.
+        """
+        if self.dropout is not None:
+            messages = self.dropout(messages, training=training)
+        mixed = self._mix(self.heads_map(messages))  # real parts, then imaginary parts
+        mixed = ops.reshape(mixed, (-1, 2, self.chi_outputs))
+        gates = self.gate_output(self.gate_hidden(filters))[:, None, :]
+        # the diagonal matrix and its map are affine in the gates, so two sums suffice
+        scaled = ops.sum(mixed * gates, axis=-1, keepdims=True)  # (num_edges, 2, 1)
+        plain = ops.sum(mixed, axis=-1, keepdims=True)
+        constant = self.diagonal_map(ops.ones_like(self.diagonal)[None])[0]
+        slope = ops.matmul(self.diagonal[None], self.diagonal_map.kernel)[0]
+        numbers = self.phase_map(scaled * slope + plain * constant)  # (num_edges, 2, num_phases)
+        real, imaginary = numbers[:, 0], numbers[:, 1]
+        # padding may be zero, where phases have no derivative
+        real = ops.where(mask[:, None], real, ops.ones_like(real))
+        if self.phase == "atan2":
+            return ops.arctan2(imaginary, real)
+        modulus = ops.sqrt(ops.square(real) + ops.square(imaginary) + _EPSILON)
+        if self.phase == "sin":
+            return imaginary / modulus
+        return ops.concatenate([real / modulus, imaginary / modulus], axis=-1)
+
+    def _mix(self, numbers: Tensor) -> Tensor:
+        """Multiplies with the complex kernel, whose first row meets ones."""
+        shape = (self.chi_features, self.chi_outputs)
+        real = ops.reshape(self.kernel_real[1:], shape)
+        imaginary = ops.reshape(self.kernel_imag[1:], shape)
+        kernel = ops.concatenate(
+            [
+                ops.concatenate([real, imaginary], axis=1),
+                ops.concatenate([-imaginary, real], axis=1),
+            ],
+            axis=0,
+        )
+        first = ops.concatenate(
+            [ops.sum(self.kernel_real[0], axis=0), ops.sum(self.kernel_imag[0], axis=0)], axis=0
+        )
+        return (ops.matmul(numbers, kernel) + first) * (self.num_features // self.num_heads) ** -0.5
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class TemporalConnection(keras.layers.Layer):
+    """Turns the complex state of each atom by its features and gives it modulus one.
+
+    Args:
+        modulus: `"smooth"`: sqrt(|z|² + 1e-12); `"shifted"`: |z| + epsilon; `"plain"`: |z|.
+        epsilon: Of `"shifted"`.
+    """
+
+    def __init__(self, modulus: str = "smooth", epsilon: float = 1e-9, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.modulus, self.epsilon = modulus, epsilon
+
+    def build(self, features_shape: Any, state_shape: Any) -> None:
+        """Creates the complex kernel `(num_features, width, width)`."""
+        width = state_shape[-1] // 2
+        shape = (features_shape[-1], width, width)
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        self.kernel_real = self.add_weight(shape=shape, initializer=normal, name="kernel_real")
+        self.kernel_imag = self.add_weight(shape=shape, initializer=normal, name="kernel_imag")
+
+    def call(self, features: Tensor, state: Tensor) -> Tensor:
+        """Computes the new state.
+
+        Call arguments:
+            features: `(num_atoms, num_features)`.
+            state: `(num_atoms, 2 * width)`, real parts, then imaginary parts.
+        """
+        num_features, width, _ = self.kernel_real.shape
+        flat = (num_features, width * width)
+        maps = [
+            ops.reshape(
+                ops.matmul(features, ops.reshape(kernel, flat)), (-1, width, width)
+            )  # (num_atoms, width, width)
+            for kernel in (self.kernel_real, self.kernel_imag)
+        ]
+        old_real, old_imag = state[:, :width, None], state[:, width:, None]
+        real = (ops.matmul(maps[0], old_real) - ops.matmul(maps[1], old_imag))[:, :, 0]
+        imag = (ops.matmul(maps[0], old_imag) + ops.matmul(maps[1], old_real))[:, :, 0]
+        squares = ops.square(real) + ops.square(imag)
+        if self.modulus == "smooth":
+            modulus = ops.sqrt(squares + _EPSILON)
+        elif self.modulus == "shifted":
+            modulus = safe.root(squares) + self.epsilon
+        else:
+            modulus = safe.root(squares)
+        return ops.concatenate([safe.divide(real, modulus), safe.divide(imag, modulus)], axis=1)
+
+
+def rotate(features: Tensor, rotation: Tensor) -> Tensor:
+    """Multiplies features, read as half as many complex numbers, with others of the same width."""
+    half = features.shape[-1] // 2
+    a, b = features[:, :half], features[:, half:]
+    c, d = rotation[:, :half], rotation[:, half:]
+    return ops.concatenate([a * c - b * d, a * d + b * c], axis=1)
