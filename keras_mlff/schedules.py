@@ -23,7 +23,7 @@ class TriangularCycles(keras.optimizers.schedules.LearningRateSchedule):
         bounds: Lowest and highest rate of each half.
         rise_steps: Steps of a rise.
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
 
     def __init__(

@@ -177,7 +177,7 @@ def save_preset(
         metrics=results,
         properties=["energy", "forces", "atomic_energies"],
         license="Apache-2.0",
-        citation="Zhang et al., 2023, https://arxiv.org/abs/2308.10752",
+        citation="Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752",
     )
 
 

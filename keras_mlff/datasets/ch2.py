@@ -15,7 +15,7 @@ from keras_mlff.graph import Array, Graph
 class CH2(AtomisticDatasetBuilder):
     """Carbene with two lengths and the angle on a grid, 1,000 geometries per spin state.
 
-    Computed by recipes/generate_ch2.py as section 3.1 of the CMRET paper describes, and part of
+    Computed by recipes/generate_ch2.py as the CMRET paper describes, and part of
     the package, so nothing is downloaded.
     """
 

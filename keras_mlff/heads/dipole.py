@@ -19,7 +19,7 @@ class DipoleHead(Head):
     Positions count from the center of nuclear charge. An architecture without vector features
     predicts charges alone.
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752; PaiNN, https://arxiv.org/abs/2102.03150
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752; PaiNN, https://arxiv.org/abs/2102.03150
     """
 
     num_vectors = 1

@@ -20,7 +20,7 @@ class PolarizabilityHead(Head):
     Positions count from the center of nuclear charge. `isotropic` (a third of the trace) is what
     QM9 calls alpha.
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
 
     num_vectors = 1

@@ -20,7 +20,7 @@ class SpatialExtentHead(Head):
     Positions count from the center of nuclear charge. The paper prints the distance without the
     square, its program squares; `squared=False` follows the print.
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752, eq. 12
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752, eq. 12
     """
 
     use_bias = False

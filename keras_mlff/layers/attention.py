@@ -54,7 +54,7 @@ class GraphAttention(keras.layers.Layer):
         projections: Whether further maps stand before and after, as in the attention of
             Vaswani et al.; an ablation of the paper.
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
 
     def __init__(

@@ -68,7 +68,7 @@ def electron_configurations(kind: str = "aufbau") -> Array:
 class ElectronConfigurationEmbedding(keras.layers.Layer):
     """Maps electrons per subshell linearly to features: (num_atoms,) -> (num_atoms, num_features).
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
 
     def __init__(self, num_features: int, kind: str = "aufbau", **kwargs: Any) -> None:

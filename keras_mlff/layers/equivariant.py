@@ -24,7 +24,7 @@ class GatedBlock(keras.layers.Layer):
         norm_mode: `"smooth"`: sqrt(|b|² + 1e-12) - 1e-6; `"component_shift"`: the reference
             program's |b + 1e-8|, which depends slightly on orientation.
 
-    Reference: CMRET, https://arxiv.org/abs/2308.10752; PaiNN, https://arxiv.org/abs/2102.03150
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752; PaiNN, https://arxiv.org/abs/2102.03150
     """
 
     def __init__(self, num_features: int, norm_mode: str = "smooth", **kwargs: Any) -> None:

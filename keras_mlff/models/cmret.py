@@ -57,7 +57,7 @@ class CMRET(ForceField):
         configuration: Electron table: `"aufbau"` or `"ground_state"`.
         **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
 
-    Reference: Zhang et al., 2023, https://arxiv.org/abs/2308.10752
+    Reference: Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752
 
     Example:
         >>> model = CMRET(num_features=16, num_layers=1, num_heads=2)
