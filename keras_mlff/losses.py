@@ -96,6 +96,12 @@ class Objective:
         without_loss = sorted(set(loss_weights or {}) - set(loss))
         if without_loss:
             raise ValueError(f"`loss_weights` has {without_loss}, for which `loss` has nothing.")
+        wrong = sorted(k for k, v in loss.items() if isinstance(v, PerAtom) and level(k) == "atom")
+        if wrong:
+            raise ValueError(
+                "PerAtom divides a property of the structure by its number of atoms. "
+                f"Received: PerAtom for {wrong}, which each atom has already."
+            )
         self.losses = {key: _per_row(value) for key, value in loss.items()}
         self.per_atom = {key for key, value in loss.items() if isinstance(value, PerAtom)}
         self.weights = {key: float((loss_weights or {}).get(key, 1.0)) for key in loss}
@@ -139,7 +145,8 @@ class Objective:
         self.regularization.update_state(
             total, sample_weight=ops.sum(ops.cast(graph["graph_mask"], "float32"))
         )
-        return total
+        # each replica of a distribution strategy adds its part
+        return total / backend.global_sum(ops.ones(())) if losses else total
 
     def update_metrics(
         self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
@@ -149,6 +156,14 @@ class Objective:
             y_true, y_pred, weights = _rows(key, graph, labels, predictions)
             for metric in by_name.values():
                 metric.update_state(y_true, y_pred, sample_weight=weights)
+
+    @property
+    def log_names(self) -> list[str]:
+        """Names of what `logs` reports, in its order."""
+        names = ["loss"]
+        if len(self.trackers) > 1 or self.has_regularization:
+            names += [f"{key}_loss" for key in self.trackers]
+        return names + [f"{key}_{name}" for key, made in self.metrics.items() for name in made]
 
     def logs(self) -> dict[str, Tensor]:
         """Reports the values since the epoch began; `loss` first."""
@@ -187,7 +202,7 @@ def _rows(
 
 def _per_row(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     found = keras.losses.get(loss)
-    return found.call if isinstance(found, keras.losses.Loss) else found  # type: ignore[no-any-return]
+    return found.call if isinstance(found, keras.losses.Loss) else found
 
 
 def _metric(identifier: Any) -> keras.metrics.Metric:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,11 @@ def available(architecture: str | None = None) -> dict[str, Preset]:
     found: dict[str, Preset] = {}
     for zoo in zoo_folders():
         for path in sorted(zoo.glob(f"*/*/{METADATA}")):
-            preset = read(path.parent)
+            try:
+                preset = read(path.parent)
+            except ValueError as error:  # one bad folder must not hide the good ones
+                warnings.warn(f"Left out of the list of presets: {error}", stacklevel=2)
+                continue
             if architecture is None:
                 found.setdefault(f"{preset.architecture.lower()}/{preset.name}", preset)
             elif preset.architecture == architecture:
@@ -92,19 +97,14 @@ def read(folder: str | Path) -> Preset:
             f"The folder is not a preset: {missing} missing. Received: '{folder}'. "
             "A preset is written by `model.save_to_preset(folder)`."
         )
-    try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        version, architecture = metadata["format_version"], metadata["architecture"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"'{folder / METADATA}' is damaged ({error}). Copy the preset anew."
-        ) from error
+    metadata = _read_json(folder / METADATA, "format_version", "architecture", "weights_sha256")
+    version = metadata["format_version"]
     if version > FORMAT_VERSION:
         raise ValueError(
             f"The preset '{folder}' has format {version}; this version of keras_mlff reads up to "
             f"{FORMAT_VERSION}. Upgrade: pip install --upgrade keras-mlff."
         )
-    return Preset(metadata.get("name", folder.name), architecture, folder, metadata)
+    return Preset(metadata.get("name", folder.name), metadata["architecture"], folder, metadata)
 
 
 def find(name: str, architecture: str | None = None) -> Preset:
@@ -147,7 +147,7 @@ def load(model_class: Any, name: str, **arguments: Any) -> Any:
             f"The weights of preset '{preset.name}' are damaged: '{weights}' has SHA-256 "
             f"{digest[:12]}..., its metadata say {expected[:12]}.... Copy the preset anew."
         )
-    config = json.loads((preset.folder / CONFIG).read_text(encoding="utf-8"))
+    config = _read_json(preset.folder / CONFIG, "config")
     model = model_class.from_config(config["config"] | arguments)
     model.load_weights(weights)
     model.preset = preset
@@ -196,12 +196,21 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             },
         }
         _write_json(temporary / METADATA, stated | metadata)
-        if folder.exists():  # keep what others put there: card, logs, reference values
-            for path in folder.iterdir():
+        if not folder.exists():
+            os.replace(temporary, folder)
+        else:
+            for path in folder.iterdir():  # keep what others put there: card, logs, ...
                 if not (temporary / path.name).exists():
-                    shutil.move(path, temporary / path.name)
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+                    (shutil.copytree if path.is_dir() else shutil.copy2)(
+                        path, temporary / path.name
+                    )
+            old = Path(name) / "old"
+            os.replace(folder, old)
+            try:
+                os.replace(temporary, folder)
+            except BaseException:
+                os.replace(old, folder)
+                raise
     preset = read(folder)
     model.preset = preset
     return preset
@@ -240,6 +249,17 @@ def sha256(path: str | Path) -> str:
     """Computes the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path, *keys: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in content]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}). Copy the preset anew.") from error
+    if missing:
+        raise ValueError(f"'{path}' is damaged: {missing} missing. Copy the preset anew.")
+    return dict(content)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import Array, Graph, split
 from keras_mlff.heads import EnergyHead, Head, ScalarHead
 
 
@@ -20,6 +20,7 @@ def least_squares(graphs: Sequence[Graph], label: str) -> dict[int, float]:
     Raises:
         ValueError: If a graph has no such label.
     """
+    graphs = _single(graphs)
     values = _labels(graphs, label)[:, 0]
     numbers = sorted({int(z) for graph in graphs for z in np.unique(graph["atomic_numbers"]) if z})
     counts = np.asarray(
@@ -38,6 +39,7 @@ def least_squares(graphs: Sequence[Graph], label: str) -> dict[int, float]:
 def fit_offsets(head: Head, graphs: Sequence[Graph]) -> None:
     """Sets a head's references, shift and scale from labeled structures."""
     pooled_mean = isinstance(head, ScalarHead) and head.pooling == "mean"
+    graphs = _single(graphs)
     values = _labels(graphs, head.name)
     if not isinstance(head, (EnergyHead, ScalarHead)):
         head.scale = _spread(values)
@@ -52,6 +54,13 @@ def fit_offsets(head: Head, graphs: Sequence[Graph]) -> None:
         head.scale = _spread(forces)
     else:
         head.scale = _spread(rest)
+
+
+def _single(graphs: Sequence[Graph]) -> Sequence[Graph]:
+    """Parts graphs that hold several structures or padding."""
+    if all(len(graph["graph_mask"]) == 1 and graph["atom_mask"].all() for graph in graphs):
+        return graphs
+    return [part for graph in graphs for part in split(graph)]
 
 
 def _labels(graphs: Sequence[Graph], label: str) -> Array:

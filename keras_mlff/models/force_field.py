@@ -18,6 +18,7 @@ from keras_mlff import presets as preset_store
 from keras_mlff.callbacks import AveragedWeights
 from keras_mlff.graph import (
     ATOM_LABELS,
+    INPUT_LEVELS,
     Array,
     Graph,
     dummy_graph,
@@ -84,7 +85,7 @@ class _Complete(type(keras.Model)):  # type: ignore[misc]
         return model
 
 
-class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
+class ForceField(keras.Model, metaclass=_Complete):
     """Turns a graph into properties; a subclass writes `embed` and, if need be, `make_readout`.
 
     The base differentiates the energy once, with respect to positions and, where there is a cell,
@@ -100,6 +101,7 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
         name: Of the Keras model.
     """
 
+    built: bool
     uses_triplets: ClassVar[bool] = False
     # what the contract tests hold an architecture to
     is_size_consistent: bool = True  # energies of far fragments add up
@@ -258,24 +260,27 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
             run_eagerly: For debugging.
             jit_compile: Whether to compile by XLA; `"auto"` does on TensorFlow and JAX.
         """
-        if jit_compile == "auto":
-            jit_compile = backend.COMPILES and not run_eagerly
+        jit = jit_compile
+        if jit == "auto":
+            jit = backend.COMPILES and not run_eagerly
         objective = Objective(loss or {}, loss_weights, metrics, self.outputs_with_stress)
         self._objective[:] = [objective]
-        super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit_compile)
-        self._compile_arguments = {
+        super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit)
+        arguments = {
             "loss": dict(loss or {}),
             "loss_weights": dict(loss_weights or {}),
             "metrics": dict(metrics or {}),
-            "jit_compile": jit_compile,
+            "jit_compile": jit_compile,  # "auto" means something else on another backend
         }
+        # Keras would track metrics among them as state of its own
+        object.__setattr__(self, "_compile_arguments", arguments)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Lists what `compile` was given, for `save`."""
         if not self.compiled:
             return None
         arguments = {"optimizer": self.optimizer, **self._compile_arguments}
-        return keras.saving.serialize_keras_object(arguments)  # type: ignore[no-any-return]
+        return keras.saving.serialize_keras_object(arguments)
 
     @_in_precision
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -342,17 +347,26 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
             # otherwise validation would see the raw weights, and the result the averaged ones
             kwargs["callbacks"] = _with_averages(callbacks)
         shuffle = kwargs.pop("shuffle", True)
+        self.preset = None  # from here on it is another model
         return super().fit(
             self._feed(x, "fit", batch_size, shuffle), *args, shuffle=False, **kwargs
         )
 
     @_in_precision
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Computes loss and metrics on what `fit` takes."""
+        """Computes loss and metrics on what `fit` takes: a list (loss first), or a dict."""
         if kwargs.pop("_use_cached_eval_dataset", False):  # `fit` validates through here
             return super().evaluate(x, *args, _use_cached_eval_dataset=True, **kwargs)
         batch_size = kwargs.pop("batch_size", None) or 32
-        return super().evaluate(self._feed(x, "evaluate", batch_size), *args, **kwargs)
+        as_dict = kwargs.pop("return_dict", False)
+        logs = super().evaluate(
+            self._feed(x, "evaluate", batch_size), *args, return_dict=True, **kwargs
+        )
+        # Keras would sort the names (JAX does too), and the loss is expected first
+        logs = {key: logs[key] for key in self._objective[0].log_names}
+        if as_dict:
+            return logs
+        return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
     @_in_precision
     def predict(self, x: Any, batch_size: int = 32, verbose: Any = 0) -> dict[str, Array]:
@@ -367,6 +381,11 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
             NumPy arrays by name; energies and other offset properties are float64 totals.
         """
         loader = self._loader(x, batch_size, shuffle=False)
+        if getattr(loader, "shuffle", False) is True:  # a tf.data.Dataset has a method of that name
+            raise ValueError(
+                "Predictions come in the order of the batches, which this loader shuffles. "
+                "Received: a loader with shuffle=True. Make one with shuffle=False."
+            )
         parts: list[dict[str, Array]] = []
         for inputs, _ in (_as_numpy(batch) for batch in loader):
             self._count_shapes("predict", inputs)
@@ -403,7 +422,8 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
 
     def _feed(self, x: Any, mode: str, batch_size: int, shuffle: bool = False) -> Any:
         if isinstance(x, (list, tuple, dict)):
-            x = self._loader(x, batch_size, shuffle)
+            # elements that a preset has never seen may be learned, not judged
+            x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
         tables = {
             head.name: (head.reference_table(), head.shift)
             for head in self.heads
@@ -411,7 +431,7 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
         }
         return backend.feed(x, tables, functools.partial(self._count_shapes, mode))
 
-    def _loader(self, x: Any, batch_size: int, shuffle: bool) -> Any:
+    def _loader(self, x: Any, batch_size: int, shuffle: bool, any_element: bool = False) -> Any:
         if isinstance(x, dict):
             x = [x]
         if not isinstance(x, (list, tuple)):
@@ -422,7 +442,7 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
             else add_edges(graph, self.cutoff, triplets=self.uses_triplets)
             for graph in x
         ]
-        if self.preset is not None:
+        if self.preset is not None and not any_element:
             preset_store.check_elements(graphs, self.preset)
         return GraphLoader(graphs, batch_size, shuffle=shuffle)
 
@@ -463,7 +483,8 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
         recorder = self._recorder  # Keras has wrapped it
         try:
             inputs, _ = inputs_and_labels(self._loader(graph, 1, shuffle=False).graphs[0])
-            self._properties(_as_tensors(inputs, self.compute_dtype), training=False)
+            tensors = cast("Graph", _as_tensors(inputs, self.compute_dtype))
+            self._properties(tensors, training=False)
         finally:
             self._recorder = None
         return {key: ops.convert_to_numpy(value) for key, value in recorder.items()}
@@ -506,7 +527,11 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Lists the constructor's arguments, defaults included."""
-        config = dict(self._arguments)
+        # JSON, which presets are stored in, knows no tuples
+        config = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in self._arguments.items()
+        }
         config["heads"] = [keras.saving.serialize_keras_object(head) for head in self.heads]
         config["dtype"] = self.dtype_policy.name
         config["name"] = self.name
@@ -550,10 +575,10 @@ class ForceField(keras.Model, metaclass=_Complete):  # type: ignore[misc]
 def _arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     for owner in reversed(model.__mro__[: model.__mro__.index(ForceField) + 1]):
-        for name, parameter in inspect.signature(owner.__init__).parameters.items():
+        for name, parameter in inspect.signature(owner.__init__).parameters.items():  # type: ignore[misc]
             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name != "self":
                 defaults[name] = parameter.default
-    passed = inspect.signature(model.__init__).bind(None, *args, **kwargs).arguments
+    passed = inspect.signature(model.__init__).bind(None, *args, **kwargs).arguments  # type: ignore[misc]
     passed.pop("self", None)
     return defaults | passed.pop("kwargs", {}) | passed
 
@@ -572,6 +597,16 @@ def _make_heads(heads: Sequence[Head | dict[str, Any]] | None) -> list[Head]:
     names = [head.name for head in made]
     if len(set(names)) < len(names):
         raise ValueError(f"Each head needs a name of its own. Received: {names}.")
+    taken = sorted(set(names) & (INPUT_LEVELS.keys() | {"forces", "stress", "atomic_energies"}))
+    if taken:
+        raise ValueError(f"These names have a meaning already. Received: heads named {taken}.")
+    for head in made:
+        if isinstance(head, EnergyHead) != (head.name == "energy"):
+            raise ValueError(
+                "The name 'energy' belongs to EnergyHead, and it has no other, because its "
+                f"gradient is the force. Received: {type(head).__name__}(name='{head.name}'). "
+                "Use ScalarHead for other energies."
+            )
     return made
 
 

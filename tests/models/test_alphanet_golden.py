@@ -95,9 +95,7 @@ def test_intermediates_equal_the_reference(model, goldens, system):
     golden = goldens[system]
     graph = add_edges(crystal(golden), model.cutoff)
     inside = model.inspect(graph)
-    theirs = order(
-        golden["edge_dst_i"], golden["edge_src_j"], np.rint(golden["cell_offset_of_j"])
-    )
+    theirs = order(golden["edge_dst_i"], golden["edge_src_j"], np.rint(golden["cell_offset_of_j"]))
     ours = order(graph["receivers"], graph["senders"], np.rint(graph["cell_shifts"]))
     number = len(theirs)
     assert len(ours) == number

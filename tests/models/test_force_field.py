@@ -1,0 +1,540 @@
+"""`fit`, `evaluate`, `predict` and saving do what Keras users expect, with correct numbers."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mlff import heads, losses
+from keras_mlff.graph import join, structure
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import Budget, GraphLoader, choose_budget
+
+BACKEND = keras.backend.backend()
+REFERENCES = {1: -13.6, 6: -1036.25, 8: -2041.75}
+
+
+def make_graphs(count, sizes=(1, 3, 4, 6), **labels):
+    """Makes structures of several sizes with energies near the sums of their references."""
+    random = np.random.default_rng(2)
+    graphs = []
+    for index in range(count):
+        num_atoms = sizes[index % len(sizes)]
+        numbers = random.choice([1, 6, 8], num_atoms)
+        graph = structure(
+            random.normal(size=(num_atoms, 3)) * 1.5,
+            numbers,
+            energy=sum(REFERENCES[z] for z in numbers.tolist()) + random.normal(),
+            forces=random.normal(size=(num_atoms, 3)),
+            **{key: make(random) for key, make in labels.items()},
+        )
+        graphs.append(add_edges(graph, 5.0))
+    return graphs
+
+
+def compiled(pair_net, optimizer=None, **kwargs):
+    keras.utils.set_random_seed(1)
+    model = pair_net(heads=[heads.EnergyHead(references=REFERENCES, scale=2.0)], **kwargs)
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.0),
+        loss={"energy": "mse", "forces": "mse"},
+        loss_weights={"energy": 0.2, "forces": 0.8},
+        metrics={"energy": ["mae", "rmse"], "forces": "mae"},
+    )
+    return model
+
+
+def expected_logs(model, graphs):
+    """Computes the numbers of `evaluate` from those of `predict`."""
+    predicted = model.predict(graphs)
+    energy = predicted["energy"] - np.concatenate([graph["energy"] for graph in graphs])
+    forces = predicted["forces"] - np.concatenate([graph["forces"] for graph in graphs])
+    parts = {"energy_loss": np.mean(energy**2), "forces_loss": np.mean(forces**2)}
+    return {
+        "loss": 0.2 * parts["energy_loss"] + 0.8 * parts["forces_loss"],
+        **parts,
+        "energy_mae": np.mean(np.abs(energy)),
+        "energy_rmse": np.sqrt(np.mean(energy**2)),
+        "forces_mae": np.mean(np.abs(forces)),
+    }
+
+
+def assert_logs(actual, expected):
+    assert set(actual) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(actual[key], value, rtol=2e-5, err_msg=key)
+
+
+def weights_of(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+
+
+# ----- the numbers of fit, evaluate and predict
+
+
+def test_evaluate_counts_each_graph_and_each_atom_once(pair_net):
+    """Seven structures of four sizes in batches of three: the last batch is ragged."""
+    model, graphs = compiled(pair_net), make_graphs(7)
+    expected = expected_logs(model, graphs)
+    loader = GraphLoader(graphs, batch_size=3)
+    assert len(loader) > 1
+    assert_logs(model.evaluate(loader, verbose=0, return_dict=True), expected)
+    logs = model.evaluate(graphs, batch_size=7, verbose=0, return_dict=True)
+    assert_logs(logs, expected)
+    assert next(iter(logs)) == "loss"
+    values = model.evaluate(loader, verbose=0)
+    np.testing.assert_allclose(values, [logs[key] for key in logs], rtol=1e-4)
+    np.testing.assert_allclose(values[0], expected["loss"], rtol=2e-5)
+
+
+def test_fit_reports_what_evaluate_does(pair_net):
+    """With a learning rate of zero an epoch must report the same numbers."""
+    model, graphs = compiled(pair_net), make_graphs(7)
+    expected = expected_logs(model, graphs)
+    history = model.fit(graphs, batch_size=3, epochs=2, validation_data=graphs, verbose=0).history
+    for epoch in range(2):
+        here = {key: values[epoch] for key, values in history.items()}
+        assert_logs({k: v for k, v in here.items() if not k.startswith("val_")}, expected)
+        assert_logs(
+            {k.removeprefix("val_"): v for k, v in here.items() if k.startswith("val_")}, expected
+        )
+
+
+def test_a_single_loss_is_a_number(pair_net):
+    model = pair_net()
+    model.compile("sgd", loss={"energy": "mae"})
+    assert isinstance(model.evaluate(make_graphs(3), verbose=0), float)
+
+
+def test_predict_keeps_the_order_and_drops_the_padding(pair_net):
+    model, graphs = compiled(pair_net), make_graphs(9)
+    together = model.predict(graphs, batch_size=4)
+    budget = choose_budget(graphs, 4)
+    alone = [model.predict(GraphLoader([graph], budget=budget)) for graph in graphs]
+    for key in ("energy", "forces", "atomic_energies"):
+        np.testing.assert_allclose(
+            together[key], np.concatenate([item[key] for item in alone]), rtol=1e-5, atol=1e-6
+        )
+    assert together["energy"].dtype == np.float64
+
+
+def test_predict_takes_structures_graphs_and_joined_graphs(pair_net):
+    model, graphs = compiled(pair_net), make_graphs(4)
+    bare = [structure(graph["positions"], graph["atomic_numbers"], energy=0.0) for graph in graphs]
+    first = model.predict(graphs)
+    for other in (model.predict(bare), model.predict(join(graphs))):
+        for key, value in first.items():
+            np.testing.assert_allclose(other[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_predict_refuses_a_loader_that_shuffles(pair_net):
+    with pytest.raises(ValueError, match="shuffle"):
+        compiled(pair_net).predict(GraphLoader(make_graphs(4), 2, shuffle=True))
+
+
+def test_single_batches_can_be_trained_and_tested(pair_net):
+    model = compiled(pair_net, dtype="float64")
+    inputs, labels = GraphLoader(make_graphs(4), 4)[0]
+    labels = {**labels, "energy": labels["energy"] - model.heads[0].offsets(inputs)}
+    trained = model.train_on_batch(inputs, labels, return_dict=True)
+    model.reset_metrics()
+    tested = model.test_on_batch(inputs, labels, return_dict=True)
+    np.testing.assert_allclose(trained["loss"], tested["loss"], rtol=1e-6)
+
+
+def test_each_epoch_sees_every_graph_once_in_an_order_of_its_own(pair_net):
+    seen = []
+
+    class Watched(GraphLoader):
+        def __getitem__(self, index):
+            seen.append((self.epoch, index, tuple(self._indices(index))))
+            return super().__getitem__(index)
+
+    model = compiled(pair_net)
+    loader = Watched(make_graphs(8, sizes=(3,)), 4, shuffle=True)
+    model.fit(loader, epochs=3, verbose=0)
+    orders = {}
+    for epoch, _, indices in dict.fromkeys(seen):
+        orders.setdefault(epoch, []).extend(indices)
+    for epoch in range(3):
+        assert sorted(orders[epoch]) == list(range(8))
+    assert len({tuple(orders[epoch]) for epoch in range(3)}) > 1
+    assert loader.epoch == 3
+
+
+def test_large_references_cost_no_precision(pair_net):
+    """float32 holds 2e5 eV to 16 meV only: labels lose their references in float64 before."""
+    model, graphs = compiled(pair_net), make_graphs(5)
+    before = model.evaluate(graphs, verbose=0, return_dict=True)
+    model.heads[0].shift = 262144.0
+    shifted = [{**graph, "energy": graph["energy"] + 262144.0} for graph in graphs]
+    after = model.evaluate(shifted, verbose=0, return_dict=True)
+    np.testing.assert_allclose(after["energy_mae"], before["energy_mae"], rtol=1e-6)
+
+
+# ----- weight averages
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_averaged_weights_are_what_validation_and_files_see(pair_net, tmp_path, stop_early):
+    graphs = make_graphs(6, sizes=(3,))
+    optimizer = keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.8)
+    model = compiled(pair_net, optimizer)
+    path = tmp_path / "last.weights.h5"
+    callbacks = [keras.callbacks.ModelCheckpoint(path, save_weights_only=True)]
+    if stop_early:
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", min_delta=1e9, patience=1))
+    history = model.fit(
+        graphs, batch_size=2, epochs=4, validation_data=graphs, verbose=0, callbacks=callbacks
+    ).history
+    assert len(history["loss"]) == (2 if stop_early else 4)
+    after = model.evaluate(graphs, batch_size=2, verbose=0, return_dict=True)
+    np.testing.assert_allclose(after["loss"], history["val_loss"][-1], rtol=1e-5)
+    final = weights_of(model)
+    model.load_weights(path)
+    for ours, theirs in zip(final, weights_of(model), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# ----- regularization and devices
+
+
+def test_penalties_of_layers_are_part_of_the_loss(pair_net):
+    model, graphs = compiled(pair_net, penalty=0.5), make_graphs(7)
+    kernel = keras.ops.convert_to_numpy(model.dense.kernel)
+    expected = expected_logs(model, graphs)
+    expected["loss"] += 0.5 * np.sum(kernel**2)
+    logs = model.evaluate(graphs, batch_size=3, verbose=0, return_dict=True)
+    assert_logs(logs, expected)
+
+
+REPLICAS = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+
+device = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, sys.argv[1])
+import conftest
+from keras_mlff.graph import structure
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import Budget, inputs_and_labels, pack
+
+random = np.random.default_rng(0)
+graphs = []
+for n in (1, 3, 2, 4, 2):  # one replica gets three graphs, the other two
+    labels = {"energy": random.normal(), "forces": random.normal(size=(n, 3))}
+    graphs.append(add_edges(structure(random.normal(size=(n, 3)), [6] * n, **labels), 5.0))
+
+results = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = conftest.PairNet(penalty=0.3)
+        losses = {"energy": "mse", "forces": "mse"}
+        watched = {"energy": "mae"}
+        model.compile(keras.optimizers.SGD(1.0), losses, metrics=watched, jit_compile=False)
+    parts = [graphs[:3], graphs[3:]] if results else [graphs]
+    budget = Budget(3, 8, 32, 0, 4) if results else Budget(6, 16, 64, 0, 4)
+    batches = [inputs_and_labels(pack(part, budget)) for part in parts]
+    before = [np.array(v) for v in model.trainable_variables]
+
+    @tf.function
+    def step():
+        def replica():
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            chosen = tf.nest.map_structure(lambda *x: tf.gather(tf.stack(x), index), *batches)
+            model.train_step(chosen)
+        strategy.run(replica)
+
+    step()
+    changes = [np.array(v) - b for v, b in zip(model.trainable_variables, before)]
+    logs = {key: float(np.array(value)) for key, value in model._objective[0].logs().items()}
+    results.append((changes, logs))
+(one, first), (two, second) = results
+for a, b in zip(one, two):
+    assert np.abs(a).max() > 0
+    np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+for key in first:
+    np.testing.assert_allclose(second[key], first[key], rtol=1e-5, err_msg=key)
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="a strategy of TensorFlow's")
+def test_two_devices_make_the_step_of_one():
+    """Each graph has the same weight, on whichever device it is, and penalties count once."""
+    command = [sys.executable, "-c", REPLICAS, os.path.dirname(__file__)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+# ----- compile
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": {}}, "names a loss"),
+        ({"loss": "mse"}, "names a loss"),
+        ({"loss": {"enrgy": "mse"}}, "does not predict.*enrgy"),
+        ({"loss": {"energy": "mse"}, "metrics": {"dipole": "mae"}}, "does not predict.*dipole"),
+        ({"loss": {"energy": "mse"}, "loss_weights": {"forces": 1.0}}, "loss_weights.*forces"),
+        ({"loss": {"energy": "no_such_loss"}}, "no_such_loss"),
+        ({"loss": {"forces": losses.PerAtom("mse")}}, "PerAtom"),
+    ],
+)
+def test_compile_refuses_what_cannot_work(pair_net, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pair_net().compile("sgd", **arguments)
+
+
+def test_fit_and_evaluate_say_which_label_is_missing(pair_net):
+    graphs = [{k: v for k, v in graph.items() if k != "forces"} for graph in make_graphs(3)]
+    model = compiled(pair_net)
+    model.run_eagerly = True
+    with pytest.raises(ValueError, match="no label 'forces'"):
+        model.fit(graphs, verbose=0)
+
+
+def test_fit_before_compile_says_what_to_do(pair_net):
+    with pytest.raises(ValueError, match="compile"):
+        pair_net().fit(make_graphs(2), verbose=0)
+
+
+def test_a_label_of_the_wrong_width_is_refused(pair_net):
+    model = pair_net(heads=[heads.DipoleHead()])
+    model.compile("sgd", loss={"dipole": "mse"}, run_eagerly=True)
+    graphs = make_graphs(2, dipole=lambda random: random.normal())
+    with pytest.raises(ValueError, match="dipole_norm"):
+        model.evaluate(graphs, verbose=0)
+
+
+def test_compiling_again_leaves_no_metrics_behind(pair_net):
+    model = pair_net()
+    for _ in range(3):
+        model.compile("sgd", loss={"energy": losses.PerAtom("mae")}, metrics={"energy": "mae"})
+    assert len(model.metrics) == 3
+    assert len(model.metrics_variables) == 6
+
+
+# ----- saving
+
+
+def test_training_goes_on_after_saving_as_if_nothing_had_happened(pair_net, tmp_path):
+    graphs = make_graphs(6, sizes=(3,))
+    model = compiled(pair_net, keras.optimizers.Adam(0.01, use_ema=False))
+    model.fit(GraphLoader(graphs, 2), epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    histories = [
+        one.fit(GraphLoader(graphs, 2), epochs=2, verbose=0).history for one in (model, loaded)
+    ]
+    assert histories[0] == histories[1]
+    for ours, theirs in zip(weights_of(model), weights_of(loaded), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_losses_and_metrics_come_back_from_a_file(pair_net, tmp_path):
+    model = pair_net(heads=[heads.EnergyHead(), heads.ScalarHead("gap", pooling="mean")])
+    model.compile(
+        keras.optimizers.AdamW(1e-3),
+        loss={"energy": losses.PerAtom("mae"), "forces": losses.L2Norm(), "gap": "mse"},
+        loss_weights={"energy": 2.0},
+        metrics={"energy": ["mae", keras.metrics.MeanSquaredError(name="squares")]},
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer, keras.optimizers.AdamW)
+    assert [metric.name for metric in loaded.metrics] == [metric.name for metric in model.metrics]
+    graphs = make_graphs(3, gap=lambda random: random.normal())
+    expected = model.evaluate(graphs, verbose=0, return_dict=True)
+    actual = loaded.evaluate(graphs, verbose=0, return_dict=True)
+    assert_logs(actual, {key: float(value) for key, value in expected.items()})
+
+
+def test_a_file_does_not_carry_one_backends_compiler_to_another(pair_net):
+    """PyTorch cannot compile forces, so a model saved by TensorFlow must not ask for it."""
+    assert compiled(pair_net).get_compile_config()["jit_compile"] == "auto"
+
+
+def test_configs_hold_defaults_too(pair_net):
+    config = pair_net(num_features=6).get_config()
+    assert (config["num_features"], config["cutoff"], config["penalty"]) == (6, 5.0, 0.0)
+    assert config["dtype"] == "float32"
+    assert config["heads"][0]["config"]["scale"] == 1.0
+    again = pair_net.from_config(config)
+    assert again.get_config() == config
+
+
+def test_float64_survives_a_file_on_every_backend(pair_net, tmp_path):
+    model = compiled(pair_net, keras.optimizers.Adam(0.01), dtype="float64")
+    third = [(v, np.full(v.shape, 1.0 / 3.0)) for v in model.trainable_variables]
+    model.assign_weights(third)
+    model.fit(GraphLoader(make_graphs(2, sizes=(3,)), 2), epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(weights_of(model), weights_of(loaded), strict=True):
+        assert theirs.dtype == np.float64
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours, theirs)))
+
+
+# ----- heads and references
+
+
+def test_several_heads_learn_at_once(pair_net):
+    model = pair_net(
+        heads=[
+            heads.EnergyHead(),
+            heads.DipoleHead(),
+            heads.PolarizabilityHead(),
+            heads.SpatialExtentHead(),
+            heads.ScalarHead("gap", pooling="mean"),
+            heads.ScalarHead("capacity"),
+        ]
+    )
+    graphs = make_graphs(5, gap=lambda random: random.normal())
+    predicted = model.predict(graphs)
+    assert predicted["dipole"].shape == (5, 3)
+    assert predicted["polarizability"].shape == (5, 3, 3)
+    assert model.property_names[:2] == ["energy", "forces"]
+    assert set(predicted) == set(model.property_names)
+    # heads without a label stay as they are, on every backend
+    model.compile(keras.optimizers.SGD(0.1), loss={"energy": "mse", "gap": "mse"})
+    before = weights_of(model)
+    model.fit(graphs, epochs=1, verbose=0)
+    changed = [
+        not np.array_equal(old, new) for old, new in zip(before, weights_of(model), strict=True)
+    ]
+    assert any(changed)
+    assert not all(changed)
+
+
+def test_averages_do_not_grow_with_the_molecule(pair_net):
+    model = pair_net(
+        heads=[heads.ScalarHead("mean", pooling="mean"), heads.ScalarHead("total", pooling="sum")]
+    )
+    one = structure([[0.0, 0.0, 0.0]], [6])
+    three = structure([[0.0, 0.0, 0.0], [90.0, 0.0, 0.0], [0.0, 90.0, 0.0]], [6, 6, 6])
+    predicted = model.predict([one, three])
+    np.testing.assert_allclose(predicted["mean"][1], predicted["mean"][0], rtol=1e-6)
+    np.testing.assert_allclose(predicted["total"][1], 3 * predicted["total"][0], rtol=1e-6)
+
+
+def test_a_model_without_energy_has_no_forces(pair_net):
+    model = pair_net(heads=[heads.DipoleHead()])
+    assert set(model.predict(make_graphs(2))) == {"dipole", "dipole_norm"}
+    model.compile(keras.optimizers.Adam(0.01), loss={"dipole_norm": "mse"})
+    graphs = make_graphs(4, dipole_norm=lambda random: abs(random.normal()))
+    history = model.fit(graphs, epochs=2, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ([], TypeError),
+        (["energy"], TypeError),
+        ([heads.EnergyHead(), heads.EnergyHead()], ValueError),
+        ([heads.EnergyHead(name="atomization")], ValueError),
+        ([heads.EnergyHead(), heads.ScalarHead("forces")], ValueError),
+        ([heads.ScalarHead("positions")], ValueError),
+    ],
+)
+def test_heads_that_cannot_work_are_refused(pair_net, given, error):
+    with pytest.raises(error, match="Received"):
+        pair_net(heads=given)
+
+
+def test_references_are_fitted_and_scales_follow(pair_net):
+    graphs = make_graphs(12, gap=lambda random: 7.0 + random.normal())
+    model = pair_net(heads=[heads.EnergyHead(), heads.ScalarHead("gap", pooling="mean")])
+    model.compile("sgd", loss={"energy": "mae"}, metrics={"energy": "mae"})
+    before = model.evaluate(graphs, verbose=0, return_dict=True)["energy_mae"]
+    model.fit_references(graphs)
+    energy, gap = model.heads
+    for element, value in REFERENCES.items():
+        assert abs(energy.references[element] - value) < 2.0
+    forces = np.concatenate([graph["forces"].ravel() for graph in graphs])
+    np.testing.assert_allclose(energy.scale, np.sqrt(np.mean(forces**2)))
+    assert gap.references == {}
+    np.testing.assert_allclose(gap.shift, np.mean([graph["gap"] for graph in graphs]))
+    after = model.evaluate(graphs, verbose=0, return_dict=True)["energy_mae"]
+    assert after < 10.0 < before
+    predicted = model.predict(graphs)
+    errors = predicted["energy"] - np.concatenate([graph["energy"] for graph in graphs])
+    np.testing.assert_allclose(np.mean(np.abs(errors)), after, rtol=1e-5)
+    # a change of scale must reach code that was compiled before
+    energy_before = predicted["energy"] - energy.offsets(join(graphs))
+    energy.scale *= 2.0
+    model.fit_references(graphs)
+    again = pair_net.from_config(model.get_config())
+    assert again.heads[0].references == energy.references
+    assert np.all(np.isfinite(energy_before))
+
+
+# ----- compilations
+
+
+def test_shapes_are_counted_and_a_surplus_is_reported(pair_net):
+    model, graphs = compiled(pair_net), make_graphs(1, sizes=(3,))
+    for extra in range(8):
+        model._count_shapes(
+            "predict", GraphLoader(graphs, budget=Budget(1, 3 + extra, 6, 0, 3))[0][0]
+        )
+    assert len(model.compilations["predict"]) == 8
+    surplus = GraphLoader(graphs, budget=Budget(1, 20, 6, 0, 3))[0][0]
+    if model.jit_compile:
+        with pytest.warns(UserWarning, match="9 different batch shapes"):
+            model._count_shapes("predict", surplus)
+
+
+def test_an_epoch_compiles_once(pair_net):
+    model, graphs = compiled(pair_net), make_graphs(12)
+    model.fit(graphs, batch_size=3, epochs=2, validation_data=graphs, verbose=0)
+    assert {mode: len(shapes) for mode, shapes in model.compilations.items()} == {
+        "fit": 1,
+        "evaluate": 1,
+        "predict": 0,
+    }
+
+
+# ----- global settings
+
+
+def test_a_float64_model_changes_no_global_setting(pair_net):
+    before = keras.config.floatx(), keras.config.dtype_policy().name
+    model = pair_net(dtype="float64")
+    predicted = model.predict(make_graphs(2))
+    assert predicted["forces"].dtype == np.float64
+    assert (keras.config.floatx(), keras.config.dtype_policy().name) == before
+    assert "float32" in str(keras.ops.convert_to_tensor(np.ones(2, "float32")).dtype)
+
+
+X64 = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import conftest
+from keras_mlff.graph import structure
+model = conftest.PairNet()
+predicted = model.predict(structure([[0, 0, 0], [0, 0, 1.0]], [1, 8]))
+assert str(predicted["forces"].dtype) == "float32", predicted["forces"].dtype
+model.compile("adam", loss={"energy": "mse", "forces": "mse"})
+graph = structure([[0, 0, 0], [0, 0, 1.0]], [1, 8], energy=1.0, forces=[[0, 0, 1], [0, 0, -1]])
+model.fit([graph], epochs=2, verbose=0)
+assert {str(v.value.dtype) for v in model.trainable_variables} == {"float32"}
+"""
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a setting of JAX's")
+def test_float32_stays_float32_where_jax_allows_float64():
+    command = [sys.executable, "-c", X64, os.path.dirname(__file__)]
+    environment = os.environ | {"JAX_ENABLE_X64": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
