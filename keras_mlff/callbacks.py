@@ -19,7 +19,7 @@ from keras_mlff.packing import GraphLoader
 _REMEMBERED = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
-class AveragedWeights(keras.callbacks.Callback):  # type: ignore[misc]
+class AveragedWeights(keras.callbacks.Callback):
     """Lets validation, checkpoints and the end of `fit` see the optimizer's averaged weights.
 
     `fit` adds it where the optimizer has `use_ema=True`. Unlike `keras.callbacks.SwapEMAWeights`
@@ -72,7 +72,7 @@ class AveragedWeights(keras.callbacks.Callback):  # type: ignore[misc]
         self._raw = None
 
 
-class TrainingState(keras.callbacks.Callback):  # type: ignore[misc]
+class TrainingState(keras.callbacks.Callback):
     """Writes everything that training needs to go on after a kill as if nothing had happened.
 
     Weights, optimizer, position in the data, and what other callbacks remember go into one file,

@@ -162,7 +162,9 @@ def structure(
     periodic = np.any(np.asarray(pbc)) if pbc is not None else cell is not None
     if periodic:
         if cell is None:
-            raise ValueError(f"A periodic structure needs a cell. Received: pbc={pbc}, cell=None.")
+            raise ValueError(
+                f"A periodic structure needs a cell. Received: pbc={pbc!r}, cell=None."
+            )
         lattice = np.asarray(cell, np.float64)
         if lattice.shape == (3,):
             lattice = np.diag(lattice)

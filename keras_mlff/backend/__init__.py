@@ -26,10 +26,10 @@ elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import feed as feed
     from keras_mlff.backend.jax import global_sum as global_sum
     from keras_mlff.backend.jax import peak_device_memory as peak_device_memory
-    from keras_mlff.backend.jax import predict_step as predict_step
+    from keras_mlff.backend.jax import predict_step as predict_step  # type: ignore[assignment]
     from keras_mlff.backend.jax import segment_sum as segment_sum
-    from keras_mlff.backend.jax import test_step as test_step
-    from keras_mlff.backend.jax import train_step as train_step
+    from keras_mlff.backend.jax import test_step as test_step  # type: ignore[assignment]
+    from keras_mlff.backend.jax import train_step as train_step  # type: ignore[assignment]
     from keras_mlff.backend.jax import value_and_gradient as value_and_gradient
 elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import COMPILES as COMPILES

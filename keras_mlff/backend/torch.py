@@ -57,7 +57,7 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     ]
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)
-    return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
+    return model.compute_metrics(inputs, labels, predictions)
 
 
 def test_step(model: Any, data: Any) -> dict[str, Tensor]:
@@ -65,13 +65,13 @@ def test_step(model: Any, data: Any) -> dict[str, Tensor]:
     inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
     predictions = model(inputs, training=False)
     model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
-    return model.compute_metrics(inputs, labels, predictions)  # type: ignore[no-any-return]
+    return model.compute_metrics(inputs, labels, predictions)
 
 
 def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Predicts one batch."""
     inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return model(inputs, training=False)  # type: ignore[no-any-return]
+    return model(inputs, training=False)
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:

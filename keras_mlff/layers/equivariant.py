@@ -76,7 +76,8 @@ class GatedReadout(keras.layers.Layer):
             self.output_vectors = torch_dense(num_vectors, num_features, use_bias=False)
 
     def call(self, features: AtomFeatures) -> AtomFeatures:
-        scalars, vectors = features
+        scalars: Tensor = features.scalars
+        vectors: Tensor = features.vectors
         for block in self.blocks:
             scalars, vectors = block(scalars, vectors)
         if self.output_vectors is None:
