@@ -275,10 +275,13 @@ class ForceField(keras.Model, metaclass=_Complete):
         # Keras would track metrics among them as state of its own
         object.__setattr__(self, "_compile_arguments", arguments)
 
+    @_in_precision
     def get_compile_config(self) -> dict[str, Any] | None:
         """Lists what `compile` was given, for `save`."""
         if not self.compiled:
             return None
+        if not self.optimizer.built:  # or the file would lack what the loaded model expects
+            self.optimizer.build(self.trainable_variables)
         arguments = {"optimizer": self.optimizer, **self._compile_arguments}
         return keras.saving.serialize_keras_object(arguments)
 
@@ -343,7 +346,7 @@ class ForceField(keras.Model, metaclass=_Complete):
                 kwargs["validation_data"], "evaluate", batch_size
             )
         callbacks = kwargs.get("callbacks")
-        if getattr(self.optimizer, "use_ema", False):
+        if self.compiled and getattr(self.optimizer, "use_ema", False):
             # otherwise validation would see the raw weights, and the result the averaged ones
             kwargs["callbacks"] = _with_averages(callbacks)
         shuffle = kwargs.pop("shuffle", True)
