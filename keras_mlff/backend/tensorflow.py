@@ -42,7 +42,8 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     variables = model.trainable_variables
     # a head without a loss has no gradient: as on the other backends it counts as zero
     zero = tf.UnconnectedGradients.ZERO
-    gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=zero)
+    values = [variable.value for variable in variables]  # zeros need TensorFlow's own
+    gradients = tape.gradient(scaled_loss, values, unconnected_gradients=zero)
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(inputs, labels, predictions)
 
