@@ -14,6 +14,7 @@ Tensor = Any
 PHASES = ("sin", "cos_sin", "atan2")
 MODULI = ("smooth", "shifted", "plain")
 _EPSILON = 1e-12  # of squares
+_SOFTENING = 1e-2  # likewise: a phase turns around where its number is zero, and takes room for it
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
@@ -26,8 +27,8 @@ class PhaseMessage(keras.layers.Layer):
         chi_features: Numbers in all heads together.
         chi_outputs: Complex numbers that the heads are mixed to.
         num_phases: Phases of each edge.
-        phase: `"sin"`, the sine of the phase; `"cos_sin"`, both; `"atan2"`, the phase itself,
-            which jumps by 2 pi.
+        phase: `"sin"`, the sine y / sqrt(x² + y² + 0.01) of the phase of x + iy; `"cos_sin"`, its
+            cosine as well; `"atan2"`, the phase itself, which jumps by 2 pi.
         dropout: Share of the message that is dropped in training.
     """
 
@@ -95,7 +96,7 @@ class PhaseMessage(keras.layers.Layer):
         real = ops.where(mask[:, None], real, ops.ones_like(real))
         if self.phase == "atan2":
             return ops.arctan2(imaginary, real)
-        modulus = ops.sqrt(ops.square(real) + ops.square(imaginary) + _EPSILON)
+        modulus = ops.sqrt(ops.square(real) + ops.square(imaginary) + _SOFTENING)
         if self.phase == "sin":
             return imaginary / modulus
         return ops.concatenate([real / modulus, imaginary / modulus], axis=-1)

@@ -18,7 +18,7 @@ from keras_mlff.layers.learned_bessel import LearnedBesselBasis
 from keras_mlff.layers.phase import MODULI, PHASES, PhaseMessage, TemporalConnection, rotate
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
-from keras_mlff.ops import frames, geometry, safe, segment
+from keras_mlff.ops import frames, geometry
 from keras_mlff.ops.pairs import EdgePairs
 
 Tensor = Any
@@ -199,7 +199,7 @@ class AlphaNet(ForceField):
         )
         self.reference_edges = variant != "smooth"
         self.use_phase, self.use_rotation = use_phase, use_rotation
-        self.num_continuous_derivatives = _count_derivatives(chosen)
+        self.num_continuous_derivatives = _count_derivatives(chosen)  # type: ignore[misc]
         self.envelope = cutoffs.get(chosen["cutoff_function"])
         self.damped = chosen["radial_basis"].startswith("damped")
         gaussian = chosen["radial_basis"] == "damped_gaussian"

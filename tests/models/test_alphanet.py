@@ -1,0 +1,230 @@
+"""What the variants of AlphaNet promise, and where those kept for comparison must fail."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_mlff.graph import inputs_and_labels, structure
+from keras_mlff.models.alphanet import AlphaNet
+from keras_mlff.neighbors import add_edges
+from keras_mlff.ops import frames
+from keras_mlff.packing import Budget, GraphLoader, pack
+
+GOLDEN = Path(__file__).parents[1] / "golden/alphanet"
+pytestmark = pytest.mark.usefixtures("float64")
+SMALL = {
+    "num_features": 16,
+    "num_layers": 2,
+    "cutoff": 4.0,
+    "num_heads": 4,
+    "chi_features": 24,
+    "chi_outputs": 3,
+    "num_phases": 5,
+    "state_features": 6,
+    "dtype": "float64",
+}
+BUDGET = Budget(num_graphs=6, num_atoms=72, num_edges=1400, num_triplets=0, max_atoms=16)
+
+
+def read(name):
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def models():
+    made = {"smooth": AlphaNet(**SMALL)}
+    for variant in ("p", "v1", "v2"):
+        hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
+        made[variant] = AlphaNet.from_reference(hyperparameters, read(f"{variant}_weights"))
+    for model in made.values():
+        model.run_eagerly = keras.backend.backend() != "jax"
+    return made
+
+
+def predict(model, structures):
+    graphs = [add_edges(item, model.cutoff) for item in structures]
+    return model.predict(GraphLoader(graphs, budget=BUDGET))
+
+
+def graphene():
+    golden = read("v2_bilayer_graphene16")
+    return golden["pos"], golden["z"], golden["cell"]
+
+
+def rotation():
+    matrix, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
+    return matrix * np.sign(np.linalg.det(matrix))
+
+
+@pytest.mark.parametrize("variant", ["smooth", "v2", "v1", "p"])
+def test_only_later_variants_are_blind_to_orientation_and_wrapping(models, variant):
+    positions, numbers, cell = graphene()
+    turned = positions @ rotation(), cell @ rotation()
+    wrapped = positions + np.arange(16)[:, None] % 3 @ np.ones((1, 3)) @ cell
+    energy = predict(
+        models[variant],
+        [
+            structure(positions, numbers, cell=cell),
+            structure(turned[0], numbers, cell=turned[1]),
+            structure(wrapped, numbers, cell=cell),
+        ],
+    )["energy"]
+    differences = np.abs(energy[1:] - energy[0])
+    if variant in ("smooth", "v2"):
+        assert np.all(differences < 1e-11)
+    else:  # faithful to the authors' program, which sums absolute values of components
+        assert differences[0] > 1e-3
+        assert differences[1] > 1e-7
+
+
+@pytest.mark.parametrize("variant", ["smooth", "v2", "v1", "p"])
+def test_only_the_smooth_variant_is_continuous_at_the_cutoff(models, variant):
+    """The third of three atoms leaves the first; beyond the work of the forces is the jump."""
+    cutoff, step = 4.0, 1e-4
+    predicted = predict(
+        models[variant],
+        [
+            structure([[0, 0, 0], [1.5, 0.4, 0], [cutoff + offset, 0.0, 0.0]], [8, 6, 1])
+            for offset in (-step, step)
+        ],
+    )
+    force = predicted["forces"].reshape(2, 3, 3)[:, 2, 0]
+    jump = abs(np.diff(predicted["energy"])[0] + step * force.sum())
+    if variant == "smooth":
+        assert jump < 1e-10
+    else:
+        assert jump > 1e-4
+
+
+def test_planar_molecules_stay_planar_and_bend_smoothly(models):
+    """Without kinks, forces out of the plane are proportional to the displacement."""
+    angles = np.arange(6) * np.pi / 3
+    ring = np.stack([np.cos(angles), np.sin(angles), np.zeros(6)], axis=1)
+    benzene = np.concatenate([1.39 * ring, 2.48 * ring])
+    moved = []
+    for step in (0.0, 1e-6, 1e-5):
+        positions = benzene.copy()
+        positions[0, 2] += step
+        moved.append(structure(positions, [6] * 6 + [1] * 6))
+    forces = predict(models["smooth"], moved)["forces"].reshape(3, 12, 3)[:, 0, 2]
+    assert abs(forces[0]) < 1e-12
+    assert abs(forces[2]) > 1e-12
+    np.testing.assert_allclose(forces[2], 10.0 * forces[1], rtol=1e-3)
+
+
+def test_a_perfect_crystal_has_no_forces(models):
+    """fcc copper, 4 Å: no limit to the number of neighbors, so no shell is cut in two."""
+    places = np.asarray([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.805
+    crystal = structure(places, [29] * 4, cell=np.eye(3) * 3.61)
+    assert np.abs(predict(models["smooth"], [crystal])["forces"]).max() < 1e-10
+
+
+def test_the_nearest_edges_are_chosen():
+    random = np.random.default_rng(0)
+    positions = random.normal(size=(9, 3)) * 2.0
+    graph = add_edges(structure(positions, [6] * 9), 4.0)
+    receivers = graph["receivers"]
+    lengths = np.linalg.norm(positions[graph["senders"]] - positions[receivers], axis=1)
+    inputs = {key: ops.convert_to_tensor(value) for key, value in graph.items()}
+    kept = frames.nearest(ops.convert_to_tensor(lengths), inputs, 3)
+    expected = np.zeros(len(lengths), bool)
+    for atom in range(9):
+        edges = np.flatnonzero(receivers == atom)
+        expected[edges[np.argsort(lengths[edges])[:3]]] = True
+    np.testing.assert_array_equal(ops.convert_to_numpy(kept), expected)
+
+
+def test_a_limit_of_neighbors_equals_a_graph_without_the_others(models):
+    model = AlphaNet(**SMALL, variant="v1", max_num_neighbors=3)
+    model.run_eagerly = keras.backend.backend() != "jax"
+    every = AlphaNet(**SMALL, variant="v1")
+    every.run_eagerly = model.run_eagerly
+    every.set_weights(model.get_weights())
+    positions = np.random.default_rng(1).normal(size=(8, 3)) * 2.0
+    graph = add_edges(structure(positions, [6, 1, 8, 1, 7, 6, 1, 1]), 4.0)
+    vectors = positions[graph["senders"]] - positions[graph["receivers"]]
+    lengths = np.linalg.norm(vectors, axis=1)
+    ranks = [
+        np.sum(lengths[graph["receivers"] == receiver] < length)
+        for receiver, length in zip(graph["receivers"], lengths, strict=True)
+    ]
+    kept = np.asarray(ranks) < 3
+    few = {
+        key: value[kept] if key in ("senders", "receivers", "edge_mask") else value
+        for key, value in graph.items()
+    }
+    assert not kept.all()
+    capped = model.predict(GraphLoader([graph], budget=BUDGET))
+    expected = every.predict(GraphLoader([few], budget=BUDGET))
+    np.testing.assert_allclose(capped["energy"], expected["energy"], rtol=1e-12)
+    np.testing.assert_allclose(capped["forces"], expected["forces"], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"phase": "cos_sin"},
+        {"reduce": "mean"},
+        {"message_norm": "phases"},
+        {"message_norm": "none"},
+        {"use_phase": False},
+        {"use_rotation": False, "use_frame_transition": False},
+        {"normalized_frame": True},
+        {"cutoff_function": "cosine", "max_num_neighbors": 4},
+        {"dropout": 0.5},
+    ],
+    ids=str,
+)
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="would compile for minutes")
+def test_options_give_finite_numbers_and_train(options):
+    model = AlphaNet(**SMALL, **options)
+    model.compile(keras.optimizers.Adam(1e-3), loss={"energy": "mse", "forces": "mse"})
+    labels = {"energy": 1.0, "forces": np.zeros((3, 3))}
+    water = structure([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], [8, 1, 1], **labels)
+    collinear = structure([[0, 0, 0], [1.16, 0, 0], [-1.16, 0, 0]], [6, 8, 8], **labels)
+    batch = pack([add_edges(item, 4.0) for item in (water, collinear)], Budget(3, 8, 20, 0, 3))
+    logs = model.train_on_batch(*inputs_and_labels(batch), return_dict=True)
+    assert np.isfinite(logs["loss"])
+    for variable in model.trainable_variables:
+        assert np.all(np.isfinite(ops.convert_to_numpy(variable))), variable.path
+    predicted = model.predict([water, collinear])
+    assert np.all(np.isfinite(predicted["energy"]))
+    assert np.all(np.isfinite(predicted["forces"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"variant": "p"}, 2_327_725),
+        ({"variant": "p", "num_features": 196, "num_layers": 4, "cutoff": 6.0}, 6_278_312),
+        ({"variant": "v1"}, 2_113_717),
+        ({"variant": "v1", "num_features": 176, "num_layers": 4}, 4_836_615),
+    ],
+    ids=["p", "p OC2M", "v1", "v1 MPtrj"],
+)
+def test_as_many_parameters_as_the_reference(options, expected):
+    """But two tensors per layer that it never reads, and a, b by element, which heads have."""
+    model = AlphaNet(**options, num_embeddings=95)
+    unread = model.num_layers * (24**2 + 24 * model.num_features + model.num_features)
+    assert model.count_params() == expected - unread - 2 * 108
+
+
+def test_what_is_not_offered_is_refused():
+    hyperparameters = json.loads((GOLDEN / "v1_hparams.json").read_text())
+    weights = {key.removeprefix("w:"): value for key, value in read("v1_weights").items()}
+    for change in ({"use_sigmoid": True}, {"readout": "mean"}, {"surprise": 1}):
+        with pytest.raises(ValueError, match="AlphaNet program"):
+            AlphaNet.from_reference(hyperparameters | change, weights)
+    with pytest.raises(ValueError, match="no place in the network"):
+        AlphaNet.from_reference(hyperparameters, weights | {"surprise": np.zeros(3)})
+    with pytest.raises(ValueError, match="variant"):
+        AlphaNet(variant="v3")
+    with pytest.raises(ValueError, match="even"):
+        AlphaNet(num_features=17)
+    with pytest.raises(ValueError, match="divisible"):
+        AlphaNet(chi_features=50)
