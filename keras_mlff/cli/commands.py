@@ -53,6 +53,18 @@ def zoo_show(preset: str) -> None:
         print(f"\n{card.read_text(encoding='utf-8')}")
 
 
+def zoo_verify(preset: str) -> None:
+    """Measures a preset on this backend and writes the figures into its metadata and card."""
+    import keras
+
+    from keras_mlff import model_card
+
+    verified = model_card.verify(presets.find(preset).folder)
+    figures = verified.metadata["checks"][keras.backend.backend()]
+    print_table([["check", "largest deviation"], *([k, f"{v:.2g}"] for k, v in figures.items())])
+    print(f"written: {verified.folder}")
+
+
 def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
     """Predicts structures of a file, prints a table and writes them if asked to."""
     from keras_mlff import datasets

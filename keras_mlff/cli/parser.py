@@ -51,10 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     def add_dtype(flag: Any) -> None:
         flag("--dtype", choices=("float32", "float64"), help="precision, if not the preset's")
 
-    zoo = commands.add_parser("zoo", help="Lists or shows presets.")
-    inside = zoo.add_subparsers(required=True, metavar="list|show")
+    zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
+    inside = zoo.add_subparsers(required=True, metavar="list|show|verify")
     add(inside, actions.zoo_list, "list")
     add(inside, actions.zoo_show, "show")("preset")
+    add(inside, actions.zoo_verify, "verify")("preset")
 
     flag = add(commands, actions.predict)
     flag("file", help="structures: .xyz, .npz, .db, .traj")

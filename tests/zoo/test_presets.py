@@ -1,0 +1,60 @@
+"""Every preset must load and give, on each backend, the numbers it was published with."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_mlff import model_card, models, presets
+
+PUBLISHED = {
+    name: preset for name, preset in presets.available().items() if "runs" not in str(preset.folder)
+}
+pytestmark = pytest.mark.zoo
+
+
+@pytest.fixture(scope="module", params=sorted(PUBLISHED))
+def preset(request):
+    return PUBLISHED[request.param]
+
+
+def test_the_zoo_is_not_empty():
+    assert "cmret/ch2" in PUBLISHED
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 2e-5), ("float64", 1e-10)])
+def test_predictions_are_the_published_ones(preset, dtype, rtol):
+    """float32 may differ by rounding; a preset whose numbers move is another model."""
+    model = models.load_preset(str(preset.folder), dtype=dtype)
+    pinned = model_card.references(preset.folder)
+    predicted = model.predict([item["structure"] for item in pinned])
+    for key in preset.properties:
+        expected = np.concatenate([np.asarray(item["predictions"][key]) for item in pinned])
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(predicted[key], expected, rtol=0, atol=rtol * scale, err_msg=key)
+
+
+def test_a_preset_says_how_it_was_made(preset):
+    for key in ("recipe", "seed", "metrics", "license", "citation", "elements", "units", "dataset"):
+        assert preset.metadata.get(key) not in (None, "", {}, []), key
+    assert (preset.folder / "log.csv").stat().st_size > 0
+    assert (preset.folder / "README.md").read_text(encoding="utf-8") == model_card.card(preset)
+    json.dumps(dict(preset.metadata))
+
+
+def test_every_backend_was_verified(preset):
+    checks = preset.metadata["checks"]
+    assert set(checks) == {"tensorflow", "jax", "torch"}
+    for figures in checks.values():
+        assert figures["energy_agreement_float64"] < 1e-9
+        assert figures["forces_agreement_float64"] < 1e-9
+        assert figures["forces_finite_difference"] < 1e-5
+        assert figures["forces_rotation_float64"] < 1e-9
+
+
+def test_ch2_keeps_its_errors():
+    """At or below 0.3 meV and 3 meV/Å for both spin states."""
+    metrics = PUBLISHED["cmret/ch2"].metadata["metrics"]
+    for spin in ("singlet", "triplet"):
+        assert metrics[spin]["energy_mae_meV"] <= 0.3
+        assert metrics[spin]["forces_mae_meV_per_A"] <= 3.0
