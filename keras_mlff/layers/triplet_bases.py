@@ -1,0 +1,178 @@
+"""What DimeNet++ knows of an edge and of two edges that share an atom."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mlff.graph import Graph
+from keras_mlff.layers import cutoff as cutoffs
+from keras_mlff.layers import positional_encoding
+from keras_mlff.ops import geometry, safe, segment, spherical_bessel
+
+Tensor = Any
+
+
+def edge_pairs(graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Takes the vectors of both edges of each triplet: j -> i, then k -> j, `(num_triplets, 3)`."""
+    outgoing = ops.take(vectors, graph["triplet_out"], axis=0)
+    return outgoing, ops.take(vectors, graph["triplet_in"], axis=0)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class BesselTripletBasis(keras.layers.Layer):
+    """Sine functions of distances; spherical Bessel functions times Legendre polynomials of angles.
+
+    The polynomials take the cosine, so that nothing is singular where three atoms are in line.
+
+    Args:
+        num_radial: Functions of the distance, for each degree too.
+        num_spherical: Degrees.
+        cutoff: Å.
+        exponent: Of the envelope.
+        over_distance: Whether functions of two edges are divided by the distance once more, as in
+            the authors' program.
+
+    Reference: Gasteiger et al., 2020, eqs. 6 to 8, https://arxiv.org/abs/2003.03123
+    """
+
+    def __init__(
+        self,
+        num_radial: int,
+        num_spherical: int,
+        cutoff: float,
+        exponent: int = 5,
+        over_distance: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_radial, self.num_spherical, self.cutoff = num_radial, num_spherical, cutoff
+        self.exponent, self.over_distance = exponent, over_distance
+        self.edge_width, self.triplet_width = num_radial, num_spherical * num_radial
+
+    def build(self, *shapes: Any) -> None:
+        """Creates the trainable frequencies, `(num_radial,)`."""
+
+        def start(shape: Any, dtype: Any = None) -> Tensor:
+            return ops.convert_to_tensor(np.arange(1.0, shape[0] + 1.0) * math.pi, dtype=dtype)
+
+        self.frequencies = self.add_weight(
+            shape=(self.num_radial,), initializer=start, name="frequencies"
+        )
+
+    def call(self, vectors: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Computes `(num_edges, edge_width)` and `(num_triplets, triplet_width)`."""
+        lengths = geometry.edge_lengths(vectors)
+        x = lengths[:, None] * (1.0 / self.cutoff)
+        smooth = cutoffs.polynomial(lengths, self.cutoff, self.exponent + 1)[:, None]
+        edges = smooth / x * ops.sin(ops.convert_to_tensor(self.frequencies) * x)
+        zeros, factors = (
+            ops.convert_to_tensor(
+                function(self.num_spherical, self.num_radial), dtype=vectors.dtype
+            )
+            for function in (spherical_bessel.zeros, spherical_bessel.normalizations)
+        )
+        radial = spherical_bessel.spherical_bessel(x[:, :, None] * zeros) * factors
+        envelope = smooth / x if self.over_distance else smooth
+        radial = radial * envelope[:, :, None]  # (num_edges, num_spherical, num_radial)
+        outgoing, incoming = edge_pairs(graph, vectors)
+        sizes = ops.take(lengths, graph["triplet_out"], axis=0) * ops.take(
+            lengths, graph["triplet_in"], axis=0
+        )
+        cosines = ops.sum(outgoing * incoming, axis=-1) / sizes
+        degrees = np.arange(self.num_spherical)
+        scales = ops.convert_to_tensor(
+            np.sqrt((2.0 * degrees + 1.0) / (4.0 * math.pi)), dtype=vectors.dtype
+        )
+        angular = spherical_bessel.legendre(cosines, self.num_spherical) * scales
+        triplets = ops.take(radial, graph["triplet_in"], axis=0) * angular[:, :, None]
+        return edges, ops.reshape(triplets, (-1, self.triplet_width))
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class EncodedTripletBasis(keras.layers.Layer):
+    """Learned encodings of distances and angles, in the place of Bessel functions.
+
+    Args:
+        edge: Encoding of the distance of an edge.
+        distance: Encoding of the distance of the first edge of a triplet.
+        angle: Encoding of the angle of a triplet, 0 to pi, zero where it is straight.
+        cutoff: Å.
+        exponent: Of the envelope.
+        use_envelope: Whether all of it vanishes at the cutoff; else energies jump there.
+        combine: How distance and angle combine: `"product"`, `"outer"` (all products, those of an
+            angle's number side by side) or `"concat"`.
+
+    Reference: https://arxiv.org/abs/2211.12773
+    """
+
+    def __init__(
+        self,
+        edge: Any,
+        distance: Any,
+        angle: Any,
+        cutoff: float,
+        exponent: int = 5,
+        use_envelope: bool = True,
+        combine: str = "product",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if combine not in ("product", "outer", "concat"):
+            raise ValueError(
+                f"`combine` is 'product', 'outer' or 'concat'. Received: combine='{combine}'."
+            )
+        self.edge, self.distance, self.angle = edge, distance, angle
+        self.cutoff, self.exponent = cutoff, exponent
+        self.use_envelope, self.combine = use_envelope, combine
+        width = distance.num_features
+        self.edge_width = edge.num_features
+        self.triplet_width = {"product": width, "outer": width**2, "concat": 2 * width}[combine]
+
+    def call(self, vectors: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Computes `(num_edges, edge_width)` and `(num_triplets, triplet_width)`."""
+        lengths = geometry.edge_lengths(vectors)
+        envelope = ops.ones_like(lengths)
+        if self.use_envelope:
+            envelope = cutoffs.polynomial(lengths, self.cutoff, self.exponent + 1)
+        envelope = segment.mask(envelope, graph["edge_mask"])[:, None]
+        outgoing, incoming = edge_pairs(graph, vectors)
+        cross = safe.norm(ops.cross(outgoing, incoming, axis=-1))
+        angles = ops.arctan2(cross, ops.sum(outgoing * incoming, axis=-1))
+        angular = self.angle(angles)  # (num_triplets, num_features)
+        encoded = self.distance(lengths)
+        if self.combine == "concat":
+            pairs = ops.concatenate(
+                [ops.take(encoded, graph["triplet_in"], axis=0), angular], axis=-1
+            )
+            pairs = pairs * ops.take(envelope, graph["triplet_in"], axis=0)
+        else:
+            radial = ops.take(encoded * envelope, graph["triplet_in"], axis=0)
+            if self.combine == "product":
+                pairs = radial * angular
+            else:
+                pairs = angular[:, :, None] * radial[:, None, :]
+                pairs = ops.reshape(pairs, (-1, self.triplet_width))
+        return self.edge(lengths) * envelope, pairs
+
+
+def encoded_basis(
+    distance_encoding: Any, cutoff: float, exponent: int, use_envelope: bool, combine: str
+) -> EncodedTripletBasis | None:
+    """Makes the three encodings of `distance_encoding`; `None` for the original."""
+    ranges = [(0.0, cutoff), (0.0, cutoff), (0.0, math.pi)]
+    encodings = []
+    for number, (start, end) in enumerate(ranges):
+        options = distance_encoding
+        if number == 2 and not isinstance(options, str):
+            # a range that is given is one of distances
+            options = {k: v for k, v in options.items() if k not in ("x_min", "x_max")}
+        encodings.append(positional_encoding.get(options, start, end, len(ranges)))
+    if encodings[0] is None:
+        return None
+    edge, distance, angle = encodings
+    return EncodedTripletBasis(edge, distance, angle, cutoff, exponent, use_envelope, combine)
