@@ -1,0 +1,87 @@
+"""Element references, shifts and scales are what least squares and statistics say."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from keras_mlff.graph import join, pad, structure
+from keras_mlff.heads import DipoleHead, EnergyHead, ScalarHead
+from keras_mlff.references import fit_offsets, least_squares
+
+TRUE = {1: -13.6, 6: -1036.25, 8: -2041.75}
+
+
+def make(numbers, noise=0.0, seed=0, **labels):
+    random = np.random.default_rng(seed)
+    energy = sum(TRUE[z] for z in numbers) + noise * random.normal()
+    positions = random.normal(size=(len(numbers), 3))
+    return structure(positions, numbers, energy=energy, **labels)
+
+
+MOLECULES = [make([8, 1, 1]), make([6, 1, 1, 1, 1]), make([6, 8]), make([6, 8, 8]), make([1, 1])]
+
+
+def test_sums_of_references_are_recovered():
+    found = least_squares(MOLECULES, "energy")
+    assert found == pytest.approx(TRUE, rel=1e-10)
+
+
+def test_joined_and_padded_graphs_count_each_structure():
+    joined = [pad(join(MOLECULES[:2]), 4, 12, 0), *MOLECULES[2:4], join(MOLECULES[4:])]
+    assert least_squares(joined, "energy") == pytest.approx(TRUE, rel=1e-10)
+
+
+def test_one_composition_gives_references_that_predict_its_mean():
+    graphs = [make([8, 1, 1], noise=1.0, seed=seed) for seed in range(5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = least_squares(graphs, "energy")
+    mean = np.mean([graph["energy"] for graph in graphs])
+    np.testing.assert_allclose(found[8] + 2 * found[1], mean, rtol=1e-12)
+
+
+def test_compositions_that_leave_elements_open_are_reported():
+    graphs = [make([8, 1, 1]), make([8, 1, 1] * 2)]
+    with pytest.warns(UserWarning, match="determine 1 of 2"):
+        least_squares(graphs, "energy")
+
+
+def test_a_missing_label_is_named():
+    with pytest.raises(ValueError, match="graph 1 without"):
+        least_squares([MOLECULES[0], structure([[0, 0, 0]], [1])], "energy")
+    with pytest.raises(ValueError, match="no structures"):
+        least_squares([], "energy")
+
+
+def test_the_energy_is_scaled_by_forces_where_there_are_any():
+    graphs = [make([8, 1, 1], 1.0, s, forces=np.full((3, 3), s + 1.0)) for s in range(4)]
+    head = EnergyHead()
+    fit_offsets(head, graphs)
+    np.testing.assert_allclose(head.scale, np.sqrt(np.mean([1.0, 4.0, 9.0, 16.0])))
+    without = [{k: v for k, v in graph.items() if k != "forces"} for graph in graphs]
+    fit_offsets(head, without)
+    energies = np.concatenate([graph["energy"] for graph in graphs])
+    np.testing.assert_allclose(head.scale, energies.std(), rtol=1e-9)
+
+
+def test_labels_without_spread_have_the_scale_one():
+    head = EnergyHead()
+    fit_offsets(head, [make([8, 1, 1])] * 3)
+    assert head.scale == pytest.approx(1.0, abs=0.0) or head.scale < 1e-9
+
+
+def test_averages_are_shifted_and_sums_referenced():
+    graphs = [make([6, 8], gap=7.0), make([8, 1, 1], gap=9.0)]
+    head = ScalarHead("gap", pooling="mean")
+    fit_offsets(head, graphs)
+    assert (head.references, head.shift, head.scale) == ({}, 8.0, 1.0)
+    np.testing.assert_allclose(head.offsets(join(graphs)), [8.0, 8.0])
+
+
+def test_vectors_have_a_scale_alone():
+    graphs = [make([6, 8], dipole=[3.0, 0.0, 0.0]), make([8, 1, 1], dipole=[0.0, 0.0, 3.0])]
+    head = DipoleHead()
+    fit_offsets(head, graphs)
+    np.testing.assert_allclose(head.scale, np.sqrt(3.0))
+    assert not head.has_offset
