@@ -63,6 +63,18 @@ def _in_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _load_in_precision(part: Any, model: Any) -> None:
+    """Lets `keras.models.load_model`, which fills part by part, keep float64 on every backend."""
+    if model.compute_dtype == "float64":
+        load = part.load_own_variables
+
+        def load_own_variables(store: Any) -> None:
+            with _precision(model.dtype_policy):
+                load(store)
+
+        object.__setattr__(part, "load_own_variables", load_own_variables)
+
+
 class PresetNames:
     """Lists a class's presets when the class is asked: `CMRET.presets`."""
 
@@ -82,6 +94,8 @@ class _Complete(type(keras.Model)):  # type: ignore[misc]
             model = super().__call__(*args, **kwargs)
             object.__setattr__(model, "_arguments", _arguments(cls, args, kwargs))
             model.build()
+        for layer in model._flatten_layers(include_self=False):
+            _load_in_precision(layer, model)
         return model
 
 
@@ -225,6 +239,11 @@ class ForceField(keras.Model, metaclass=_Complete):
         super().load_weights(filepath, **kwargs)
 
     @_in_precision
+    def set_weights(self, weights: Sequence[Array]) -> None:
+        """Sets all weights, in the order of `get_weights`."""
+        super().set_weights(weights)
+
+    @_in_precision
     def assign_weights(self, values: Sequence[tuple[Any, Array]]) -> None:
         """Assigns arrays to variables of this model, shapes checked.
 
@@ -266,6 +285,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         objective = Objective(loss or {}, loss_weights, metrics, self.outputs_with_stress)
         self._objective[:] = [objective]
         super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit)
+        _load_in_precision(self.optimizer, self)
         arguments = {
             "loss": dict(loss or {}),
             "loss_weights": dict(loss_weights or {}),
