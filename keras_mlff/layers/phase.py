@@ -88,7 +88,7 @@ class PhaseMessage(keras.layers.Layer):
         # the diagonal matrix and its map are affine in the gates, so two sums suffice
         scaled = ops.sum(mixed * gates, axis=-1, keepdims=True)  # (num_edges, 2, 1)
         plain = ops.sum(mixed, axis=-1, keepdims=True)
-        constant = self.diagonal_map(ops.ones_like(self.diagonal)[None])[0]
+        constant = ops.sum(self.diagonal_map.kernel, axis=0) + self.diagonal_map.bias
         slope = ops.matmul(self.diagonal[None], self.diagonal_map.kernel)[0]
         numbers = self.phase_map(scaled * slope + plain * constant)  # (num_edges, 2, num_phases)
         real, imaginary = numbers[:, 0], numbers[:, 1]

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from keras_mlff.graph import structure
 from keras_mlff.models.alphanet import AlphaNet
+from keras_mlff.neighbors import add_edges
 
 GOLDEN = Path(__file__).parents[1] / "golden/alphanet"
 pytestmark = pytest.mark.usefixtures("float64")
@@ -50,7 +52,10 @@ def variant(request):
 @pytest.fixture(scope="module")
 def model(variant):
     hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
-    return AlphaNet.from_reference(hyperparameters, read(f"{variant}_weights"))
+    model = AlphaNet.from_reference(hyperparameters, read(f"{variant}_weights"))
+    # tracing costs more than it saves here, except on JAX, which compiles each operation
+    model.run_eagerly = keras.backend.backend() != "jax"
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +95,6 @@ def test_predictions_equal_the_reference(model, variant, goldens):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_intermediates_equal_the_reference(model, goldens, system):
-    from keras_mlff.neighbors import add_edges
-
     golden = goldens[system]
     graph = add_edges(crystal(golden), model.cutoff)
     inside = model.inspect(graph)
