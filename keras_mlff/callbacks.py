@@ -164,6 +164,7 @@ class TrainingState(keras.callbacks.Callback):
             model.assign_weights(
                 [(variable, file[f"{index:05d}"]) for index, variable in enumerate(variables)]
             )
+        self._next_epoch = about["epoch"]  # a finished training may have no further epoch
         self._memory = about["memory"]
         self._earlier_seconds = about["cpu_seconds"]
         self.loader.epoch = about["epoch"]

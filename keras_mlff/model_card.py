@@ -42,6 +42,8 @@ def publish(
     if missing:
         raise ValueError(f"A preset needs {missing} besides its weights.")
     metadata["keras_mlff_version"] = keras_mlff.__version__
+    if "forces" in model.property_names:
+        metadata["nve"] = nve_drift(model, examples[0])
     folder = preset_store.save(model, folder, **metadata).folder
     shutil.copyfile(log, folder / LOG)
     double = models.load_preset(str(folder), dtype="float64")
@@ -104,6 +106,31 @@ def measure(folder: str | Path) -> dict[str, float]:
     return figures
 
 
+def nve_drift(model: ForceField, example: Graph, num_steps: int = 4000) -> dict[str, float]:
+    """Runs at constant energy from 300 K and measures how well the energy is kept.
+
+    Returns:
+        Slope of the total energy (meV per atom and ps), its largest deviation (meV), the length of
+        the run (ps) and the time step (fs).
+    """
+    from keras_mlff import md
+    from keras_mlff.md import observables
+
+    atoms = md.to_atoms(example)
+    atoms.calc = md.MLFFCalculator(model)
+    md.set_temperature(atoms, 300.0, seed=0)
+    time_step = 0.5
+    trajectory = md.run_nve(atoms, num_steps, time_step=time_step, interval=5)
+    energies = trajectory.total_energies
+    return {
+        "drift_meV_per_atom_ps": 1e3
+        * observables.energy_drift(trajectory.times, energies, len(atoms)),
+        "largest_deviation_meV": 1e3 * _largest(energies - energies[0]),
+        "length_ps": num_steps * time_step / 1e3,
+        "time_step_fs": time_step,
+    }
+
+
 def references(folder: str | Path) -> list[dict[str, Any]]:
     """Reads the pinned structures and predictions of a preset."""
     pinned = json.loads((Path(folder) / REFERENCE).read_text(encoding="utf-8"))
@@ -144,6 +171,16 @@ def card(preset: preset_store.Preset) -> str:
         lines += ["", "## Checks", ""]
         lines += ["Largest deviations in eV and eV/Å on the structures of `reference.json`.", ""]
         lines += _table({key: dict(value) for key, value in checks.items()}, transpose=True)
+    if "nve" in about:
+        nve = about["nve"]
+        lines += [
+            "",
+            f"Energy in {nve['length_ps']} ps of dynamics from 300 K at constant energy: ",
+        ]
+        lines[-1] += (
+            f"drift {nve['drift_meV_per_atom_ps']:.2g} meV per atom and ps, largest deviation "
+            f"{nve['largest_deviation_meV']:.2g} meV, steps of {nve['time_step_fs']} fs."
+        )
     for note in about.get("notes", ()):
         lines += ["", str(note)]
     return "\n".join(lines) + "\n"

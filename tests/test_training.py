@@ -112,6 +112,17 @@ def test_a_training_is_not_overwritten_by_accident(graphs, tmp_path):
         run(graphs, tmp_path)
 
 
+def test_a_finished_training_stays_finished(graphs, tmp_path):
+    """Resuming it, twice even, trains no further epoch and loses no line of the log."""
+    first = run(graphs, tmp_path)
+    log = read_log(tmp_path)
+    for _ in range(2):
+        again = run(graphs, tmp_path, resume=True)
+    assert read_log(tmp_path) == log
+    for expected, found in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, found)
+
+
 def test_another_models_state_is_refused(graphs, tmp_path):
     run(graphs, tmp_path)
     model, edges = make(graphs)
