@@ -146,7 +146,7 @@ class Objective:
             total, sample_weight=ops.sum(ops.cast(graph["graph_mask"], "float32"))
         )
         # each replica of a distribution strategy adds its part
-        return total / backend.global_sum(ops.ones(())) if losses else total
+        return total / backend.global_sum(ops.ones_like(total)) if losses else total
 
     def update_metrics(
         self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]

@@ -30,8 +30,8 @@ class DimeNetPP(ForceField):
         distance_encoding: `"original"` (Bessel functions), `"mlp"`, `"posenc"` (learned tables of
             distances and angles, shared by all blocks), `"smooth"` (posenc with the smoothness
             loss), or a dict, see `keras_mlff.layers.positional_encoding.get`.
-        output_features: Width of the output blocks.
-        interaction_features: Width of messages while they meet.
+        output_features: Width of the output blocks; twice `num_features` by default.
+        interaction_features: Width of messages while they meet; half by default.
         basis_features: Width of the bases while they are mapped.
         num_spherical: Degrees of the spherical basis.
         num_radial: Functions of the distance.
@@ -66,8 +66,8 @@ class DimeNetPP(ForceField):
         num_features: int = 128,
         num_layers: int = 4,
         distance_encoding: str | Mapping[str, Any] = "original",
-        output_features: int = 256,
-        interaction_features: int = 64,
+        output_features: int | None = None,
+        interaction_features: int | None = None,
         basis_features: int = 8,
         num_spherical: int = 7,
         num_radial: int = 6,
@@ -99,6 +99,8 @@ class DimeNetPP(ForceField):
         self.elements = keras.layers.Embedding(
             MAX_ATOMIC_NUMBER + 1, num_features, keras.initializers.RandomUniform(-(3**0.5), 3**0.5)
         )
+        output_features = output_features or 2 * num_features
+        interaction_features = interaction_features or num_features // 2
         activated = rbf_embedding == "activated"
         self.rbf_embedding = _dense(num_features, use_bias=activated, activated=activated)
         self.embedding = _dense(num_features)

@@ -45,6 +45,8 @@ def build_dimenet_pp(
     """Builds the network; see `DimeNetPP.from_reference`."""
     reader = ReferenceWeights(weights)
     arguments = {
+        "output_features": 256,
+        "interaction_features": 64,
         "sbf_over_distance": True,
         "radial_factor": "kj",
         "rbf_embedding": "activated",

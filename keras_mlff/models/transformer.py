@@ -11,13 +11,14 @@ from keras import ops
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.heads import Head
 from keras_mlff.layers import positional_encoding
+from keras_mlff.layers.activations import gelu
+from keras_mlff.layers.attention import masked_softmax
 from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import dense, segment
 
 Tensor = Any
-_FORBIDDEN = -1e9  # exp of it is zero, and it overflows in no precision
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
@@ -103,8 +104,7 @@ class DistanceTransformer(ForceField):
         shared = self.biases[0](distances) if len(self.biases) == 1 else None
         for index, block in enumerate(self.blocks):
             bias = self.biases[index](distances) if shared is None else shared
-            bias = ops.where(allowed, bias, ops.full_like(bias, _FORBIDDEN))
-            features, coefficients = block(features, bias)
+            features, coefficients = block(features, bias, allowed)
             self.record(f"layer{index}/features", segment.from_table(features, graph))
             self.record(f"layer{index}/attention", coefficients)
         return AtomFeatures(segment.from_table(self.normalization(features), graph))
@@ -156,7 +156,7 @@ class DistanceBias(keras.layers.Layer):
         super().__init__(**kwargs)
         self.encoding = encoding
         width = 1 if encoding is None else encoding.num_features
-        self.hidden = torch_dense(hidden_features, width, activation="gelu")
+        self.hidden = torch_dense(hidden_features, width, activation=gelu)
         self.outputs = torch_dense(num_heads, hidden_features)
 
     def call(self, distances: Tensor) -> Tensor:
@@ -168,8 +168,6 @@ class DistanceBias(keras.layers.Layer):
 @keras.saving.register_keras_serializable("keras_mlff")
 class TransformerBlock(keras.layers.Layer):
     """Attention and a perceptron, both on normalized features and added to them.
-
-    Keras's GELU is the exact one, by the error function.
 
     Args:
         num_features: Width of the features.
@@ -187,15 +185,16 @@ class TransformerBlock(keras.layers.Layer):
         # query, key and value in one product
         self.query_key_value = torch_dense(3 * num_features, num_features)
         self.mix = torch_dense(num_features, num_features)
-        self.hidden = torch_dense(hidden_features, num_features, activation="gelu")
+        self.hidden = torch_dense(hidden_features, num_features, activation=gelu)
         self.outputs = torch_dense(num_features, hidden_features)
 
-    def call(self, features: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def call(self, features: Tensor, bias: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
         """Computes new features, and attention `(num_graphs, num_heads, max_atoms, max_atoms)`.
 
         Call arguments:
             features: `(num_graphs, max_atoms, num_features)`.
             bias: As the attention.
+            allowed: `(num_graphs, 1, 1, max_atoms)` bool, false for padding.
         """
         num_graphs, max_atoms = ops.shape(features)[:2]
         joined = self.query_key_value(self.normalization_1(features))
@@ -203,7 +202,8 @@ class TransformerBlock(keras.layers.Layer):
         joined = ops.transpose(joined, (2, 0, 3, 1, 4))
         query, key, value = joined[0], joined[1], joined[2]
         logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        coefficients = ops.softmax(logits * self.head_width**-0.5 + bias, axis=-1)
+        scores = logits * self.head_width**-0.5 + bias
+        coefficients = masked_softmax(scores, ops.broadcast_to(allowed, ops.shape(scores)))
         attended = ops.transpose(ops.matmul(coefficients, value), (0, 2, 1, 3))
         width = self.num_heads * self.head_width
         features = features + self.mix(ops.reshape(attended, (num_graphs, max_atoms, width)))
@@ -225,7 +225,7 @@ class TransformerReadout(keras.layers.Layer):
         self, num_scalars: int, num_features: int, use_bias: bool = True, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.hidden = torch_dense(num_features, num_features, activation="gelu")
+        self.hidden = torch_dense(num_features, num_features, activation=gelu)
         self.output_scalars = torch_dense(num_scalars, num_features, use_bias=use_bias)
 
     def call(self, features: AtomFeatures) -> AtomFeatures:

@@ -1,0 +1,85 @@
+"""Every variant of EGNN, DimeNet++ and the Transformer has forces that fit its energy."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mlff.graph import structure
+from keras_mlff.models.dimenet_pp import DimeNetPP
+from keras_mlff.models.egnn import EGNN
+from keras_mlff.models.transformer import DistanceTransformer
+
+SMALL = {"num_features": 8, "num_layers": 2, "cutoff": 3.5, "dtype": "float64"}
+TABLE = {"kind": "posenc", "num_features": 5, "num_knots": 8}
+RELU = {"kind": "mlp", "num_features": 5, "activation": "relu"}
+VARIANTS = [
+    (EGNN, {"distance_encoding": "mlp", "attention": False}),
+    (EGNN, {"distance_encoding": {**TABLE, "mode": "quintic"}, "node_attributes": True}),
+    (EGNN, {"equivariant": True}),
+    (EGNN, {"equivariant": True, "normalize": True, "tanh": True, "distance_encoding": TABLE}),
+    (EGNN, {"equivariant": True, "all_pairs": True, "coordinate_sum": "mean", "num_inputs": 3}),
+    (EGNN, {"readout": "graph", "species": [1, 6, 8], "distance_encoding": RELU}),
+    (DimeNetPP, {"distance_encoding": "mlp"}),
+    (DimeNetPP, {"distance_encoding": {**TABLE, "mode": "bspline"}, "sbf_combine": "outer"}),
+    (DimeNetPP, {"distance_encoding": TABLE, "sbf_combine": "concat", "use_envelope": False}),
+    (DimeNetPP, {"sbf_over_distance": True, "radial_factor": "kj", "rbf_embedding": "activated"}),
+    (DistanceTransformer, {"distance_encoding": "mlp", "bias_per_layer": False, "num_heads": 2}),
+    (DistanceTransformer, {"distance_encoding": {**TABLE, "initial": "gaussian_rbf"}}),
+]
+
+
+def molecule():
+    positions = [[0.0, 0.1, 0.0], [1.1, 0.0, 0.2], [-0.3, 1.0, 0.1], [1.4, 1.2, 1.1]]
+    return np.asarray(positions), [6, 1, 8, 1]
+
+
+@pytest.mark.parametrize(("kind", "options"), VARIANTS)
+def test_forces_are_minus_the_gradient_and_turn(kind, options):
+    model = kind(**SMALL | options)
+    model.run_eagerly = keras.backend.backend() != "jax"
+    positions, numbers = molecule()
+    step, places = 1e-4, [(0, 0), (1, 2), (3, 1)]
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    moved = [positions, positions @ turn]
+    for place in places:
+        for sign in (1, -1):
+            moved.append(positions.copy())
+            moved[-1][place] += sign * step
+    predicted = model.predict([structure(item, numbers) for item in moved])
+    energy, forces = predicted["energy"], predicted["forces"].reshape(len(moved), -1, 3)
+    assert np.all(np.isfinite(forces))
+    np.testing.assert_allclose(energy[1], energy[0], rtol=1e-10)
+    np.testing.assert_allclose(forces[1], forces[0] @ turn, rtol=1e-8, atol=1e-12)
+    slopes = (energy[2::2] - energy[3::2]) / (2 * step)
+    expected = -np.asarray([forces[0][place] for place in places])
+    np.testing.assert_allclose(slopes, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_crystals_without_a_cutoff_are_refused():
+    crystal = structure([[0.0, 0.0, 0.0]], [6], cell=np.eye(3) * 3.0)
+    for model in (EGNN(**SMALL, all_pairs=True), DistanceTransformer(**SMALL)):
+        model.run_eagerly = True
+        with pytest.raises(ValueError, match="crystal"):
+            model.predict(crystal)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EGNN, {"readout": "none"}),
+        (EGNN, {"distance_encoding": "none"}),
+        (DimeNetPP, {"radial_factor": "ij"}),
+        (DimeNetPP, {"distance_encoding": "posenc", "sbf_combine": "sum"}),
+        (DistanceTransformer, {"num_heads": 3}),
+    ],
+)
+def test_wrong_options_are_refused(kind, options):
+    with pytest.raises(ValueError, match="Received"):
+        kind(**SMALL | options)
+
+
+def test_smoothness_reaches_the_loss():
+    for kind, number in ((EGNN, 2), (DimeNetPP, 3), (DistanceTransformer, 2)):
+        model = kind(**SMALL, distance_encoding="smooth")
+        assert len(model.losses) == number
+        assert kind(**SMALL, distance_encoding="posenc").losses == []
