@@ -113,7 +113,8 @@ def run_dynamics(preset: models.ForceField, num_steps: int, out: Path) -> None:
     axis.plot(trajectory.times, potential, label="potential", linewidth=0.8)
     axis.plot(trajectory.times, total, label="total, change", linewidth=1.2)
     axis.set(xlabel="time / fs", ylabel="energy / meV", title="Triplet CH2, NVE")
-    axis.legend(frameon=False)
+    axis.set_ylim(top=1.2 * potential.max())
+    axis.legend(frameon=False, ncols=2, loc="upper center")
     figure.savefig(out / "dynamics.png", dpi=120)
 
 
