@@ -143,7 +143,7 @@ def references(folder: str | Path) -> list[dict[str, Any]]:
 def card(preset: preset_store.Preset) -> str:
     """Writes the model card from the metadata alone."""
     about = preset.metadata
-    name = f"{preset.architecture}.from_preset({preset.name!r})"
+    name = f'{preset.architecture}.from_preset("{preset.name}")'
     facts = {
         "Architecture": preset.architecture,
         "Parameters": f"{about['num_parameters']:,}",
@@ -161,7 +161,7 @@ def card(preset: preset_store.Preset) -> str:
         "Reference": about.get("citation", ""),
     }
     lines = [f"# {preset.architecture} / {preset.name}", "", preset.description, ""]
-    lines += ["```python", "import keras_mlff", f"model = keras_mlff.models.{name}", "```", ""]
+    lines += ["```python", "import keras_mlff", "", f"model = keras_mlff.models.{name}", "```", ""]
     lines += ["This card is written by the program that published the preset.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
