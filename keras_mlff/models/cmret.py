@@ -246,7 +246,7 @@ class CMRETInteraction(keras.layers.Layer):
             self.residual_1 = torch_dense(
                 num_features, num_features, activation="silu", kernel_initializer=normal
             )
-            self.residual_2 = torch_dense(num_features, num_features, kernel_initializer=normal)
+            self.residual_2 = torch_dense(num_features, num_features)
 
     def build(self, *shapes: Any) -> None:
         """Creates the mixing weights, which `call` uses in parts."""
