@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_mlff import presets
 from keras_mlff.layers.readout import AtomFeatures as AtomFeatures
+from keras_mlff.models.alphanet import AlphaNet as AlphaNet
 from keras_mlff.models.cmret import CMRET as CMRET
 from keras_mlff.models.force_field import ForceField as ForceField
 from keras_mlff.models.geomatt import GeomAtt as GeomAtt

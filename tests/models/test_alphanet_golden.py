@@ -93,7 +93,15 @@ def test_predictions_equal_the_reference(model, variant, goldens):
             assert_close(stress, golden["stress_dE_dstrain_over_V"], f"{name} stress")
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+# JAX compiles each operation for each size when it is asked for intermediates
+QUICK = ("water", "nacl8")
+LONG = pytest.mark.slow if keras.backend.backend() == "jax" else ()
+
+
+@pytest.mark.parametrize(
+    "system",
+    [name if name in QUICK else pytest.param(name, marks=LONG) for name in SYSTEMS],
+)
 def test_intermediates_equal_the_reference(model, goldens, system):
     golden = goldens[system]
     graph = add_edges(crystal(golden), model.cutoff)
