@@ -106,6 +106,11 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+def run_once(function: Callable[..., Any], inputs: Any) -> Any:
+    """Evaluates a function a single time; compiled as a whole, since each operation would be."""
+    return jax.jit(function)(inputs)
+
+
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     return [f"{device.platform}:{device.id}" for device in jax.local_devices()]

@@ -101,6 +101,11 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def run_once(function: Callable[..., Any], inputs: Any) -> Any:
+    """Evaluates a function a single time; compiling would take longer."""
+    return function(inputs)
+
+
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     found = tf.config.list_logical_devices()

@@ -95,6 +95,11 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def run_once(function: Callable[..., Any], inputs: Any) -> Any:
+    """Evaluates a function a single time."""
+    return function(inputs)
+
+
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]

@@ -502,15 +502,18 @@ class ForceField(keras.Model, metaclass=_Complete):
     @_in_precision
     def inspect(self, graph: Graph) -> dict[str, Array]:
         """Returns the intermediate values that the architecture records, by name."""
-        self._recorder = {}
-        recorder = self._recorder  # Keras has wrapped it
-        try:
-            inputs, _ = inputs_and_labels(self._loader(graph, 1, shuffle=False).graphs[0])
-            tensors = cast("Graph", _as_tensors(inputs, self.compute_dtype))
-            self._properties(tensors, training=False)
-        finally:
-            self._recorder = None
-        return {key: ops.convert_to_numpy(value) for key, value in recorder.items()}
+        inputs, _ = inputs_and_labels(self._loader(graph, 1, shuffle=False).graphs[0])
+
+        def recorded(tensors: Graph) -> dict[str, Tensor]:
+            self._recorder = {}
+            try:
+                self._properties(tensors, training=False)
+                return dict(self._recorder)
+            finally:
+                self._recorder = None
+
+        values = backend.run_once(recorded, _as_tensors(inputs, self.compute_dtype))
+        return {key: ops.convert_to_numpy(value) for key, value in values.items()}
 
     def attention(self, graph: Graph) -> dict[str, Array]:
         """Returns the attention coefficients of one structure, as the network uses them.
