@@ -14,6 +14,7 @@ from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.activations import gelu
 from keras_mlff.layers.attention import masked_softmax
 from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import dense, segment
@@ -88,7 +89,7 @@ class DistanceTransformer(ForceField):
         ]
         hidden = 4 * num_features if feed_forward_features is None else feed_forward_features
         self.blocks = [TransformerBlock(num_features, num_heads, hidden) for _ in range(num_layers)]
-        self.normalization = keras.layers.LayerNormalization(epsilon=1e-5)
+        self.normalization = LayerNormalization(epsilon=1e-5)
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         if "cell" in graph:
@@ -180,8 +181,8 @@ class TransformerBlock(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.num_heads, self.head_width = num_heads, num_features // num_heads
-        self.normalization_1 = keras.layers.LayerNormalization(epsilon=1e-5)
-        self.normalization_2 = keras.layers.LayerNormalization(epsilon=1e-5)
+        self.normalization_1 = LayerNormalization(epsilon=1e-5)
+        self.normalization_2 = LayerNormalization(epsilon=1e-5)
         # query, key and value in one product
         self.query_key_value = torch_dense(3 * num_features, num_features)
         self.mix = torch_dense(num_features, num_features)
