@@ -131,7 +131,7 @@ class Classifier(keras.Model):  # type: ignore[misc]
         self.readout = torch_dense(1, num_features)
 
     def call(self, positions: Any) -> Any:
-        distances = safe.norm(positions[:, None, :, :] - positions[:, :, None, :])
+        distances = safe.norm(positions[:, None, :, :] - positions[:, :, None, :])  # (batch, 5, 5)
         shape = (ops.shape(positions)[0], 5, self.embedding.shape[0])
         features = ops.broadcast_to(self.embedding, shape)
         features = features + self.exchange(self.grid(distances), self.values(features))
@@ -150,9 +150,11 @@ class AttentionClassifier(Classifier):
         self.attention = OverlapAttention(order, 16, scale=0.1)
 
     def exchange(self, expanded: Any, values: Any) -> Any:
-        ones = ops.ones_like(expanded[..., :1])
+        pairs = ops.concatenate([expanded, ops.ones_like(expanded[..., :1])], axis=-1)
+        pairs = ops.reshape(pairs, (-1, 25, pairs.shape[-1]))
+        places = ops.reshape(ops.arange(25, dtype="int32"), (5, 5))
         zero = self.grid(ops.zeros((), expanded.dtype))
-        return ops.matmul(self.attention(ops.concatenate([expanded, ones], -1), zero), values)
+        return ops.matmul(self.attention(pairs, places, zero), values)
 
 
 class StepClassifier(Classifier):

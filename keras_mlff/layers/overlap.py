@@ -103,12 +103,13 @@ class OverlapAttention(keras.layers.Layer):
         self.query_bias = weight("query_bias", 1) if self.has_query_bias else None
         self.key_bias = weight("key_bias", 1) if self.has_key_bias else None
 
-    def call(self, pairs: Tensor, zero: Tensor) -> Tensor:
+    def call(self, pairs: Tensor, places: Tensor, zero: Tensor) -> Tensor:
         """Computes the coefficients `(num_graphs, max_atoms, max_atoms)`.
 
         Call arguments:
-            pairs: `(num_graphs, max_atoms, max_atoms, num_points + 1)`: G(d_ij), and a last column
-                of ones that the bias is multiplied with. Pairs with padding are zero throughout.
+            pairs: `(num_graphs, num_pairs, num_points + 1)`: G(d_ij) of each pair, and a last
+                column of ones that the bias is multiplied with; padding is zero throughout.
+            places: `(max_atoms, max_atoms)` int32, which of the pairs the atoms i and j are.
             zero: `(num_points,)`, G(0).
         """
         # the first bracket is the same for all pairs: it moves into the kernel of the second
@@ -118,15 +119,26 @@ class OverlapAttention(keras.layers.Layer):
         bias = ops.zeros_like(query) if self.key_bias is None else query * self.key_bias
         kernels = ops.concatenate([query * self.key_kernel, bias], axis=1)
         if self.order == 2:  # nothing stands between the overlap and the sum over features
-            return ops.matmul(pairs, self.scale * ops.sum(kernels[0], axis=-1)[:, None])[..., 0]
-        overlaps = [ops.matmul(pairs, kernels[index]) for index in range(kernels.shape[0])]
-        overlaps = overlaps * (self.order - 1) if self.shared else overlaps
+            sums = ops.matmul(pairs, self.scale * ops.sum(kernels[0], axis=-1)[:, None])
+            return ops.take(sums[..., 0], places, axis=1)
+        overlaps = self._overlaps(pairs, places, kernels)
         # overlaps are symmetric, so the chain read from its end is the transpose of that product,
         # and the last step is one product over features and atoms at once
         half = (self.order - 1) // 2
         forward = _chain(overlaps[: self.order - 1 - half])
         backward = _chain(overlaps[: -half - 1 : -1])
         return self.scale * _contract(forward, backward)
+
+    def _overlaps(self, pairs: Tensor, places: Tensor, kernels: Tensor) -> list[Tensor]:
+        """Lays overlaps out: `(num_graphs, max_atoms, max_atoms, num_features)` for each step."""
+        num_overlaps, num_rows, width = kernels.shape
+        side_by_side = ops.reshape(ops.transpose(kernels, (1, 0, 2)), (num_rows, -1))
+        products = ops.matmul(pairs, side_by_side)
+        overlaps = [
+            ops.take(products[..., index * width : (index + 1) * width], places, axis=1)
+            for index in range(num_overlaps)
+        ]
+        return overlaps * (self.order - 1) if self.shared else overlaps
 
 
 def _chain(overlaps: list[Tensor]) -> Tensor:

@@ -119,9 +119,10 @@ class GeomAtt(ForceField):
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         start = segment.to_table(self.embedding(graph["atomic_numbers"]), graph)
         expanded, zero = self._expand(graph)
+        places = dense.table_of_triangle(ops.shape(graph["atom_table"])[1])
         joined = []
         for index, stream in enumerate(self.streams):
-            features, history = stream(start, expanded, zero)
+            features, history = stream(start, expanded, places, zero)
             for layer, (coefficients, after) in enumerate(history):
                 self.record(f"stream{index}/layer{layer}/attention", coefficients)
                 self.record(f"stream{index}/layer{layer}/features", after)
@@ -135,16 +136,17 @@ class GeomAtt(ForceField):
         )
 
     def _expand(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Expands all pairs, a column of ones for the bias beside them, and the distance zero."""
+        """Expands each pair, a column of ones for the bias beside it, and the distance zero."""
         real = dense.pair_mask(graph)
         ones = ops.cast(real, graph["positions"].dtype)[..., None]
         zero = self.grid(ops.zeros((), graph["positions"].dtype))  # (num_points,)
         if "cell" in graph:
             self._check_periodic()
             lengths = geometry.edge_lengths(geometry.edge_vectors(graph, self.cutoff))
-            images = dense.sum_over_images(self.grid(lengths), graph)
-            own = ops.eye(ones.shape[1], dtype=ones.dtype)[:, :, None] * zero
-            return ops.concatenate([images + own * ones, ones], axis=-1), zero
+            expanded = dense.sum_over_images(self.grid(lengths), graph)
+            rows, columns = dense.triangle(ops.shape(graph["atom_table"])[1])
+            itself = ones * ops.cast(rows == columns, ones.dtype)[:, None]
+            return ops.concatenate([expanded + itself * zero, ones], axis=-1), zero
         distances = dense.distances(graph)
         # so far away that Gaussians and their derivatives are zero
         gone = ops.full_like(distances, self.grid.reach(800.0))
@@ -213,25 +215,26 @@ class GeomAttStream(keras.layers.Layer):
         self.attentions = list(attentions)
         self.values = [torch_dense(num_features, num_features) for _ in attentions]
 
-    def build(self, features_shape: Any, pairs_shape: Any, zero_shape: Any) -> None:
+    def build(self, features_shape: Any, pairs_shape: Any, *shapes: Any) -> None:
         """Creates the weights of all layers."""
         for attention, value in zip(self.attentions, self.values, strict=True):
             attention.build(pairs_shape)
             value.build(features_shape)
 
     def call(
-        self, features: Tensor, pairs: Tensor, zero: Tensor
+        self, features: Tensor, pairs: Tensor, places: Tensor, zero: Tensor
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Computes the features after the last layer, and (alpha, features) of each.
 
         Call arguments:
             features: `(num_graphs, max_atoms, num_features)`.
             pairs: As in `OverlapAttention`.
+            places: As in `OverlapAttention`.
             zero: As in `OverlapAttention`.
         """
         history = []
         for attention, value in zip(self.attentions, self.values, strict=True):
-            coefficients = attention(pairs, zero)
+            coefficients = attention(pairs, places, zero)
             features = features + ops.matmul(coefficients, value(features))
             history.append((coefficients, features))
         return features, history

@@ -1,4 +1,8 @@
-"""All pairs of atoms of each graph in a dense table: receiver first, sender second."""
+"""All pairs of atoms of each graph: each unordered pair once, or a table by receiver and sender.
+
+What is symmetric is computed on the triangle, pairs (i, j) with j <= i in the order (0, 0), (1, 0),
+(1, 1), (2, 0), ..., and laid out in the table afterwards.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +17,54 @@ from keras_mlff.ops import safe, segment
 Tensor = Any
 
 
+def triangle(max_atoms: Any) -> tuple[Tensor, Tensor]:
+    """Lists rows i and columns j of the triangle, `(num_pairs,)` int32 each."""
+    pairs = ops.arange(max_atoms * (max_atoms + 1) // 2, dtype="int32")
+    # the inverse of p = i (i + 1) / 2 + j; the half keeps squares from being rounded down
+    roots = ops.sqrt(8.0 * ops.cast(pairs, "float32") + 1.5)
+    rows = ops.cast(ops.floor((roots - 1.0) / 2.0), "int32")
+    return rows, pairs - rows * (rows + 1) // 2
+
+
+def table_of_triangle(max_atoms: Any) -> Tensor:
+    """Tells where in the triangle each pair stands: `(max_atoms, max_atoms)` int32."""
+    atoms = ops.arange(max_atoms, dtype="int32")
+    larger = ops.maximum(atoms[:, None], atoms)
+    return larger * (larger + 1) // 2 + ops.minimum(atoms[:, None], atoms)
+
+
 def pair_mask(graph: Graph) -> Tensor:
-    """Tells which pairs are real: `(num_graphs, max_atoms, max_atoms)` bool, diagonal included."""
+    """Tells which pairs of the triangle are real: `(num_graphs, num_pairs)` bool."""
     filled = segment.table_mask(graph)
-    return ops.logical_and(filled[:, :, None], filled[:, None, :])
+    rows, columns = triangle(ops.shape(filled)[1])
+    return ops.logical_and(ops.take(filled, rows, axis=1), ops.take(filled, columns, axis=1))
 
 
 def distances(graph: Graph) -> Tensor:
-    """Computes distances without periodic images: `(num_graphs, max_atoms, max_atoms)`, Å.
+    """Computes distances without periodic images: `(num_graphs, num_pairs)`, Å.
 
-    The diagonal is zero and has no gradient; places of padding hold finite numbers.
+    Pairs of an atom with itself have distance zero, without gradient; those of padding are finite.
     """
     table = segment.to_table(graph["positions"], graph)
-    return safe.norm(table[:, None, :, :] - table[:, :, None, :])
+    rows, columns = triangle(ops.shape(table)[1])
+    return safe.norm(ops.take(table, columns, axis=1) - ops.take(table, rows, axis=1))
 
 
 def sum_over_images(values: Tensor, graph: Graph) -> Tensor:
     """Sums `(num_edges, width)` over all edges, that is images, between the same two atoms.
 
     Returns:
-        `(num_graphs, max_atoms, max_atoms, width)`.
+        `(num_graphs, num_pairs, width)`.
     """
-    max_atoms = ops.shape(graph["atom_table"])[1]
+    num_graphs, max_atoms = ops.shape(graph["atom_table"])
     num_atoms = ops.shape(graph["atomic_numbers"])[0]
     places = segment.table_places(graph) - graph["graph_ids"] * max_atoms  # within the graph
     # edges are sorted by receiver, then sender, so these ids ascend
     ids = graph["receivers"] * max_atoms + ops.take(places, graph["senders"], axis=0)
     values = segment.mask(values, graph["edge_mask"])
+    width = values.shape[1]
     summed = backend.segment_sum(values, ids, num_atoms * max_atoms)
-    return segment.to_table(ops.reshape(summed, (num_atoms, max_atoms, values.shape[1])), graph)
+    table = segment.to_table(ops.reshape(summed, (num_atoms, max_atoms, width)), graph)
+    table = ops.reshape(table, (num_graphs, max_atoms * max_atoms, width))
+    rows, columns = triangle(max_atoms)
+    return ops.take(table, rows * max_atoms + columns, axis=1)

@@ -10,6 +10,7 @@ from keras_mlff import models
 from keras_mlff.graph import join, pad, structure
 from keras_mlff.layers.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.neighbors import add_edges
+from keras_mlff.ops import dense
 
 # a coarse grid and narrow layers: what is checked does not depend on them
 SMALL = {"num_features": 8, "num_layers": 2, "delta": 0.25, "gamma": 8.0, "dtype": "float64"}
@@ -79,10 +80,10 @@ def test_coefficients_are_the_sum_over_all_chains(order, shared):
         for d in (distances[None], np.zeros(()))
     )
     layer = OverlapAttention(order, 3, scale=0.7, shared=shared, dtype="float64")
-    columns = np.concatenate([pairs, np.ones((1, 4, 4, 1))], axis=-1)
-    got = keras.ops.convert_to_numpy(
-        layer(*(keras.ops.convert_to_tensor(x) for x in (columns, zero)))
-    )
+    columns = np.concatenate([pairs, np.ones((1, 4, 4, 1))], axis=-1).reshape(1, 16, 7)
+    places = keras.ops.reshape(keras.ops.arange(16, dtype="int32"), (4, 4))
+    tensors = [keras.ops.convert_to_tensor(array) for array in (columns, zero)]
+    got = keras.ops.convert_to_numpy(layer(tensors[0], places, tensors[1]))
 
     query_kernel, key_kernel, query_bias, key_bias = (
         keras.ops.convert_to_numpy(variable) for variable in layer.weights
@@ -97,6 +98,17 @@ def test_coefficients_are_the_sum_over_all_chains(order, shared):
             product = product * overlaps[0 if shared else step, i, j]
         expected[chain[0], chain[-1]] += 0.7 * product.sum()
     np.testing.assert_allclose(got[0], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_triangle_holds_each_pair_once():
+    for num_atoms in (1, 2, 5, 300):
+        rows, columns = map(keras.ops.convert_to_numpy, dense.triangle(num_atoms))
+        expected = np.tril_indices(num_atoms)
+        np.testing.assert_array_equal(rows, expected[0])
+        np.testing.assert_array_equal(columns, expected[1])
+        table = keras.ops.convert_to_numpy(dense.table_of_triangle(num_atoms))
+        np.testing.assert_array_equal(table[rows, columns], np.arange(len(rows)))
+        np.testing.assert_array_equal(table, table.T)
 
 
 OPTIONS = [
