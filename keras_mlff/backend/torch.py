@@ -48,8 +48,10 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     predictions = model(inputs, training=True)
     model.zero_grad()
     loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
-    model.optimizer.scale_loss(loss).backward()
     variables = model.trainable_variables
+    # positions need no gradient of the loss, and the way to them is long
+    weights = [variable.value for variable in variables]
+    model.optimizer.scale_loss(loss).backward(inputs=weights)
     # a head without a loss has no gradient: as on the other backends it counts as zero
     gradients = [
         torch.zeros_like(variable.value) if variable.value.grad is None else variable.value.grad
