@@ -17,7 +17,7 @@ from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
-from keras_mlff.ops import dense, segment
+from keras_mlff.ops import safe, segment
 
 Tensor = Any
 
@@ -99,7 +99,9 @@ class DistanceTransformer(ForceField):
                 "with a cutoff, such as EGNN."
             )
         features = segment.to_table(self.embedding(graph["atomic_numbers"]), graph)
-        distances = dense.distances(graph)  # (num_graphs, max_atoms, max_atoms)
+        positions = segment.to_table(graph["positions"], graph)
+        # (num_graphs, max_atoms, max_atoms); the diagonal is zero and has no gradient
+        distances = safe.norm(positions[:, None] - positions[:, :, None])
         # columns of padding get no attention; rows of padding are never read
         allowed = segment.table_mask(graph)[:, None, None, :]
         shared = self.biases[0](distances) if len(self.biases) == 1 else None
