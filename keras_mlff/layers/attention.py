@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_mlff.graph import Graph
+from keras_mlff.layers.activations import gelu
 from keras_mlff.layers.initializers import fan_in_uniform, torch_dense
 from keras_mlff.ops import safe, segment
 
@@ -32,7 +33,7 @@ def mish(x: Tensor) -> Tensor:
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": ops.silu,
     "softplus": ops.softplus,
-    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "gelu": gelu,
     "mish": mish,
     "relu": ops.relu,
 }

@@ -15,6 +15,7 @@ from keras_mlff.layers import radial
 from keras_mlff.layers.frames import MEASURES, FrameTransition, Scalarization, xavier_dense
 from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.learned_bessel import LearnedBesselBasis
+from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.phase import MODULI, PHASES, PhaseMessage, TemporalConnection, rotate
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
@@ -536,7 +537,7 @@ def _embedding(number: int, width: int) -> Any:
 
 
 def _normalization(epsilon: float = _NORM_EPSILON, affine: bool = True) -> Any:
-    return keras.layers.LayerNormalization(epsilon=epsilon, center=affine, scale=affine)
+    return LayerNormalization(epsilon=epsilon, center=affine, scale=affine)
 
 
 def _choose(variant: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from keras_mlff.layers.attention import GraphAttention
 from keras_mlff.layers.electron_configuration import ElectronConfigurationEmbedding
 from keras_mlff.layers.equivariant import GatedReadout
 from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import geometry, safe, segment
@@ -119,7 +120,7 @@ class CMRET(ForceField):
             )
             for _ in range(num_layers)
         ]
-        self.normalization = keras.layers.LayerNormalization(epsilon=1e-5)
+        self.normalization = LayerNormalization(epsilon=1e-5)
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         scalars = self.embedding(graph["atomic_numbers"])  # (num_atoms, num_features)

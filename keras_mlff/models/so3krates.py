@@ -21,6 +21,7 @@ from keras_mlff.layers.harmonic_coordinates import (
     invariants,
 )
 from keras_mlff.layers.nonlocal_reach import NonlocalReach
+from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.pair_attention import PairAttention, PairGeometry
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.models.force_field import ForceField
@@ -305,7 +306,7 @@ class So3kratesInteraction(keras.layers.Layer):
         )
         self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer="lecun_normal")
         self.feature_norms = [
-            keras.layers.LayerNormalization(epsilon=layer_norm_epsilon)
+            LayerNormalization(epsilon=layer_norm_epsilon)
             for _ in range(2 if layer_norm_epsilon is not None else 0)
         ]
         self.coordinate_norms = [
