@@ -142,10 +142,8 @@ class GraphLoader(keras.utils.PyDataset):
         table = sizes(graphs)
         if shuffle:
             # what may change places needs the same room
-            table[:, 2] = np.minimum(
-                -(-table[:, 2] // _EDGE_CLASS) * _EDGE_CLASS,
-                max(self.budget.num_edges, int(table[:, 2].max())),
-            )
+            rounded = -(-table[:, 2] // _EDGE_CLASS) * _EDGE_CLASS
+            table[:, 2] = np.minimum(rounded, table[:, 2].max(initial=0))
             self._plan = plan(table, self.budget, seed)
         else:
             self._plan = _in_order(table, self.budget)
