@@ -1,0 +1,119 @@
+"""Heads turn per-atom numbers into properties that turn with the molecule and ignore padding."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mlff import heads
+from keras_mlff.graph import structure
+from keras_mlff.models import CMRET
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import Budget, GraphLoader
+
+ALL = [
+    heads.EnergyHead,
+    heads.DipoleHead,
+    heads.PolarizabilityHead,
+    heads.SpatialExtentHead,
+    lambda: heads.SpatialExtentHead("extent_as_printed", squared=False),
+    lambda: heads.ScalarHead("gap", pooling="mean"),
+    lambda: heads.ScalarHead("capacity"),
+]
+# the last graph is real, yet padding atoms belong to it
+FULL = Budget(num_graphs=2, num_atoms=14, num_edges=60, num_triplets=0, max_atoms=7)
+SPARE = Budget(num_graphs=5, num_atoms=14, num_edges=60, num_triplets=0, max_atoms=7)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    model = CMRET(
+        num_features=8,
+        num_layers=2,
+        num_radial=4,
+        num_heads=2,
+        dtype="float64",
+        heads=[make() for make in ALL],
+    )
+    model.run_eagerly = keras.backend.backend() != "jax"
+    return model
+
+
+def molecules(turn=None, shift=0.0):
+    random = np.random.default_rng(1)
+    made = []
+    for num_atoms in (3, 5):
+        positions = random.normal(size=(num_atoms, 3)) * 1.5
+        numbers = random.choice([1, 6, 8], num_atoms)
+        positions = positions if turn is None else positions @ turn
+        made.append(add_edges(structure(positions + shift, numbers), 5.0))
+    return made
+
+
+def predict(model, graphs, budget=SPARE):
+    return model.predict(GraphLoader(graphs, budget=budget))
+
+
+@pytest.fixture(scope="module")
+def predicted(model):
+    return predict(model, molecules())
+
+
+def test_padding_adds_nothing_to_any_property(model, predicted):
+    for key, value in predict(model, molecules(), FULL).items():
+        np.testing.assert_allclose(value, predicted[key], rtol=1e-11, atol=1e-13, err_msg=key)
+
+
+def test_vectors_and_tensors_turn_and_scalars_do_not(model, predicted):
+    turn, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
+    after = predict(model, molecules(turn, shift=[3.0, -1.0, 20.0]))
+    expected = predicted | {
+        "forces": predicted["forces"] @ turn,
+        "dipole": predicted["dipole"] @ turn,
+        "polarizability": turn.T @ predicted["polarizability"] @ turn,
+    }
+    assert np.abs(predicted["dipole"]).min() > 1e-6
+    assert after.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(after[key], value, rtol=1e-9, atol=1e-11, err_msg=key)
+
+
+def test_norms_and_traces_belong_to_their_tensors(predicted):
+    tensor = predicted["polarizability"]
+    np.testing.assert_allclose(tensor, np.swapaxes(tensor, 1, 2), rtol=1e-12)
+    np.testing.assert_allclose(
+        predicted["polarizability_norm"], np.linalg.norm(tensor, axis=(1, 2)), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        predicted["polarizability_isotropic"], np.trace(tensor, axis1=1, axis2=2) / 3, rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        predicted["dipole_norm"], np.linalg.norm(predicted["dipole"], axis=1), rtol=1e-12
+    )
+
+
+def test_atomic_energies_add_up(predicted):
+    sums = np.add.reduceat(predicted["atomic_energies"], [0, 3])
+    np.testing.assert_allclose(sums, predicted["energy"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_heads_survive_being_saved(make):
+    head = make()
+    head.scale = 2.5
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
+    assert type(again) is type(head)
+    assert again.get_config() == head.get_config()
+    assert again.scale == 2.5
+
+
+def test_references_are_read_back_as_numbers():
+    head = heads.EnergyHead(references={"8": -2041.75, 1: -13.6})
+    assert head.references == {8: -2041.75, 1: -13.6}
+    assert head.has_offset
+    assert head.reference_table()[8] == -2041.75
+
+
+def test_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="'max'"):
+        heads.ScalarHead("gap", pooling="max")
