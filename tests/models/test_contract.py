@@ -305,7 +305,9 @@ def test_forces_are_minus_the_gradient(model, start):
     here, *there = predict(model, [start, *displaced])
     energies = np.asarray([item["energy"] for item in there]).reshape(*base.shape, 2)
     forces = -(energies[..., 0] - energies[..., 1]) / (2 * step)
-    np.testing.assert_allclose(here["forces"], forces, rtol=1e-5, atol=1e-7)
+    # a small component is the difference of large ones
+    atol = 1e-7 + 1e-6 * np.abs(forces).max()
+    np.testing.assert_allclose(here["forces"], forces, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize("pbc", [True, [True, False, True]], ids=["crystal", "slab"])
