@@ -218,6 +218,12 @@ class ForceField(keras.Model, metaclass=_Complete):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
 
+    @property
+    @_in_precision
+    def losses(self) -> list[Tensor]:
+        """What layers add to the loss, functions of the weights alone."""
+        return super().losses
+
     @_in_precision
     def predict_on_batch(self, x: Any) -> Any:
         """Predicts one padded batch as it is; `predict` does more."""
