@@ -44,8 +44,8 @@ def make(system: str, count: int, seed: int = 0) -> list[Graph]:
         ValueError: If there is no such system.
 
     Example:
-        >>> len(make("silicon:16", 2)[0]["atomic_numbers"])
-        16
+        >>> len(make("silicon:16", 2))
+        2
     """
     name, _, size = system.partition(":")
     cell = None
