@@ -400,8 +400,7 @@ def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
     """Collects what a client needs to know and cannot ask a SavedModel for."""
     units: dict[str, str] = {}
     for head in model.heads:
-        named = (key for key in model.outputs_with_stress if key.startswith(head.name))
-        units |= dict.fromkeys(named, head.unit)
+        units |= dict.fromkeys(head.labels, head.unit)
     units |= _UNITS
 
     def describe(tensors: Any) -> dict[str, dict[str, Any]]:

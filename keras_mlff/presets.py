@@ -188,7 +188,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             "dtype": model.compute_dtype,
             "elements": sorted({z for head in model.heads for z in head.references}),
             "properties": model.property_names,
-            "units": {head.name: head.unit for head in model.heads},
+            "units": {label: head.unit for head in model.heads for label in head.labels},
             "references": {
                 head.name: {str(z): value for z, value in head.references.items()}
                 for head in model.heads

@@ -40,9 +40,11 @@ def fit_offsets(head: Head, graphs: Sequence[Graph]) -> None:
     """Sets a head's references, shift and scale from labeled structures."""
     pooled_mean = isinstance(head, ScalarHead) and head.pooling == "mean"
     graphs = _single(graphs)
-    values = _labels(graphs, head.name)
+    # of a vector or tensor, data may know a size alone
+    known = (label for label in head.labels if all(label in graph for graph in graphs))
+    values = _labels(graphs, next(known, head.name))
     if not isinstance(head, (EnergyHead, ScalarHead)):
-        head.scale = _spread(values)
+        head.scale = _spread(values) / _spread(np.asarray([head.extent(graph) for graph in graphs]))
         return
     if pooled_mean:
         head.references, head.shift = {}, float(values.mean())

@@ -59,7 +59,7 @@ def prediction_rows(
 
 def error_rows(found: Mapping[str, Any], heads: Sequence[Head]) -> list[list[str]]:
     """Tabulates `metrics.errors`, energies and forces in eV and in meV."""
-    units = {head.name: head.unit for head in heads} | _UNITS
+    units = {label: head.unit for head in heads for label in head.labels} | _UNITS
     rows = [["property", "MAE", "RMSE", "largest", "unit", "numbers"]]
     for key, value in found.items():
         unit = units.get(key, "")

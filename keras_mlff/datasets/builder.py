@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Any, ClassVar
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +21,13 @@ except ImportError as error:
         "`pip install keras-mlff[datasets]`."
     ) from error
 
+from keras_mlff.datasets.checks import Check, Fingerprints, Report
+from keras_mlff.datasets.sources import Source, instructions, locate, readable
+from keras_mlff.datasets.statistics import Statistics, Tally
 from keras_mlff.graph import Array, Graph, level, structure
 
+Example = dict[str, Array]
+_REPORT, _STATISTICS = "report.json", "statistics.json"  # beside the prepared data
 _VALUE_SHAPES: dict[str, tuple[int, ...]] = {"forces": (3,), "stress": (3, 3), "dipole": (3,)}
 
 
@@ -30,20 +39,97 @@ class AtomisticConfig(tfds.core.BuilderConfig):
     periodic: bool = False
 
 
+class Unusable(NamedTuple):
+    """Takes the place of an example that is left out."""
+
+    reason: str
+
+
 class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
     """Stores structures with labels in eV, Å and e, under the keys of a graph.
 
-    A subclass sets `name`, `VERSION`, `BUILDER_CONFIGS` and the attributes below, and yields
-    `self.example(...)`. Examples keep the order in which they are generated, so that a slice is
-    the same everywhere: a builder of a trajectory shuffles the frames itself, with a fixed seed.
+    A subclass sets `name`, `VERSION`, `BUILDER_CONFIGS` and the attributes below; `splits` gives
+    the generator of each split, which yields a key and `self.example(...)`. Examples keep the order
+    in which they are generated, so that a slice is the same everywhere: a builder of a trajectory
+    shuffles the frames itself, with a fixed seed.
+
+    Structures with values that are not finite are left out, and said to be: while the data are
+    built, all are checked, and the findings are printed and kept (`report_of`), as are statistics
+    (`statistics_of`).
     """
 
     HOMEPAGE: ClassVar[str]
     CITATION: ClassVar[str]  # BibTeX
     LICENSE: ClassVar[str]
     LEVEL_OF_THEORY: ClassVar[str]
+    SOURCES: ClassVar[dict[str, Source]] = {}  # by their names in the folder manual_dir
     REFERENCES: ClassVar[dict[int, float]] = {}  # eV, energies of lone atoms, where published
     UNITS: ClassVar[dict[str, str]] = {}  # of labels whose units are not the usual ones
+    EXTENSIVE: ClassVar[tuple[str, ...]] = ("energy",)  # labels that are fitted per element
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.SOURCES:
+            cls.MANUAL_DOWNLOAD_INSTRUCTIONS = instructions(cls.name, cls.SOURCES)
+
+    def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[Any, Example | Unusable]]]:
+        """Gives the generator of each split; `self.source` finds the files."""
+        raise NotImplementedError(f"{type(self).__name__} says nothing of its splits.")
+
+    def source(self, dl_manager: Any, key: str) -> Path:
+        """Finds a file of `SOURCES` in manual_dir or downloads it; an archive gives a folder.
+
+        Raises:
+            ValueError: If it is neither there nor can be downloaded, or is not the published file.
+        """
+        return locate(self.name, self.SOURCES, key, dl_manager)
+
+    def readable(self, key: str) -> AbstractContextManager[None]:
+        """Tells which file of `SOURCES` is damaged or lacks something, in errors raised inside."""
+        return readable(self.name, self.SOURCES[key], key)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        self._found: dict[str, tuple[Report, Statistics]] = {}
+        fingerprints = Fingerprints()  # of all splits, so that one does not leak into another
+        return {
+            # what is not a generator belongs to Beam, which runs elsewhere
+            split: self._checked(split, examples, fingerprints)
+            if isinstance(examples, Iterator)
+            else examples
+            for split, examples in self.splits(dl_manager).items()
+        }
+
+    def _checked(
+        self,
+        split: str,
+        examples: Iterator[tuple[Any, Example | Unusable]],
+        fingerprints: Fingerprints,
+    ) -> Iterator[tuple[Any, Example]]:
+        """Passes examples on, measures them, and leaves out those that are not usable."""
+        check, tally = Check(fingerprints), Tally(self.EXTENSIVE)
+        for key, example in examples:
+            if isinstance(example, Unusable):
+                check.leave_out(f"{key}: {example.reason}")
+                continue
+            graph: Any = {
+                name: value if level(name) == "atom" else np.asarray(value)[None]
+                for name, value in example.items()
+            }
+            check.add(graph)
+            tally.add(graph)
+            yield key, example
+        report = check.report()
+        if report.num_structures == 0:
+            raise ValueError(
+                f"'{self.info.full_name}' has no usable structure in split '{split}'. "
+                f"{report.num_left_out} were left out. {' '.join(report.left_out)}"
+            )
+        print(f"{self.info.full_name}, {split}: {report}")
+        self._found[split] = report, tally.statistics()
+        for column, file_name in enumerate((_REPORT, _STATISTICS)):
+            by_split = {name: pair[column]._asdict() for name, pair in self._found.items()}
+            text = json.dumps(by_split, indent=1, ensure_ascii=False)
+            Path(self.data_dir, file_name).write_text(text + "\n", encoding="utf-8")
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
@@ -79,8 +165,8 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
 
     def example(
         self, positions: npt.ArrayLike, atomic_numbers: npt.ArrayLike, **more: Any
-    ) -> dict[str, Array]:
-        """Checks and casts one structure.
+    ) -> Example | Unusable:
+        """Checks and casts one structure; one with unusable values becomes a reason to leave it out.
 
         Args:
             positions: `(num_atoms, 3)`, Å.
@@ -88,9 +174,12 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
             **more: What else `graph.structure` takes: cell, charge, spin multiplicity, labels.
 
         Raises:
-            ValueError: If a value is not usable, or the labels are not those of the configuration.
+            ValueError: If the labels are not those of the configuration.
         """
-        graph: dict[str, Any] = {**structure(positions, atomic_numbers, **more)}
+        try:
+            graph: dict[str, Any] = {**structure(positions, atomic_numbers, **more)}
+        except ValueError as error:
+            return Unusable(str(error))
         features = self.info.features
         if not features.keys() <= graph.keys():
             raise ValueError(
@@ -100,20 +189,90 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         return {key: graph[key] if level(key) == "atom" else graph[key][0] for key in features}
 
 
-def read(name: str, split: str, data_dir: str | None = None) -> list[Graph]:
+def find(name: str, data_dir: str | None = None) -> Any:
+    """Makes the builder of a data set, without preparing anything.
+
+    Args:
+        name: Data set and, after a slash, configuration.
+        data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
+    """
+    importlib.import_module(f"keras_mlff.datasets.{name.partition('/')[0]}")  # registers it
+    return tfds.builder(name, data_dir=data_dir)
+
+
+def prepare(name: str, data_dir: str | None = None, manual_dir: str | Path | None = None) -> Any:
+    """Prepares a data set unless that was done before, and returns its builder.
+
+    Args:
+        name: Data set and, after a slash, configuration.
+        data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
+        manual_dir: Folder of files that were placed by hand.
+    """
+    builder = find(name, data_dir)
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def read(
+    name: str, split: str, data_dir: str | None = None, manual_dir: str | Path | None = None
+) -> list[Graph]:
     """Prepares a data set unless that was done before, and reads a split of it.
 
     Args:
         name: Data set and, after a slash, configuration.
         split: As TensorFlow Datasets writes it.
         data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
+        manual_dir: Folder of files that were placed by hand.
     """
-    importlib.import_module(f"keras_mlff.datasets.{name.partition('/')[0]}")  # registers it
-    builder = tfds.builder(name, data_dir=data_dir)
-    builder.download_and_prepare()
+    builder = prepare(name, data_dir, manual_dir)
     read_config = tfds.ReadConfig(interleave_cycle_length=1)  # keeps the order
     examples = builder.as_dataset(split=split, read_config=read_config, shuffle_files=False)
     return [structure(**example) for example in tfds.as_numpy(examples)]
+
+
+def report_of(name: str, data_dir: str | None = None) -> dict[str, Report]:
+    """Reads what was found, split by split, when a data set was prepared.
+
+    Raises:
+        ValueError: If it is not prepared.
+    """
+    found = _findings(name, data_dir, _REPORT)
+    lists = ("warnings", "left_out")
+    return {
+        split: Report(**{**values, **{key: tuple(values[key]) for key in lists}})
+        for split, values in found.items()
+    }
+
+
+def statistics_of(name: str, data_dir: str | None = None) -> dict[str, Statistics]:
+    """Reads the statistics of a prepared data set, split by split.
+
+    Raises:
+        ValueError: If it is not prepared.
+    """
+    statistics = {}
+    for split, values in _findings(name, data_dir, _STATISTICS).items():
+        values["num_atoms"] = _by_number(values["num_atoms"])
+        values["references"] = {
+            label: _by_number(references) for label, references in values["references"].items()
+        }
+        statistics[split] = Statistics(**values)
+    return statistics
+
+
+def _findings(name: str, data_dir: str | None, file_name: str) -> dict[str, Any]:
+    path = Path(find(name, data_dir).data_dir, file_name)
+    if not path.is_file():
+        raise ValueError(
+            f"'{name}' is not prepared. Received: data_dir={data_dir!r}, where there is no {path}. "
+            f"Prepare it: keras-mlff data build {name}."
+        )
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _by_number(values: dict[str, Any]) -> dict[int, Any]:
+    return {int(number): value for number, value in values.items()}
 
 
 def _floats(*shape: int | None) -> tfds.features.Tensor:

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from keras_mlff.datasets import shipped
 from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import Graph
 
 
 class CH2(AtomisticDatasetBuilder):
@@ -37,11 +37,11 @@ class CH2(AtomisticDatasetBuilder):
     LICENSE = "Apache-2.0"
     LEVEL_OF_THEORY = "B3LYP/cc-pVDZ (VWN5), PySCF"
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    def splits(self, dl_manager: Any) -> dict[str, Any]:
         parts = shipped.ch2(self.builder_config.name)
         return {split: self._generate_examples(parts[split]) for split in ("train", "test")}
 
-    def _generate_examples(self, graphs: list[Graph]) -> Iterator[tuple[int, dict[str, Array]]]:
+    def _generate_examples(self, graphs: list[Graph]) -> Iterator[tuple[int, Any]]:
         for index, graph in enumerate(graphs):
             yield (
                 index,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_mlff.graph import Array, Graph, elements
+from keras_mlff.graph import Array, Graph
 from keras_mlff.neighbors import neighbor_list
 
 _LARGEST_MEAN_FORCE = 20.0  # eV/Å; molecules at 500 K have 2, the same in kcal/mol 47
 _SHORTEST_BOND = 0.3  # Å; half of what H2 reaches in hot dynamics
 _LONGEST_HYDROGEN_BOND = 1.7  # Å; HI, the longest, has 1.61, and O-H in bohr 1.81
 _NET_FORCE_SHARE = 0.1  # of what forces without any balance would add up to
-_NUM_MEASURED = 100  # structures whose distances are looked at
-
-_Forces = tuple[float, float, float, float]  # mean, largest, net, largest net
+_NUM_MEASURED = 100  # structures whose distances are looked at, and as many for each doubling
+_NUM_FINGERPRINTS = 2**18  # structures that are remembered to find duplicates
+_DECIMALS = 5  # of Å; positions that agree in these are the same
 
 
 class Report(NamedTuple):
@@ -31,6 +33,9 @@ class Report(NamedTuple):
     net_force: float | None  # eV/Å, root mean square over the structures
     largest_net_force: float | None  # eV/Å
     warnings: tuple[str, ...]
+    num_duplicates: int = 0  # same positions, elements, cell, charge and spin as one before
+    num_left_out: int = 0  # structures of the source that are not usable
+    left_out: tuple[str, ...] = ()  # why, the first few
 
     def __str__(self) -> str:
         near = self.shortest_distance < np.inf
@@ -44,7 +49,13 @@ class Report(NamedTuple):
                 f"force on an atom: mean {self.mean_force:.4g}, max {self.largest_force:.4g} eV/Å",
                 f"net force: rms {self.net_force:.2g}, max {self.largest_net_force:.2g} eV/Å",
             ]
-        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+        if self.num_duplicates:
+            lines.append(f"{self.num_duplicates} structures occurred before")
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        if self.num_left_out:
+            lines.append(f"{self.num_left_out} structures were left out, such as")
+            lines += [f"- {reason}" for reason in self.left_out]
+        return "\n".join(lines)
 
 
 def report(structures: Sequence[Graph]) -> Report:
@@ -55,89 +66,194 @@ def report(structures: Sequence[Graph]) -> Report:
     """
     if len(structures) == 0:
         raise ValueError("A report needs structures. Received: an empty list.")
-    shortest, has_hydrogen_bond = _distances(structures)
-    warnings = []
-    if shortest < _SHORTEST_BOND:
-        warnings.append(
-            f"Two atoms are only {shortest:.3g} Å apart. Are the positions in another unit, such "
-            "as nanometers? Give length_unit."
-        )
-    elif not has_hydrogen_bond:
-        warnings.append(
-            f"No hydrogen atom has a neighbor within {_LONGEST_HYDROGEN_BOND} Å. Are the positions "
-            "in bohr? Give length_unit."
-        )
-    forces: _Forces | tuple[None, None, None, None] = (None, None, None, None)
-    if all("forces" in structure for structure in structures):
-        forces, doubts = _forces(structures)
-        warnings += doubts
-    mean, largest, net, largest_net = forces
-    return Report(
-        num_structures=len(structures),
-        num_atoms=sum(len(structure["atomic_numbers"]) for structure in structures),
-        elements=elements(structures),
-        shortest_distance=shortest,
-        mean_force=mean,
-        largest_force=largest,
-        net_force=net,
-        largest_net_force=largest_net,
-        warnings=tuple(warnings),
-    )
+    check = Check()
+    for graph in structures:
+        check.add(graph)
+    if check.coincident is not None:
+        raise ValueError(check.coincident)
+    return check.report()
 
 
-def _distances(structures: Sequence[Graph]) -> tuple[float, bool]:
-    """Returns the shortest distance in a sample and whether hydrogen is bound, if it occurs."""
-    shortest, hydrogen_seen, hydrogen_bound = np.inf, False, False
-    step = -(-len(structures) // _NUM_MEASURED)
-    for index in range(0, len(structures), step):
-        graph = structures[index]
-        periodic = "cell" in graph
-        try:
-            edges = neighbor_list(
-                graph["positions"],
-                _LONGEST_HYDROGEN_BOND,
-                graph["cell"][0] if periodic else None,
-                graph["pbc"][0] if periodic else None,
+class Check:
+    """Collects a report from structures one by one, in constant memory."""
+
+    def __init__(self, fingerprints: Fingerprints | None = None) -> None:
+        self.coincident: str | None = None  # the first structure with two atoms at one place
+        self._fingerprints = Fingerprints() if fingerprints is None else fingerprints
+        self._duplicates = 0
+        self._reasons: list[str] = []
+        self._left_out = 0
+        self._structures = 0
+        self._atoms: Counter[int] = Counter()
+        self._sampler = Sampler()
+        self._shortest, self._hydrogen_seen, self._hydrogen_bound = np.inf, False, False
+        self._forces = _Forces()
+
+    def add(self, graph: Graph) -> None:
+        """Measures one structure."""
+        numbers, counts = np.unique(graph["atomic_numbers"], return_counts=True)
+        self._atoms.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        self._duplicates += self._fingerprints.seen(graph)
+        if self._sampler.takes(self._structures):
+            self._measure(graph)
+        if "forces" in graph:
+            self._forces.add(graph["forces"], self._structures)
+        self._structures += 1
+
+    def leave_out(self, reason: str) -> None:
+        """Counts a structure that is not usable and keeps the first reasons."""
+        self._left_out += 1
+        if len(self._reasons) < 5:
+            self._reasons.append(reason)
+
+    def report(self) -> Report:
+        """Tells what was found so far."""
+        warnings = [] if self.coincident is None else [self.coincident]
+        if self._shortest < _SHORTEST_BOND:
+            warnings.append(
+                f"Two atoms are only {self._shortest:.3g} Å apart. Are the positions in another "
+                "unit, such as nanometers? Give length_unit."
             )
+        elif self._hydrogen_seen and not self._hydrogen_bound:
+            warnings.append(
+                f"No hydrogen atom has a neighbor within {_LONGEST_HYDROGEN_BOND} Å. Are the "
+                "positions in bohr? Give length_unit."
+            )
+        complete = 0 < self._structures == self._forces.structures
+        return Report(
+            num_structures=self._structures,
+            num_atoms=self._atoms.total(),
+            elements=sorted(set(self._atoms) - {0}),
+            shortest_distance=float(self._shortest),
+            mean_force=self._forces.mean if complete else None,
+            largest_force=self._forces.largest if complete else None,
+            net_force=self._forces.net if complete else None,
+            largest_net_force=self._forces.largest_net if complete else None,
+            warnings=(*warnings, *(self._forces.warnings() if complete else ())),
+            num_duplicates=self._duplicates,
+            num_left_out=self._left_out,
+            left_out=tuple(self._reasons),
+        )
+
+    def _measure(self, graph: Graph) -> None:
+        """Looks for the shortest distance and whether hydrogen is bound, if it occurs."""
+        try:
+            lengths, receivers = distances(graph, _LONGEST_HYDROGEN_BOND)
         except ValueError as error:
-            raise ValueError(f"Structure {index}: {error}") from error
-        vectors = graph["positions"][edges.senders] - graph["positions"][edges.receivers]
-        if periodic:
-            vectors = vectors + edges.cell_shifts @ graph["cell"][0]
-        shortest = min(shortest, np.linalg.norm(vectors, axis=1).min(initial=np.inf))
+            self.coincident = self.coincident or f"Structure {self._structures}: {error}"
+            return
+        self._shortest = min(self._shortest, lengths.min(initial=np.inf))
         hydrogen = graph["atomic_numbers"] == 1
         # metals dissolve hydrogen at larger distances
-        hydrogen_seen |= bool(hydrogen.any()) and len(hydrogen) > 1 and not periodic
-        hydrogen_bound |= bool(hydrogen[edges.receivers].any())
-    return float(shortest), hydrogen_bound or not hydrogen_seen
+        alone = len(hydrogen) == 1 or "cell" in graph
+        self._hydrogen_seen |= bool(hydrogen.any()) and not alone
+        self._hydrogen_bound |= bool(hydrogen[receivers].any())
 
 
-def _forces(structures: Sequence[Graph]) -> tuple[_Forces, list[str]]:
-    sizes = np.asarray([len(structure["forces"]) for structure in structures])
-    forces = np.concatenate([structure["forces"] for structure in structures])
-    lengths = np.linalg.norm(forces, axis=1)
-    net = np.linalg.norm(np.add.reduceat(forces, np.cumsum(sizes) - sizes), axis=1)
-    warnings = []
-    if lengths.mean() > _LARGEST_MEAN_FORCE:
-        warnings.append(
-            f"The mean force on an atom is {lengths.mean():.3g} eV/Å. Are the forces in another "
-            "unit, such as kcal/mol/Å? Give energy_unit and length_unit."
-        )
-    unbalanced = _root_mean_square(lengths) * np.sqrt(sizes.mean())
-    if _root_mean_square(net) > _NET_FORCE_SHARE * unbalanced and sizes.max() > 1:
-        warnings.append(
-            "The forces of a structure do not add up to zero: the net force is "
-            f"{_root_mean_square(net):.2g} eV/Å (root mean square), "
-            f"{net.max():.2g} eV/Å in structure {net.argmax()}. Forces that are minus the gradient "
-            "of an energy do. Were some set to zero (constraints), or is an atom missing?"
-        )
-    return (
-        float(lengths.mean()),
-        float(lengths.max()),
-        _root_mean_square(net),
-        net.max(),
-    ), warnings
+class Sampler:
+    """Chooses structures of a stream of unknown length, ever fewer of them."""
+
+    def __init__(self) -> None:
+        self._step, self._taken = 1, 0
+
+    def takes(self, index: int) -> bool:
+        """Tells whether a structure belongs to the sample."""
+        if index % self._step:
+            return False
+        self._taken += 1
+        if self._taken == _NUM_MEASURED:
+            self._taken, self._step = 0, 2 * self._step
+        return True
 
 
-def _root_mean_square(values: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
+class Fingerprints:
+    """Finds structures that occur twice, in constant memory.
+
+    Beyond 262,144 structures only a share of all possible fingerprints is looked at, so that the
+    number of duplicates among them is an estimate.
+    """
+
+    def __init__(self) -> None:
+        self._kept: set[int] = set()
+        self._bound = 2**64
+        self._weight = 1
+
+    def seen(self, graph: Graph) -> int:
+        """Counts a structure: 0 for a new one; more than 1 where it stands for others too."""
+        parts = [np.rint(graph["positions"] * 10.0**_DECIMALS).astype(np.int64)]
+        parts += [graph["atomic_numbers"], graph["total_charge"], graph["spin_multiplicity"]]
+        if "cell" in graph:
+            parts.append(np.rint(graph["cell"] * 10.0**_DECIMALS).astype(np.int64))
+        joined = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+        fingerprint = int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
+        if fingerprint >= self._bound:
+            return 0
+        if fingerprint in self._kept:
+            return self._weight
+        self._kept.add(fingerprint)
+        if len(self._kept) > _NUM_FINGERPRINTS:
+            self._bound, self._weight = self._bound // 2, 2 * self._weight
+            self._kept = {kept for kept in self._kept if kept < self._bound}
+        return 0
+
+
+def distances(graph: Graph, cutoff: float) -> tuple[Array, Array]:
+    """Measures the edges of a structure: lengths and receivers, both `(num_edges,)`."""
+    periodic = "cell" in graph
+    edges = neighbor_list(
+        graph["positions"],
+        cutoff,
+        graph["cell"][0] if periodic else None,
+        graph["pbc"][0] if periodic else None,
+    )
+    vectors = graph["positions"][edges.senders] - graph["positions"][edges.receivers]
+    if periodic:
+        vectors = vectors + edges.cell_shifts @ graph["cell"][0]
+    return np.linalg.norm(vectors, axis=1), edges.receivers
+
+
+class _Forces:
+    """Sums over the forces of structures."""
+
+    def __init__(self) -> None:
+        self.structures = self._atoms = self._most_atoms = self._worst = 0
+        self._length = self._squares = self._net_squares = 0.0
+        self.largest = self.largest_net = 0.0
+
+    def add(self, forces: Array, index: int) -> None:
+        lengths = np.linalg.norm(forces, axis=1)
+        net = float(np.linalg.norm(forces.sum(axis=0)))
+        self.structures += 1
+        self._atoms += len(forces)
+        self._most_atoms = max(self._most_atoms, len(forces))
+        self._length += float(lengths.sum())
+        self._squares += float(np.square(lengths).sum())
+        self.largest = max(self.largest, float(lengths.max()))
+        self._net_squares += net**2
+        if net > self.largest_net:
+            self.largest_net, self._worst = net, index
+
+    @property
+    def mean(self) -> float:
+        return self._length / self._atoms
+
+    @property
+    def net(self) -> float:
+        return float(np.sqrt(self._net_squares / self.structures))
+
+    def warnings(self) -> list[str]:
+        found = []
+        if self.mean > _LARGEST_MEAN_FORCE:
+            found.append(
+                f"The mean force on an atom is {self.mean:.3g} eV/Å. Are the forces in another "
+                "unit, such as kcal/mol/Å? Give energy_unit and length_unit."
+            )
+        unbalanced = np.sqrt(self._squares / self.structures)  # rms length times sqrt(mean size)
+        if self.net > _NET_FORCE_SHARE * unbalanced and self._most_atoms > 1:
+            found.append(
+                "The forces of a structure do not add up to zero: the net force is "
+                f"{self.net:.2g} eV/Å (root mean square), {self.largest_net:.2g} eV/Å in structure "
+                f"{self._worst}. Forces that are minus the gradient of an energy do. Were some "
+                "set to zero (constraints), or is an atom missing?"
+            )
+        return found

@@ -39,7 +39,7 @@ _FROM_VOIGT = np.asarray([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # of xx, yy, zz, yz
 _TO_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """One structure of a file, in the file's units."""
 
     values: dict[str, Any]  # arguments of graph.structure, labels included
@@ -84,46 +84,46 @@ def load_structures(
     Example:
         >>> frames = load_structures("md.npz", energy_unit="kcal/mol")  # doctest: +SKIP
     """
-    path, names = Path(path), dict(keys or {})
-    energy = _factor("energy_unit", energy_unit, ENERGY_UNITS)
-    length = _factor("length_unit", length_unit, LENGTH_UNITS)
-    factors = {
-        "positions": length,
-        "cell": length,
-        "energy": energy,
-        "atomic_energies": energy,
-        "forces": energy / length,
-        "stress": energy / length**3,
-        "dipole": length,
-    }
-    factors = {key: factor for key, factor in factors.items() if factor != 1.0}
-    if not path.is_file():
-        raise ValueError(f"There is no such file. Received: path='{path}'.")
-    is_npz = path.suffix == ".npz"
-    rows = list((_rows_of_npz if is_npz else _rows_of_ase)(path, labels, names))
+    path = Path(path)
+    rows = list(_rows(path, labels, keys))
     if not rows:
         raise ValueError(f"The file holds no structures. Received: path='{path}'.")
-    parts = {"all": np.arange(len(rows))} | (_splits_of_npz(path) if is_npz else {})
-    structures = []
-    for index in select(split, parts):
-        values, found = rows[index]
-        missing = [label for label in labels if values.get(label) is None]
-        if missing:
-            raise ValueError(
-                f"Structure {index} of '{path}' has no {' and no '.join(missing)}. Received: "
-                f"labels={tuple(labels)}; the file has {sorted(found)}. Leave out what is not "
-                "needed, or tell the file's names: keys={'energy': 'REF_energy'}."
-            )
-        for key in factors.keys() & values.keys():
-            if values[key] is not None:
-                values[key] = np.asarray(values[key], np.float64) * factors[key]
-        try:
-            structures.append(structure(**values))
-        except ValueError as error:
-            raise ValueError(f"Structure {index} of '{path}': {error}") from error
+    parts = {"all": np.arange(len(rows))}
+    if path.suffix == ".npz":
+        parts |= _splits_of_npz(path)
+    factors = _factors(energy_unit, length_unit)
+    chosen = select(split, parts)
+    structures = [_structure(path, index, rows[index], labels, factors) for index in chosen]
     for warning in report(structures).warnings:
         warnings.warn(f"{path}: {warning}", stacklevel=2)
     return structures
+
+
+def iterate(
+    path: str | Path,
+    labels: Sequence[str] = ("energy", "forces"),
+    energy_unit: str = "eV",
+    length_unit: str = "Å",
+    keys: Mapping[str, str] | None = None,
+) -> Iterator[Graph]:
+    """Reads structures one after the other, so that the file may be larger than the memory.
+
+    An npz file is an exception: its arrays are in memory as long as the iteration runs.
+
+    Args:
+        path: See `load_structures`, as for the others.
+        labels: What every structure must have.
+        energy_unit: Of the file.
+        length_unit: Of the file.
+        keys: The file's names for labels.
+
+    Raises:
+        ValueError: If a structure lacks a label or is not usable, or a unit is unknown.
+        ImportError: If ASE is needed and not installed.
+    """
+    path, factors = Path(path), _factors(energy_unit, length_unit)
+    for index, row in enumerate(_rows(path, labels, keys)):
+        yield _structure(path, index, row, labels, factors)
 
 
 def save_structures(
@@ -176,6 +176,49 @@ def save_structures(
     ase.io.write(str(path), images, format="extxyz")
 
 
+def _rows(path: Path, labels: Sequence[str], keys: Mapping[str, str] | None) -> Iterator[Row]:
+    if not path.is_file():
+        raise ValueError(f"There is no such file. Received: path='{path}'.")
+    read = _rows_of_npz if path.suffix == ".npz" else _rows_of_ase
+    yield from read(path, labels, dict(keys or {}))
+
+
+def _factors(energy_unit: str, length_unit: str) -> dict[str, float]:
+    """Lists the factors to this package's units that are not one."""
+    energy = _factor("energy_unit", energy_unit, ENERGY_UNITS)
+    length = _factor("length_unit", length_unit, LENGTH_UNITS)
+    factors = {
+        "positions": length,
+        "cell": length,
+        "energy": energy,
+        "atomic_energies": energy,
+        "forces": energy / length,
+        "stress": energy / length**3,
+        "dipole": length,
+    }
+    return {key: factor for key, factor in factors.items() if factor != 1.0}
+
+
+def _structure(
+    path: Path, index: int, row: Row, labels: Sequence[str], factors: Mapping[str, float]
+) -> Graph:
+    values, found = row
+    missing = [label for label in labels if values.get(label) is None]
+    if missing:
+        raise ValueError(
+            f"Structure {index} of '{path}' has no {' and no '.join(missing)}. Received: "
+            f"labels={tuple(labels)}; the file has {sorted(found)}. Leave out what is not "
+            "needed, or tell the file's names: keys={'energy': 'REF_energy'}."
+        )
+    for key in factors.keys() & values.keys():
+        if values[key] is not None:
+            values[key] = np.asarray(values[key], np.float64) * factors[key]
+    try:
+        return structure(**values)
+    except ValueError as error:
+        raise ValueError(f"Structure {index} of '{path}': {error}") from error
+
+
 def _factor(argument: str, unit: str, known: Mapping[str, float]) -> float:
     name = unicodedata.normalize("NFC", unit)  # there are two signs for Å
     if name not in known:
@@ -183,7 +226,7 @@ def _factor(argument: str, unit: str, known: Mapping[str, float]) -> float:
     return known[name]
 
 
-def _rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[_Row]:
+def _rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[Row]:
     with np.load(path) as file:
         found = sorted(file.files)
         arrays = {
@@ -228,7 +271,7 @@ def _rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> 
         if "cell" in values and not np.any(values["cell"]):
             values["cell"] = values["pbc"] = None  # a molecule among crystals
         values |= {"positions": positions[places], "atomic_numbers": numbers[places]}
-        yield _Row(values, found)
+        yield Row(values, found)
 
 
 def _npz_name(path: Path, key: str, found: Sequence[str], keys: Mapping[str, str]) -> str | None:
@@ -264,21 +307,32 @@ def _splits_of_npz(path: Path) -> dict[str, Array]:
         return {name.removeprefix("split_"): file[name] for name in names}
 
 
-def _rows_of_ase(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[_Row]:
+def _rows_of_ase(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[Row]:
     images = _images_of_database(path) if path.suffix == ".db" else _images(path)
     for atoms in images:
-        found = atoms.info | atoms.arrays | (atoms.calc.results if atoms.calc is not None else {})
-        values = {key: found.get(keys.get(key, key)) for key in labels}
-        for key, name in _ASE_NAMES.items():
-            if found.get(keys.get(key, name)) is not None:
-                values[key] = found[keys.get(key, name)]
-        if values.get("stress") is not None:
-            stress = np.asarray(values["stress"])
-            values["stress"] = stress[_FROM_VOIGT] if stress.size == 6 else stress.reshape(3, 3)
-        values |= {"positions": atoms.positions, "atomic_numbers": atoms.numbers}
-        if atoms.pbc.any():
-            values |= {"cell": atoms.cell.array, "pbc": atoms.pbc}
-        yield _Row(values, found.keys() - {"numbers", "positions"})
+        yield row_of_atoms(atoms, labels, keys)
+
+
+def row_of_atoms(atoms: Any, labels: Sequence[str], keys: Mapping[str, str]) -> Row:
+    """Takes from ASE's atoms what `graph.structure` takes, in the units of the file.
+
+    Args:
+        atoms: `ase.Atoms`; labels are in `info`, in `arrays` or in the results of a calculator.
+        labels: What to take. Absent ones are `None`.
+        keys: The file's names for labels, where they differ.
+    """
+    found = atoms.info | atoms.arrays | (atoms.calc.results if atoms.calc is not None else {})
+    values = {key: found.get(keys.get(key, key)) for key in labels}
+    for key, name in _ASE_NAMES.items():
+        if found.get(keys.get(key, name)) is not None:
+            values[key] = found[keys.get(key, name)]
+    if values.get("stress") is not None:
+        stress = np.asarray(values["stress"])
+        values["stress"] = stress[_FROM_VOIGT] if stress.size == 6 else stress.reshape(3, 3)
+    values |= {"positions": atoms.positions, "atomic_numbers": atoms.numbers}
+    if atoms.pbc.any():
+        values |= {"cell": atoms.cell.array, "pbc": atoms.pbc}
+    return Row(values, found.keys() - {"numbers", "positions"})
 
 
 def _images(path: Path) -> Iterator[Any]:

@@ -19,23 +19,41 @@ class DipoleHead(Head):
     Positions count from the center of nuclear charge. An architecture without vector features
     predicts charges alone.
 
+    Args:
+        name: Key of the vector.
+        unit: For display.
+        scale: e·Å, unit of the network's numbers.
+        norm_name: Key of the norm; `name` and `_norm` where `None`. QM9 calls it `mu`.
+
     Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752; PaiNN, https://arxiv.org/abs/2102.03150
     """
 
     num_vectors = 1
     use_bias = False
 
-    def __init__(self, name: str = "dipole", unit: str = "e·Å", scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str = "dipole",
+        unit: str = "e·Å",
+        scale: float = 1.0,
+        norm_name: str | None = None,
+    ) -> None:
         super().__init__(name, unit, scale)
+        self.norm_name = norm_name or f"{name}_norm"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self.name, self.norm_name)
 
     def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Any]:
         dipole = segment.sum_over_atoms(atomic_moments(graph, scalars, vectors), graph)
         dipole = dipole * self.scale
-        return {self.name: dipole, f"{self.name}_norm": safe.norm(dipole)}
+        return {self.name: dipole, self.norm_name: safe.norm(dipole)}
 
     def get_config(self) -> dict[str, Any]:
         """Lists the constructor's arguments."""
-        return {"name": self.name, "unit": self.unit, "scale": self.scale}
+        names = {"name": self.name, "norm_name": self.norm_name}
+        return {**names, "unit": self.unit, "scale": self.scale}
 
 
 def centered_positions(graph: Graph) -> Tensor:

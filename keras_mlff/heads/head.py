@@ -28,10 +28,12 @@ class Head(abc.ABC):
         scale: Unit of the network's numbers: predictions are multiplied by it.
         references: Value of a single atom by atomic number, in the property's unit.
         shift: Added once to each structure.
+        readout: Heads that name the same readout share its layers up to the last; a head without
+            has layers of its own.
     """
 
-    num_scalars: ClassVar[int] = 1
-    num_vectors: ClassVar[int] = 0
+    num_scalars: int = 1
+    num_vectors: int = 0
     use_bias: ClassVar[bool] = True
 
     def __init__(
@@ -41,6 +43,7 @@ class Head(abc.ABC):
         scale: float = 1.0,
         references: Mapping[int, float] | None = None,
         shift: float = 0.0,
+        readout: str = "",
     ) -> None:
         self.name = name
         self.unit = unit
@@ -48,6 +51,7 @@ class Head(abc.ABC):
         # JSON, which presets are stored in, knows text keys only
         self.references = {int(z): float(v) for z, v in (references or {}).items()}
         self.shift = float(shift)
+        self.readout = readout
 
     @abc.abstractmethod
     def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Tensor]:
@@ -61,6 +65,15 @@ class Head(abc.ABC):
         Returns:
             Predictions by name, the property's own name first.
         """
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the predictions that can be learned, the property's own first."""
+        return (self.name,)
+
+    def extent(self, graph: Mapping[str, Any]) -> float:
+        """Tells what this property would be if every atom's number were one, about."""
+        return 1.0
 
     @property
     def has_offset(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mlff.graph import Graph
@@ -17,8 +19,14 @@ from keras_mlff.ops import safe, segment
 class PolarizabilityHead(Head):
     """Sums s_i I + V_i (x) R_i + R_i (x) V_i: (num_graphs, 3, 3), and its Frobenius norm.
 
-    Positions count from the center of nuclear charge. `isotropic` (a third of the trace) is what
-    QM9 calls alpha.
+    Positions count from the center of nuclear charge.
+
+    Args:
+        name: Key of the tensor.
+        unit: For display.
+        scale: Å³, unit of the network's numbers.
+        isotropic_name: Key of a third of the trace; `name` and `_isotropic` where `None`. QM9
+            calls it `alpha`.
 
     Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
@@ -26,8 +34,22 @@ class PolarizabilityHead(Head):
     num_vectors = 1
     use_bias = False
 
-    def __init__(self, name: str = "polarizability", unit: str = "Å³", scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str = "polarizability",
+        unit: str = "Å³",
+        scale: float = 1.0,
+        isotropic_name: str | None = None,
+    ) -> None:
         super().__init__(name, unit, scale)
+        self.isotropic_name = isotropic_name or f"{name}_isotropic"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self.name, self.isotropic_name, f"{self.name}_norm")
+
+    def extent(self, graph: Mapping[str, Any]) -> float:
+        return float(np.sum(graph["atom_mask"]))
 
     def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Any]:
         identity = ops.eye(3, dtype=ops.dtype(scalars))
@@ -39,9 +61,10 @@ class PolarizabilityHead(Head):
         return {
             self.name: tensor,
             f"{self.name}_norm": safe.norm(ops.reshape(tensor, (-1, 9))),
-            f"{self.name}_isotropic": ops.sum(tensor * identity, axis=(1, 2)) / 3.0,
+            self.isotropic_name: ops.sum(tensor * identity, axis=(1, 2)) / 3.0,
         }
 
     def get_config(self) -> dict[str, Any]:
         """Lists the constructor's arguments."""
-        return {"name": self.name, "unit": self.unit, "scale": self.scale}
+        names = {"name": self.name, "isotropic_name": self.isotropic_name}
+        return {**names, "unit": self.unit, "scale": self.scale}

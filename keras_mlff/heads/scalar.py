@@ -24,6 +24,7 @@ class ScalarHead(Head):
         references: Value of a single atom by atomic number.
         shift: Added once to each structure, such as the mean of an intensive property.
         pooling: `"sum"` or `"mean"` over atoms.
+        readout: See `Head`.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class ScalarHead(Head):
         references: Mapping[int, float] | None = None,
         shift: float = 0.0,
         pooling: str = "sum",
+        readout: str = "",
     ) -> None:
-        super().__init__(name, unit, scale, references, shift)
+        super().__init__(name, unit, scale, references, shift, readout)
         if pooling not in ("sum", "mean"):
             raise ValueError(f"Pooling is 'sum' or 'mean'. Received: pooling='{pooling}'.")
         self.pooling = pooling

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mlff.graph import Graph
@@ -34,6 +36,12 @@ class SpatialExtentHead(Head):
     ) -> None:
         super().__init__(name, unit, scale)
         self.squared = squared
+
+    def extent(self, graph: Mapping[str, Any]) -> float:
+        offsets = graph["positions"] - np.average(
+            graph["positions"], axis=0, weights=graph["atomic_numbers"]
+        )
+        return float(np.sum(np.linalg.norm(offsets, axis=1) ** (2 if self.squared else 1)))
 
     def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Any]:
         offsets = centered_positions(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import warnings
@@ -190,16 +191,26 @@ class ForceField(keras.Model, metaclass=_Complete):
         if not isinstance(features, AtomFeatures):
             features = AtomFeatures(features)
         properties: dict[str, Tensor] = {}
-        for head, readout in zip(self.heads, self.readouts, strict=True):
+        for group, readout in zip(self._head_groups(), self.readouts, strict=True):
             scalars, vectors = readout(features)
-            properties |= head(graph, scalars, vectors)
+            first, width = 0, group[0].num_scalars
+            for head in group:
+                properties |= head(graph, scalars[:, first : first + width], vectors)
+                first += width
         return properties
+
+    def _head_groups(self) -> list[list[Head]]:
+        """Lists the heads of each readout."""
+        groups: dict[Any, list[Head]] = {}
+        for index, head in enumerate(self.heads):
+            groups.setdefault(head.readout or index, []).append(head)
+        return list(groups.values())
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights; the constructor calls it."""
         if self.built:
             return
-        self.readouts = [self.make_readout(head) for head in self.heads]
+        self.readouts = [self.make_readout(_joined(group)) for group in self._head_groups()]
         self.built = True  # or Keras would come back here
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
         outputs = self(
@@ -640,6 +651,14 @@ def _make_heads(heads: Sequence[Head | dict[str, Any]] | None) -> list[Head]:
                 "Use ScalarHead for other energies."
             )
     return made
+
+
+def _joined(heads: list[Head]) -> Head:
+    """Makes one head that asks for the numbers of all."""
+    joined = copy.copy(heads[0])
+    if len(heads) > 1:
+        joined.num_scalars = sum(head.num_scalars for head in heads)
+    return joined
 
 
 def _as_symbols(inputs: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:
