@@ -23,26 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_mlff import units
+from keras_mlff.datasets.qm9_format import FACTORS, TARGETS
 
-# to e·Å, Å³, eV, Å², eV and eV/K
-FACTORS = {
-    "mu": units.debye,
-    "alpha": units.bohr_cubed,
-    "homo": units.hartree,
-    "lumo": units.hartree,
-    "gap": units.hartree,
-    "r2": units.bohr_squared,
-    "zpve": units.hartree,
-    "U0": units.hartree,
-    "U": units.hartree,
-    "H": units.hartree,
-    "G": units.hartree,
-    "Cv": units.cal_per_mol_kelvin,
-}
 NEEDED = {
     "structures": ("index", "n_atoms", "numbers", "positions"),
-    "properties": ("index", *FACTORS),
+    "properties": ("index", *TARGETS),
     "uncharacterized": ("index",),
 }
 
@@ -69,7 +54,7 @@ def main(folder: str = "qm9", output: str = "runs/qm9.npz") -> int:
     shared, rows, label_rows = np.intersect1d(
         atoms["index"], properties["index"], assume_unique=True, return_indices=True
     )
-    labels = {key: properties[key][label_rows].astype(np.float64) for key in FACTORS}
+    labels = {key: properties[key][label_rows].astype(np.float64) for key in TARGETS}
     usable = ~np.isin(shared, pieces["uncharacterized"]["index"])
     usable &= np.all([np.isfinite(values) for values in labels.values()], axis=0)
     rows, sizes = rows[usable], atoms["n_atoms"].astype(np.int64)
@@ -81,7 +66,7 @@ def main(folder: str = "qm9", output: str = "runs/qm9.npz") -> int:
         "atomic_numbers": atoms["numbers"][places],
         "positions": atoms["positions"][places],
     }
-    arrays |= {key: labels[key][usable] * factor for key, factor in FACTORS.items()}
+    arrays |= {key: labels[key][usable] * FACTORS[key] for key in TARGETS}
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial.npz")
