@@ -27,6 +27,7 @@ def load(
     length_unit: str | None = None,
     keys: Mapping[str, str] | None = None,
     data_dir: str | None = None,
+    manual_dir: str | Path | None = None,
 ) -> list[Graph]:
     """Loads labeled structures, without edges, from a file or a named data set.
 
@@ -41,6 +42,8 @@ def load(
         length_unit: Files only: Å by default.
         keys: Files only: the file's names for labels, where they differ.
         data_dir: Downloaded data sets only: the folder of TensorFlow Datasets.
+        manual_dir: Downloaded data sets only: the folder of source files that were placed by hand,
+            for machines without network; `downloads/manual` in `data_dir` by default.
 
     Raises:
         ValueError: If there is no such file, data set, configuration or split, if a structure
@@ -73,7 +76,7 @@ def load(
     if name not in shipped.SHIPPED:
         from keras_mlff.datasets import builder
 
-        return builder.read(str(source), split, data_dir)
+        return builder.read(str(source), split, data_dir, manual_dir)
     config = config or shipped.DEFAULT_CONFIGS[name]
     if config not in shipped.CONFIGS[name]:
         raise ValueError(

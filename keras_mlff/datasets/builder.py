@@ -166,7 +166,7 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
     def example(
         self, positions: npt.ArrayLike, atomic_numbers: npt.ArrayLike, **more: Any
     ) -> Example | Unusable:
-        """Checks and casts one structure; one with unusable values becomes a reason to leave it out.
+        """Checks and casts one structure, or tells why it is to be left out.
 
         Args:
             positions: `(num_atoms, 3)`, Å.
