@@ -9,7 +9,8 @@ both shapes. Expected accuracy on the test set:
     pair A          50 %         50 %     100 %     100 %
     pair B          50 %         50 %      50 %     100 %
 
-The authors' shapes are not published; these are ours. Their script has a rate of 1e-4.
+The authors' shapes are not published; these are the data set `geometry_shapes`. Their script has a
+rate of 1e-4.
 
 Run: python recipes/geomatt_shapes.py
 
@@ -19,7 +20,6 @@ Reference: Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mlff.datasets.shipped import shape_copies
 from keras_mlff.graph import Array
 from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.ops import safe
-
-# four points on the unit circle, in steps of 45 degrees
-SHAPES = {
-    "A": ((0, 2, 4, 6), (0, 1, 4, 5)),
-    "B": ((0, 1, 3, 4), (0, 1, 2, 5)),
-}
 
 
 def main(
@@ -91,13 +86,6 @@ def main(
     return results
 
 
-def shape(steps: Sequence[int]) -> Array:
-    """Places the center and four points on the unit circle: `(5, 3)`."""
-    angles = np.pi / 4 * np.asarray(steps)
-    circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(4)], axis=-1)
-    return np.concatenate([np.zeros((1, 3)), circle])
-
-
 def copies(
     pair: str, number: int, random: np.random.Generator, noise: float = 0.0
 ) -> tuple[Array, Array]:
@@ -106,13 +94,11 @@ def copies(
     Returns:
         Positions `(number, 5, 3)` and labels `(number, 1)`, 0 and 1 by turns.
     """
-    positions, labels = [], np.arange(number)[:, None] % 2
-    for label in labels[:, 0]:
-        turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
-        order = [0, *random.permutation(range(1, 5))]
-        positions.append(shape(SHAPES[pair][label])[order] @ turn)
-    noisy = np.stack(positions) + random.normal(size=(number, 5, 3)) * noise
-    return noisy.astype(keras.config.floatx()), labels.astype(keras.config.floatx())
+    positions, labels = shape_copies(pair, number, random, noise)
+    return (
+        positions.astype(keras.config.floatx()),
+        labels[:, None].astype(keras.config.floatx()),
+    )
 
 
 class Classifier(keras.Model):  # type: ignore[misc]

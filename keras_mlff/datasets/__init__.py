@@ -14,7 +14,17 @@ from keras_mlff.datasets.files import save_structures as save
 from keras_mlff.datasets.splits import select
 from keras_mlff.graph import Graph
 
-NAMES = ("ch2",)  # the modules of this folder that hold a builder of the same name
+# the modules of this folder that hold a builder of the same name
+NAMES = (
+    "atoms",
+    "bilayer_graphene",
+    "ch2",
+    "formate_cu",
+    "geometry_shapes",
+    "oc20_s2ef",
+    "qm9",
+    "zeolite",
+)
 
 __all__ = ["NAMES", "Report", "load", "report", "save"]
 

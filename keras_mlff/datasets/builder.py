@@ -62,6 +62,8 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
     CITATION: ClassVar[str]  # BibTeX
     LICENSE: ClassVar[str]
     LEVEL_OF_THEORY: ClassVar[str]
+    STRUCTURES: ClassVar[str]  # how many, as published
+    ELEMENTS: ClassVar[str]  # symbols, as published
     SOURCES: ClassVar[dict[str, Source]] = {}  # by their names in the folder manual_dir
     REFERENCES: ClassVar[dict[int, float]] = {}  # eV, energies of lone atoms, where published
     UNITS: ClassVar[dict[str, str]] = {}  # of labels whose units are not the usual ones
@@ -76,13 +78,18 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         """Gives the generator of each split; `self.source` finds the files."""
         raise NotImplementedError(f"{type(self).__name__} says nothing of its splits.")
 
-    def source(self, dl_manager: Any, key: str) -> Path:
+    def source(self, dl_manager: Any, key: str, extract: bool = True) -> Path:
         """Finds a file of `SOURCES` in manual_dir or downloads it; an archive gives a folder.
+
+        Args:
+            dl_manager: What TFDS hands over.
+            key: Name of the file.
+            extract: Whether an archive is extracted, if it does not lie there as a folder already.
 
         Raises:
             ValueError: If it is neither there nor can be downloaded, or is not the published file.
         """
-        return locate(self.name, self.SOURCES, key, dl_manager)
+        return locate(self.name, self.SOURCES, key, dl_manager, extract)
 
     def readable(self, key: str) -> AbstractContextManager[None]:
         """Tells which file of `SOURCES` is damaged or lacks something, in errors raised inside."""
@@ -196,8 +203,24 @@ def find(name: str, data_dir: str | None = None) -> Any:
         name: Data set and, after a slash, configuration.
         data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
     """
-    importlib.import_module(f"keras_mlff.datasets.{name.partition('/')[0]}")  # registers it
-    return tfds.builder(name, data_dir=data_dir)
+    module, _, config = name.partition("/")
+    return builder_class(module)(data_dir=data_dir, config=config or None)
+
+
+def builder_class(name: str) -> type[AtomisticDatasetBuilder]:
+    """Finds the builder of a data set in the module of that name.
+
+    Not by the name that TFDS knows it by, which may have to differ: TFDS has a `qm9` too.
+    """
+    module = importlib.import_module(f"keras_mlff.datasets.{name}")
+    (found,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, AtomisticDatasetBuilder)
+        and value.__module__ == module.__name__
+    ]
+    return found
 
 
 def prepare(name: str, data_dir: str | None = None, manual_dir: str | Path | None = None) -> Any:

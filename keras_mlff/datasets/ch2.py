@@ -36,6 +36,8 @@ class CH2(AtomisticDatasetBuilder):
 }"""
     LICENSE = "Apache-2.0"
     LEVEL_OF_THEORY = "B3LYP/cc-pVDZ (VWN5), PySCF"
+    STRUCTURES = "1,000 in each spin state"
+    ELEMENTS = "H C"
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
         parts = shipped.ch2(self.builder_config.name)

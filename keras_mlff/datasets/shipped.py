@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from keras_mlff.graph import Array, Graph, structure
 
 CH2_FILE = Path(__file__).with_name("ch2.npz")
 CH2_MULTIPLICITIES = {"singlet": (1,), "triplet": (3,), "both": (1, 3)}
+# four points on the unit circle, in steps of 45 degrees; the authors' shapes are not published
+SHAPES = {
+    "A": ((0, 2, 4, 6), (0, 1, 4, 5)),
+    "B": ((0, 1, 3, 4), (0, 1, 2, 5)),
+}
 
 
 def ch2(config: str = "both") -> dict[str, list[Graph]]:
@@ -57,9 +62,60 @@ def metadata(name: str) -> dict[str, Any]:
         return dict(json.loads(str(file["metadata"])))
 
 
-SHIPPED: dict[str, Callable[[str], dict[str, list[Graph]]]] = {"ch2": ch2}
-CONFIGS = {"ch2": tuple(CH2_MULTIPLICITIES)}
-DEFAULT_CONFIGS = {"ch2": "both"}
+def geometry_shapes(config: str = "A") -> dict[str, list[Graph]]:
+    """Generates the two shapes of a pair, turned at random: 200 to train, 100 to test.
+
+    Args:
+        config: Pair `"A"` has the same distances from the center but other angles; `"B"` is
+            homometric, all distances between all points occur equally often in both shapes.
+    """
+    random = np.random.default_rng(0)
+    parts = {}
+    for split, number in (("train", 200), ("test", 100)):
+        positions, labels = shape_copies(config, number, random)
+        parts[split] = [
+            structure(points, np.ones(5, np.int32), shape=label)
+            for points, label in zip(positions, labels, strict=True)
+        ]
+    return parts
+
+
+def shape_points(steps: Sequence[int]) -> Array:
+    """Places the center and four points on a circle of 1 Å, in steps of 45 degrees: `(5, 3)`."""
+    angles = np.pi / 4 * np.asarray(steps)
+    circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(4)], axis=-1)
+    return np.concatenate([np.zeros((1, 3)), circle])
+
+
+def shape_copies(
+    pair: str, number: int, random: np.random.Generator, noise: float = 0.0
+) -> tuple[Array, Array]:
+    """Turns both shapes of a pair at random and shuffles the outer points.
+
+    Args:
+        pair: `"A"` or `"B"`.
+        number: Of copies, the shapes by turns.
+        random: Where chance comes from.
+        noise: Å, standard deviation of what is added to each coordinate.
+
+    Returns:
+        Positions `(number, 5, 3)` and labels `(number,)`, 0 and 1 by turns.
+    """
+    positions, labels = [], np.arange(number) % 2
+    for label in labels:
+        turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+        order = [0, *random.permutation(range(1, 5))]
+        positions.append(shape_points(SHAPES[pair][label])[order] @ turn)
+    noisy = np.stack(positions) + random.normal(size=(number, 5, 3)) * noise
+    return noisy, labels
+
+
+SHIPPED: dict[str, Callable[[str], dict[str, list[Graph]]]] = {
+    "ch2": ch2,
+    "geometry_shapes": geometry_shapes,
+}
+CONFIGS = {"ch2": tuple(CH2_MULTIPLICITIES), "geometry_shapes": tuple(SHAPES)}
+DEFAULT_CONFIGS = {"ch2": "both", "geometry_shapes": "A"}
 
 
 def _ch2_points(

@@ -67,8 +67,17 @@ def manual_folder(dl_manager: Any) -> Path | None:
         return None
 
 
-def locate(name: str, sources: Mapping[str, Source], key: str, dl_manager: Any) -> Path:
+def locate(
+    name: str, sources: Mapping[str, Source], key: str, dl_manager: Any, extract: bool = True
+) -> Path:
     """Finds or downloads a file of a data set, checks it, and extracts an archive.
+
+    Args:
+        name: Of the data set, for messages.
+        sources: All its files.
+        key: Which one.
+        dl_manager: What TFDS hands over.
+        extract: Whether an archive is extracted, if it does not lie there as a folder already.
 
     Raises:
         ValueError: If it is neither there nor can be downloaded, or is not the published file.
@@ -84,6 +93,8 @@ def locate(name: str, sources: Mapping[str, Source], key: str, dl_manager: Any) 
     if path is None or not path.exists():
         path = _download(name, source, key, dl_manager)
     _verify(name, source, key, path)
+    if not extract:
+        return path
     with readable(name, source, key):
         return _extract(path, key, Path(dl_manager.download_dir) / "extracted")
 

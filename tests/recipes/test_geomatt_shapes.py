@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mlff.datasets import shipped
 from keras_mlff.models.reference_weights import ReferenceWeights
 
 ROOT = Path(__file__).parents[2]
@@ -28,18 +29,18 @@ def golden():
 
 
 def test_shapes_are_those_of_the_golden_file(recipe, golden):
-    for pair, shapes in recipe.SHAPES.items():
+    for pair, shapes in shipped.SHAPES.items():
         for index, steps in enumerate(shapes, start=1):
             expected = golden[f"shapes/{pair}{index}"]
-            np.testing.assert_allclose(recipe.shape(steps), expected, atol=1e-15)
+            np.testing.assert_allclose(shipped.shape_points(steps), expected, atol=1e-15)
 
 
 def test_shapes_of_pair_b_have_the_same_distances(recipe):
     def distances(steps):
-        points = recipe.shape(steps)
+        points = shipped.shape_points(steps)
         return np.sort(np.linalg.norm(points[:, None] - points, axis=-1).ravel())
 
-    np.testing.assert_allclose(*(distances(steps) for steps in recipe.SHAPES["B"]), atol=1e-12)
+    np.testing.assert_allclose(*(distances(steps) for steps in shipped.SHAPES["B"]), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["schnet", "geomatt2", "geomatt3"])

@@ -1,0 +1,141 @@
+"""Structures of any file, prepared like the published data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from keras_mlff.datasets.builder import (
+    AtomisticConfig,
+    AtomisticDatasetBuilder,
+    Example,
+    Unusable,
+)
+from keras_mlff.datasets.files import iterate
+from keras_mlff.datasets.sources import manual_folder
+from keras_mlff.graph import INPUT_LEVELS, Graph, level
+
+_SUFFIXES = (".xyz", ".extxyz", ".npz", ".db", ".traj")
+
+
+@dataclasses.dataclass(eq=False)
+class AtomsConfig(AtomisticConfig):
+    """A file, what to take from it and in which units it is."""
+
+    path: str | None = None  # None: atoms.<suffix> in manual_dir
+    energy_unit: str = "eV"
+    length_unit: str = "Å"
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Atoms(AtomisticDatasetBuilder):
+    """Your own structures: an extended XYZ or npz file, an ASE database or a trajectory.
+
+    `Atoms(config=file_config("md.xyz"))` prepares a file; without a configuration it is the file
+    `atoms` with one of the usual suffixes in manual_dir. The file is read structure by structure,
+    so it may be larger than the memory, and changed content makes a new configuration.
+    """
+
+    name = "atoms"
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar[list[AtomsConfig]] = [
+        AtomsConfig(name="molecules", description="manual_dir/atoms.*, without cells."),
+        AtomsConfig(name="crystals", description="manual_dir/atoms.*, with cells.", periodic=True),
+    ]
+    HOMEPAGE = "https://wiki.fysik.dtu.dk/ase/ase/io/io.html"
+    CITATION = ""
+    LICENSE = "that of the file"
+    LEVEL_OF_THEORY = "that of the file"
+    STRUCTURES = "any number"
+    ELEMENTS = "any"
+
+    def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        config = self.builder_config
+        path = _manual_file(dl_manager) if config.path is None else Path(config.path)
+        return {"train": self._examples(path)}
+
+    def _examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
+        config = self.builder_config
+        graphs = iterate(path, config.labels, config.energy_unit, config.length_unit, config.keys)
+        for index, graph in enumerate(graphs):
+            yield index, self.example(**_arguments(graph, config.periodic))
+
+
+def file_config(
+    path: str | Path,
+    labels: Sequence[str] = ("energy", "forces"),
+    energy_unit: str = "eV",
+    length_unit: str = "Å",
+    keys: Mapping[str, str] | None = None,
+) -> AtomsConfig:
+    """Describes a file; its name holds a hash of the file's content and of the other arguments.
+
+    Args:
+        path: Name of the file.
+        labels: What every structure must have.
+        energy_unit: Of the file; see `files.load_structures`.
+        length_unit: Of the file.
+        keys: The file's names for labels, where they differ.
+
+    Raises:
+        ValueError: If there is no such file, it is empty or its first structure lacks a label.
+    """
+    path, keys = Path(path), dict(keys or {})
+    first = next(iterate(path, labels, energy_unit, length_unit, keys), None)
+    if first is None:
+        raise ValueError(f"The file holds no structures. Received: path='{path}'.")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    digest.update(json.dumps([*labels, energy_unit, length_unit, keys]).encode())
+    return AtomsConfig(
+        name=f"{''.join(c if c.isalnum() else '_' for c in path.stem)}_{digest.hexdigest()[:12]}",
+        description=f"Structures of {path.name}.",
+        labels=tuple(labels),
+        periodic="cell" in first,
+        path=str(path),
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+        keys=keys,
+    )
+
+
+def _manual_file(dl_manager: Any) -> Path:
+    folder = manual_folder(dl_manager)
+    found = [] if folder is None else [folder / f"atoms{suffix}" for suffix in _SUFFIXES]
+    found = [path for path in found if path.is_file()]
+    if len(found) != 1:
+        raise ValueError(
+            f"The data set 'atoms' is one file of yours: atoms{' or atoms'.join(_SUFFIXES)} in "
+            f"manual_dir. Received: manual_dir={str(folder)!r} with "
+            f"{[path.name for path in found]}. A file elsewhere is prepared by "
+            "`keras-mlff data build FILE`, or read at once by keras_mlff.datasets.load(FILE)."
+        )
+    return found[0]
+
+
+def _arguments(graph: Graph, periodic: bool) -> dict[str, Any]:
+    """Turns a structure back into the arguments of `graph.structure`."""
+    taken: dict[str, Any] = dict(graph)
+    values = {
+        key: taken[key][0]
+        for key in ("cell", "pbc", "total_charge", "spin_multiplicity")
+        if key in taken
+    }
+    if periodic != ("cell" in values):
+        raise ValueError(
+            "A file holds either molecules or crystals, so that all its structures have the same "
+            f"keys. Received: periodic={periodic} and a structure "
+            f"{'with' if 'cell' in values else 'without'} a cell."
+        )
+    labels = {
+        key: value if level(key) == "atom" else value[0]
+        for key, value in taken.items()
+        if key not in INPUT_LEVELS
+    }
+    return values | labels | {key: taken[key] for key in ("positions", "atomic_numbers")}
