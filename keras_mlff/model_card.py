@@ -79,30 +79,32 @@ def measure(folder: str | Path) -> dict[str, float]:
     """Measures a preset on the backend in use.
 
     Returns:
-        Largest deviations of energies (eV) and forces (eV/Å): from the reference values, under
-        rotation, and of forces from finite differences (in float64).
+        Largest deviations from the reference values, under rotation, and of forces from finite
+        differences (in float64): in eV and eV/Å, or for a model without energy in shares of the
+        largest value of each property.
     """
     pinned = references(folder)
+    structures = [item["structure"] for item in pinned]
+    turned = [_rotated(item) for item in structures]
     single = models.load_preset(str(folder))
     double = models.load_preset(str(folder), dtype="float64")
+    has_energy = "energy" in double.property_names
+    properties = ["energy", "forces"] if has_energy else single.preset.properties
     figures: dict[str, float] = {}
     for name, model in (("float32", single), ("float64", double)):
-        structures = [item["structure"] for item in pinned]
-        turned = [_rotated(item) for item in structures]
         predicted, rotated = model.predict(structures), model.predict(turned)
-        expected = {
-            key: np.concatenate([np.asarray(item["predictions"][key]) for item in pinned])
-            for key in ("energy", "forces")
-        }
-        figures[f"energy_agreement_{name}"] = _largest(predicted["energy"] - expected["energy"])
-        figures[f"forces_agreement_{name}"] = _largest(predicted["forces"] - expected["forces"])
-        figures[f"energy_rotation_{name}"] = _largest(rotated["energy"] - predicted["energy"])
-        figures[f"forces_rotation_{name}"] = _largest(
-            rotated["forces"] - predicted["forces"] @ _ROTATION.T
-        )
-    figures["forces_finite_difference"] = _finite_difference_error(
-        double, [item["structure"] for item in pinned]
-    )
+        for key in properties:
+            expected = np.concatenate([np.asarray(item["predictions"][key]) for item in pinned])
+            unit = 1.0 if has_energy else _largest(expected)
+            prefix = f"{key}_" if has_energy else ""
+            invariant = predicted[key] @ _ROTATION.T if key == "forces" else predicted[key]
+            for check, difference in (
+                (f"{prefix}agreement_{name}", predicted[key] - expected),
+                (f"{prefix}rotation_{name}", rotated[key] - invariant),
+            ):
+                figures[check] = max(figures.get(check, 0.0), _largest(difference) / unit)
+    if has_energy:
+        figures["forces_finite_difference"] = _finite_difference_error(double, structures)
     return figures
 
 
@@ -169,7 +171,10 @@ def card(preset: preset_store.Preset) -> str:
     checks = about.get("checks", {})
     if checks:
         lines += ["", "## Checks", ""]
-        lines += ["Largest deviations in eV and eV/Å on the structures of `reference.json`.", ""]
+        unit = (
+            "eV and eV/Å" if "energy" in preset.properties else "shares of each property's size"
+        )
+        lines += [f"Largest deviations in {unit} on the structures of `reference.json`.", ""]
         lines += _table({key: dict(value) for key, value in checks.items()}, transpose=True)
     if "nve" in about:
         nve = about["nve"]

@@ -35,6 +35,7 @@ _NPZ_NAMES = {
 _ASE_RESULTS = ("energy", "forces", "stress", "dipole")
 _ASE_NAMES = {"total_charge": "charge", "spin_multiplicity": "spin"}
 _OPTIONAL = ("cell", "pbc", "total_charge", "spin_multiplicity")
+_NOT_SPLITS = {name for names in _NPZ_NAMES.values() for name in names} | {*_OPTIONAL}
 _FROM_VOIGT = np.asarray([[0, 5, 4], [5, 1, 3], [4, 3, 2]])  # of xx, yy, zz, yz, xz, xy
 _TO_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
@@ -61,7 +62,8 @@ def load_structures(
     structures one after the other, `(all_atoms, 3)` and `(all_atoms,)`, with the number of atoms
     of each in `n_atoms` `(n,)`. Beside them `energy` (or `E`) `(n,)`, `forces` (or `F`) and, if
     need be, `cell`, `pbc`, `stress`, `total_charge`, `spin_multiplicity`. An array `split_<name>`
-    lists the structures of a split.
+    or any other one-dimensional array of integers lists the structures of a split; an array
+    `split` of text names the split of each structure.
 
     Everything else is read by ASE: extended XYZ (`.xyz`, `.extxyz`), databases (`.db`),
     trajectories (`.traj`) and more. Total charge and spin multiplicity are `info["charge"]` and
@@ -302,9 +304,16 @@ def _per_structure(path: Path, key: str, array: Array, count: int) -> Array:
 
 
 def _splits_of_npz(path: Path) -> dict[str, Array]:
+    """Reads named splits: arrays of row numbers, or `split` with a name for each structure."""
+    parts: dict[str, Array] = {}
     with np.load(path) as file:
-        names = [name for name in file.files if name.startswith("split_")]
-        return {name.removeprefix("split_"): file[name] for name in names}
+        for name in file.files:
+            array = file[name]
+            if name == "split" and array.dtype.kind in "US":
+                parts |= {part: np.flatnonzero(array == part) for part in np.unique(array).tolist()}
+            elif array.ndim == 1 and array.dtype.kind in "iu" and name not in _NOT_SPLITS:
+                parts[name.removeprefix("split_")] = array
+    return parts
 
 
 def _rows_of_ase(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[Row]:

@@ -1,0 +1,186 @@
+"""One published experiment from data to preset: parts of the data, training, test errors, card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_mlff import datasets, model_card, schedules, training
+from keras_mlff.graph import Graph
+from keras_mlff.metrics import errors
+from keras_mlff.models import ForceField
+
+# what papers print: the name of the unit and its size in ours
+Display = Mapping[str, tuple[str, float]]
+RESULTS = "results.json"
+
+
+class Parts(NamedTuple):
+    """Structures to learn from, to choose the best weights by, and to be judged on."""
+
+    training: list[Graph]
+    validation: list[Graph]
+    test: list[Graph]
+
+
+def load_parts(source: str, training: str, validation: str, test: str, **options: Any) -> Parts:
+    """Loads three splits of a file or data set that have no structure in common.
+
+    Args:
+        source: See `datasets.load`.
+        training: Split, such as `"train[:1000]"`.
+        validation: Split; what it shares with the other two is left out of it, since published
+            splits have no validation part of their own.
+        test: Split.
+        **options: Of `datasets.load`: `energy_unit`, `labels`, ...
+
+    Raises:
+        ValueError: If training and test share structures, or a part is empty.
+    """
+    learned, held_out, judged = (
+        datasets.load(source, split, **options) for split in (training, validation, test)
+    )
+    seen, tested = {_key(graph) for graph in learned}, {_key(graph) for graph in judged}
+    if seen & tested:
+        raise ValueError(
+            f"Training and test share {len(seen & tested)} structures, so the test would flatter. "
+            f"Received: source='{source}', training='{training}', test='{test}'."
+        )
+    held_out = [graph for graph in held_out if _key(graph) not in seen | tested]
+    parts = Parts(learned, held_out, judged)
+    empty = [name for name, graphs in parts._asdict().items() if not graphs]
+    if empty:
+        raise ValueError(
+            f"Nothing is left for {empty}. Received: source='{source}', training='{training}', "
+            f"validation='{validation}', test='{test}'."
+        )
+    return parts
+
+
+def run(
+    model: ForceField,
+    parts: Parts,
+    folder: str | Path,
+    loss: Mapping[str, Any],
+    loss_weights: Mapping[str, float] | None = None,
+    batch_size: int = 10,
+    num_epochs: int = 100,
+    learning_rate: float = 1e-3,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    verbose: Any = 2,
+    display: Display | None = None,
+    published: Mapping[str, Mapping[str, float]] | None = None,
+    preset: str | Path = "",
+    **about: Any,
+) -> dict[str, Any]:
+    """Sets references, trains, judges the best weights, and publishes them if asked to.
+
+    Args:
+        model: New, or trained where it is to be fine-tuned (its references are kept).
+        parts: Structures without edges.
+        folder: Receives what `training.train` writes, and `results.json`.
+        loss: See `ForceField.compile`; its names are the properties that the preset has.
+        loss_weights: See `ForceField.compile`.
+        batch_size: Graphs per step.
+        num_epochs: In all.
+        learning_rate: Peak of a warm-up and cosine decay.
+        optimizer: Instead of the default: Adam, gradients clipped, weights averaged.
+        seed: Of the order.
+        resume: Goes on after an interruption.
+        verbose: As in Keras.
+        display: Units of the results for each property; this package's where not given.
+        published: Errors to print beside ours, `{"paper": {"energy": 0.1}}`, in those units.
+        preset: Folder to publish into.
+        **about: What the preset says of itself, see `model_card.publish`; `recipe` is required.
+
+    Returns:
+        By property: `unit`, `test_mae`, `test_rmse`, and what was published.
+    """
+    trained = model.preset is not None
+    if not trained:
+        model.fit_references(parts.training)
+    learned = training.with_edges(parts.training, model)
+    if optimizer is None:
+        optimizer = default_optimizer(
+            learning_rate, num_epochs * training.steps_per_epoch(learned, batch_size)
+        )
+    training.train(
+        model,
+        learned,
+        training.with_edges(parts.validation, model),
+        folder,
+        optimizer,
+        loss=loss,
+        loss_weights=loss_weights,
+        metrics=dict.fromkeys(loss, "mae"),
+        batch_size=batch_size,
+        num_epochs=num_epochs,
+        seed=seed,
+        resume=resume,
+        verbose=verbose,
+    )
+    results = judge(model, parts.test, loss, display, published)
+    Path(folder, RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if preset:
+        model_card.publish(
+            model,
+            preset,
+            examples=[parts.test[0], parts.test[-1]],
+            log=Path(folder, training.LOG),
+            split=", ".join(f"{len(part):,} {name}" for name, part in parts._asdict().items()),
+            seed=seed,
+            compute=f"{training.cpu_hours(folder):.2f} CPU hours ({keras.backend.backend()})",
+            metrics=results,
+            properties=[*loss, *(["atomic_energies"] if "energy" in loss else [])],
+            **about,
+        )
+    return results
+
+
+def judge(
+    model: ForceField,
+    structures: Sequence[Graph],
+    properties: Mapping[str, Any] | Sequence[str],
+    display: Display | None = None,
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Computes test errors in the units that papers print; see `run`."""
+    found = errors(structures, model.predict(structures))
+    units = {label: head.unit for head in model.heads for label in head.labels}
+    units |= {"forces": "eV/Å", "stress": "eV/Å³"}
+    results: dict[str, Any] = {}
+    for name in properties:
+        unit, size = (display or {}).get(name, (units[name], 1.0))
+        results[name] = {
+            "unit": unit,
+            "test_mae": found[name].mae / size,
+            "test_rmse": found[name].rmse / size,
+            **{
+                paper: values[name] for paper, values in (published or {}).items() if name in values
+            },
+        }
+    return results
+
+
+def default_optimizer(learning_rate: float, total_steps: int) -> keras.optimizers.Optimizer:
+    """Makes Adam with a warm-up, cosine decay, clipped gradients and averaged weights.
+
+    The averages reach back over the last twentieth of the training at most.
+    """
+    momentum = min(0.999, max(0.9, 1.0 - 20.0 / max(total_steps, 20)))
+    return keras.optimizers.Adam(
+        schedules.warmup_cosine(learning_rate, total_steps, final_fraction=1e-3),
+        clipnorm=1.0,
+        use_ema=True,
+        ema_momentum=momentum,
+    )
+
+
+def _key(graph: Graph) -> bytes:
+    return graph["positions"].tobytes() + graph["atomic_numbers"].tobytes()
