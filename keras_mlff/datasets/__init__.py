@@ -16,13 +16,24 @@ from keras_mlff.graph import Graph
 
 # the modules of this folder that hold a builder of the same name
 NAMES = (
+    "acetylacetone",
     "atoms",
     "bilayer_graphene",
     "ch2",
+    "cumulene",
+    "des370k",
+    "dna_fragments",
     "formate_cu",
     "geometry_shapes",
+    "iso17",
+    "md17",
+    "md22",
     "oc20_s2ef",
+    "qm7x",
     "qm9",
+    "rmd17",
+    "spice",
+    "three_bpa",
     "zeolite",
 )
 

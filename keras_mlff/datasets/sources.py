@@ -134,6 +134,46 @@ def load_npz(path: Path, arrays: Mapping[str, str]) -> dict[str, Array]:
     raise KeyError(f"no arrays {missing}, only {known}")
 
 
+def member(folder: Path, name: str) -> Path:
+    """Finds a file in an extracted archive, whatever folders are around it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    # what macOS adds to archives has the same names
+    found = [path for path in sorted(folder.rglob(name)) if "__MACOSX" not in path.parts]
+    if not found:
+        raise FileNotFoundError(f"there is no '{name}' in {folder}")
+    return found[0]
+
+
+def images(path: Path) -> Iterator[Any]:
+    """Reads the `ase.Atoms` of an extended XYZ file one by one.
+
+    Raises:
+        OSError: If the file cannot be read as such.
+        ImportError: If ASE is not installed.
+    """
+    try:
+        import ase.io
+    except ImportError as error:
+        raise ImportError(
+            "The files of this data set are read by ASE, which is not installed. Install it with "
+            "`pip install keras-mlff[md]`."
+        ) from error
+    frames = ase.io.iread(str(path), index=":", format="extxyz")
+    while True:
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except OSError:
+            raise
+        except Exception as error:  # ASE's errors are of many types
+            raise OSError(f"not extended XYZ ({type(error).__name__}: {error})") from error
+        yield atoms
+
+
 def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
     problem = "there is nowhere to download it from"
     if source.url is not None:
