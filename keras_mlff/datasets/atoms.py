@@ -58,9 +58,9 @@ class Atoms(AtomisticDatasetBuilder):
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
         config = self.builder_config
         path = _manual_file(dl_manager) if config.path is None else Path(config.path)
-        return {"train": self._examples(path)}
+        return {"train": self._generate_examples(path)}
 
-    def _examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
+    def _generate_examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
         config = self.builder_config
         graphs = iterate(path, config.labels, config.energy_unit, config.length_unit, config.keys)
         for index, graph in enumerate(graphs):

@@ -57,11 +57,13 @@ class BilayerGraphene(AtomisticDatasetBuilder):
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
         return {
-            split: self._examples(dl_manager, f"{split}.xyz")
+            split: self._generate_examples(dl_manager, f"{split}.xyz")
             for split in ("train", "validation", "test")
         }
 
-    def _examples(self, dl_manager: Any, key: str) -> Iterator[tuple[int, Example | Unusable]]:
+    def _generate_examples(
+        self, dl_manager: Any, key: str
+    ) -> Iterator[tuple[int, Example | Unusable]]:
         with self.readable(key):
             frames = Frames(self.source(dl_manager, key))
         for row in range(len(frames)):

@@ -28,6 +28,9 @@ from keras_mlff.graph import Array, Graph, level, structure
 
 Example = dict[str, Array]
 _REPORT, _STATISTICS = "report.json", "statistics.json"  # beside the prepared data
+# TFDS sorts examples by key within 1,000 ranges of 128-bit keys, and has one range at a time in
+# memory: keys that count in small steps would all be in the first
+_KEY_STEP = 2**128 // (1_000 * 16_384)  # 16,384 examples in a range
 _VALUE_SHAPES: dict[str, tuple[int, ...]] = {"forces": (3,), "stress": (3, 3), "dipole": (3,)}
 
 
@@ -49,9 +52,9 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
     """Stores structures with labels in eV, Å and e, under the keys of a graph.
 
     A subclass sets `name`, `VERSION`, `BUILDER_CONFIGS` and the attributes below; `splits` gives
-    the generator of each split, which yields a key and `self.example(...)`. Examples keep the order
-    in which they are generated, so that a slice is the same everywhere: a builder of a trajectory
-    shuffles the frames itself, with a fixed seed.
+    the generator of each split, which yields a name and `self.example(...)`. Examples keep the
+    order in which they are generated, so that a slice is the same everywhere: a builder of a
+    trajectory shuffles the frames itself, with a fixed seed.
 
     Structures with values that are not finite are left out, and said to be: while the data are
     built, all are checked, and the findings are printed and kept (`report_of`), as are statistics
@@ -113,7 +116,7 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         fingerprints: Fingerprints,
     ) -> Iterator[tuple[Any, Example]]:
         """Passes examples on, measures them, and leaves out those that are not usable."""
-        check, tally = Check(fingerprints), Tally(self.EXTENSIVE)
+        check, tally, number = Check(fingerprints), Tally(self.EXTENSIVE), 0
         for key, example in examples:
             if isinstance(example, Unusable):
                 check.leave_out(f"{key}: {example.reason}")
@@ -124,7 +127,8 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
             }
             check.add(graph)
             tally.add(graph)
-            yield key, example
+            yield number * _KEY_STEP, example
+            number += 1
         report = check.report()
         if report.num_structures == 0:
             raise ValueError(

@@ -71,15 +71,17 @@ class FormateCu(AtomisticDatasetBuilder):
         with self.readable("fcu.xyz"):
             frames = Frames(self.source(dl_manager, "fcu.xyz"))
         if self.builder_config.name == "unsplit":
-            return {"train": self._examples(frames, range(len(frames)))}
+            return {"train": self._generate_examples(frames, range(len(frames)))}
         order = np.random.default_rng(SEED).permutation(len(frames)).tolist()
         validated = NUM_TRAIN + NUM_VALIDATION
         return {
-            "train": self._examples(frames, order[:NUM_TRAIN]),
-            "validation": self._examples(frames, order[NUM_TRAIN:validated]),
-            "test": self._examples(frames, order[validated:]),
+            "train": self._generate_examples(frames, order[:NUM_TRAIN]),
+            "validation": self._generate_examples(frames, order[NUM_TRAIN:validated]),
+            "test": self._generate_examples(frames, order[validated:]),
         }
 
-    def _examples(self, frames: Frames, rows: Any) -> Iterator[tuple[int, Example | Unusable]]:
+    def _generate_examples(
+        self, frames: Frames, rows: Any
+    ) -> Iterator[tuple[int, Example | Unusable]]:
         for row in rows:
             yield row, self.example(**frames[row])

@@ -56,9 +56,9 @@ class GeometryShapes(AtomisticDatasetBuilder):
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
         parts = shipped.geometry_shapes(self.builder_config.name)
-        return {split: self._examples(graphs) for split, graphs in parts.items()}
+        return {split: self._generate_examples(graphs) for split, graphs in parts.items()}
 
-    def _examples(self, graphs: list[Graph]) -> Iterator[tuple[int, Example | Unusable]]:
+    def _generate_examples(self, graphs: list[Graph]) -> Iterator[tuple[int, Example | Unusable]]:
         for index, graph in enumerate(graphs):
             yield (
                 index,

@@ -101,9 +101,11 @@ class OC20S2EF(AtomisticDatasetBuilder):
             if not chunks:
                 raise FileNotFoundError(f"no .extxyz.xz file in {folder}")
         split = "validation" if config.startswith("val") else "train"
-        return {split: self._examples(key, chunks)}
+        return {split: self._generate_examples(key, chunks)}
 
-    def _examples(self, key: str, chunks: list[Path]) -> Iterator[tuple[str, Example | Unusable]]:
+    def _generate_examples(
+        self, key: str, chunks: list[Path]
+    ) -> Iterator[tuple[str, Example | Unusable]]:
         for chunk in chunks:
             named = chunk.with_name(chunk.name.replace(".extxyz.xz", ".txt.xz"))
             with self.readable(key), lzma.open(named, "rt") as stream:

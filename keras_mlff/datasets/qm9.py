@@ -122,9 +122,9 @@ class QM9(AtomisticDatasetBuilder):
                 for molecule in qm9_format.molecules(archive)
                 if molecule.gdb_index not in excluded
             }
-        return {split: self._examples(molecules, rows) for split, rows in indices.items()}
+        return {split: self._generate_examples(molecules, rows) for split, rows in indices.items()}
 
-    def _examples(
+    def _generate_examples(
         self, molecules: dict[int, qm9_format.Molecule], indices: Any
     ) -> Iterator[tuple[int, Example | Unusable]]:
         for index in indices.tolist():

@@ -69,9 +69,14 @@ class Zeolite(AtomisticDatasetBuilder):
             files = sorted([*folder.glob("*.xyz"), *folder.glob("*.extxyz")])
             if not files:
                 raise FileNotFoundError(f"no .xyz or .extxyz file in {folder}")
-        return {split: self._examples(files, split) for split in ("train", "validation", "test")}
+        return {
+            split: self._generate_examples(files, split)
+            for split in ("train", "validation", "test")
+        }
 
-    def _examples(self, files: list[Path], split: str) -> Iterator[tuple[str, Example | Unusable]]:
+    def _generate_examples(
+        self, files: list[Path], split: str
+    ) -> Iterator[tuple[str, Example | Unusable]]:
         for path in files:
             with self.readable(_SOURCE):
                 frames = Frames(path)

@@ -1,0 +1,212 @@
+"""QM9 from invented molecules in the layout of its own files, and the converter of its pieces."""
+
+import importlib.util
+import io
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+from keras_mlff import datasets  # noqa: E402
+from keras_mlff.datasets import builder, qm9, qm9_format  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+# hartree and so on; the first coordinate is written as in the original
+PROPERTIES = (
+    "157.7118 157.70997 157.70699 2. 13.21 -0.3877 0.1171 0.5048 35.3641 0.044749 "
+    "-{u0} -40.476062 -40.475117 -40.498597 6.469"
+).replace(" ", "\t")
+TEXT = f"""{{count}}
+gdb {{index}}\t{PROPERTIES}\t
+C\t{{x:.6f}}\t1.0858041578\t8.0*^-6\t-0.535689
+H\t0.0021504160\t-0.0060313176\t0.0019761204\t 0.133921
+1341.307\t1341.3284
+C\tC\t
+InChI=1S/CH4/h1H4\tInChI=1S/CH4/h1H4
+"""
+EXCLUDED = range(100, 100 + qm9_format.NUM_UNCHARACTERIZED)
+
+
+def text(index):
+    return TEXT.format(count=2, index=index, u0=index / 10, x=index / 1e6)
+
+
+def chosen():
+    """Picks molecules of every split, and one that is not characterized."""
+    parts = qm9_format.split_indices(set(EXCLUDED), 110_000, 10_000, 42)
+    return [*parts["train"][:2], parts["validation"][5], parts["test"][7], EXCLUDED[0]]
+
+
+def write(folder, archive=True):
+    """Writes uncharacterized.txt and an archive, or a folder, of five molecules."""
+    header = "Molecules that failed\n=====\n  Index  SMILES\n"
+    rows = [f"   {index}   CC1CC1  CCC  0.5\n" for index in EXCLUDED]
+    Path(folder, "uncharacterized.txt").write_text(header + "".join(rows) + "=====\n", "utf-8")
+    names = {f"dsgdb9nsd_{index:06d}.xyz": text(index) for index in chosen()}
+    if archive:
+        with tarfile.open(Path(folder, "dsgdb9nsd.xyz.tar.bz2"), "w:bz2") as file:
+            for name, content in names.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content.encode()))
+    else:
+        Path(folder, "dsgdb9nsd.xyz").mkdir()
+        for name, content in names.items():
+            Path(folder, "dsgdb9nsd.xyz", name).write_text(content, "utf-8")
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Lets invented files take the place of the published ones."""
+    sources = {key: s._replace(checksum=None, size=None) for key, s in qm9.QM9.SOURCES.items()}
+    monkeypatch.setattr(qm9.QM9, "SOURCES", sources)
+
+
+class QM9Test(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = qm9.QM9
+    BUILDER_CONFIG_NAMES_TO_TEST = ("110k",)
+    SPLITS = {"train": 2, "validation": 1, "test": 1}  # noqa: RUF012
+
+    @classmethod
+    def setUpClass(cls):
+        cls.EXAMPLE_DIR = cls.enterClassContext(tempfile.TemporaryDirectory())
+        write(cls.EXAMPLE_DIR)
+        sources = {key: s._replace(checksum=None, size=None) for key, s in qm9.QM9.SOURCES.items()}
+        cls.enterClassContext(mock.patch.object(qm9.QM9, "SOURCES", sources))
+        super().setUpClass()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_labels_have_the_units_they_say(tmp_path):
+    """Debye, bohr, hartree and cal/(mol K) become e·Å, Å, eV and eV/K."""
+    write(tmp_path, archive=False)
+    graphs = datasets.load("qm9", split="train", data_dir=tmp_path / "d", manual_dir=tmp_path)
+    assert len(graphs) == 2
+    molecule, index = graphs[0], chosen()[0]
+    np.testing.assert_allclose(molecule["positions"][0], [index / 1e6, 1.0858041578, 8e-6])
+    assert molecule["atomic_numbers"].tolist() == [6, 1]
+    expected = {
+        "A": 157.7118,
+        "mu": 0.4163887,
+        "alpha": 1.957520,
+        "homo": -10.549854,
+        "gap": 13.736308,
+        "r2": 9.902957,
+        "zpve": 1.217682,
+        "U0": -index / 10 * 27.211386,
+        "G": -1102.022965,
+        "Cv": 2.805230e-4,
+    }
+    for label, value in expected.items():
+        np.testing.assert_allclose(molecule[label], value, rtol=1e-5, err_msg=label)
+    report = builder.report_of("qm9", tmp_path / "d")["train"]
+    assert report.num_left_out == 110_000 - 2
+    assert "lacks its file" in report.left_out[0]
+    info = builder.find("qm9", tmp_path / "d").info
+    assert info.metadata["units"]["mu"] == "e·Å"
+    np.testing.assert_allclose(info.metadata["atom_references"]["U0"]["1"], -13.6133, atol=1e-4)
+
+
+def test_published_splits_have_their_sizes():
+    sizes = {"110k": [110_000, 10_000, 10_831], "100k": [100_000, 17_748, 13_083]}
+    for config in qm9.QM9.BUILDER_CONFIGS:
+        parts = qm9_format.split_indices(
+            set(EXCLUDED), config.num_train, config.num_validation, config.permutation_seed
+        )
+        assert [len(part) for part in parts.values()] == sizes.get(config.name, [130_831])
+        everything = np.concatenate(list(parts.values()))
+        assert len(set(everything.tolist()) - set(EXCLUDED)) == 130_831
+
+
+def test_atom_references_are_those_of_atomref():
+    """U0 and Cv of carbon, whose heat capacity is 3/2 of the gas constant."""
+    np.testing.assert_allclose(qm9_format.ATOM_REFERENCES["U0"][6], -1029.863, atol=1e-3)
+    np.testing.assert_allclose(qm9_format.ATOM_REFERENCES["Cv"][6], 1.2927e-4, rtol=1e-3)
+    assert qm9_format.ATOM_REFERENCES.keys() == {"U0", "U", "H", "G", "Cv"}
+
+
+@pytest.mark.parametrize("name", ["uncharacterized.txt", "dsgdb9nsd.xyz.tar.bz2"])
+@pytest.mark.usefixtures("unchecked")
+def test_missing_file_is_named(tmp_path, name):
+    write(tmp_path)
+    (tmp_path / name).unlink()
+    with (
+        mock.patch.object(tfds.download.DownloadManager, "download", side_effect=OSError("no net")),
+        pytest.raises(ValueError, match=rf"place it as '{name}'"),
+    ):
+        datasets.load("qm9", data_dir=tmp_path / "d", manual_dir=tmp_path)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_damaged_archive_is_named(tmp_path):
+    write(tmp_path)
+    archive = tmp_path / "dsgdb9nsd.xyz.tar.bz2"
+    archive.write_bytes(archive.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"dsgdb9nsd.xyz.tar.bz2.* is damaged"):
+        datasets.load("qm9", data_dir=tmp_path / "d", manual_dir=tmp_path)
+
+
+@pytest.mark.parametrize("change", [("gdb", "gbd"), ("H\t0.002", "Xx\t0.002"), ("2\n", "3\n")])
+def test_damaged_molecule_is_refused(change):
+    with pytest.raises(ValueError, match="of QM9"):
+        qm9_format.parse(text(7).replace(*change, 1))
+
+
+def converter():
+    spec = importlib.util.spec_from_file_location("convert_qm9", ROOT / "recipes/convert_qm9.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_converter_joins_by_index(tmp_path):
+    """Only molecules with a structure, all properties and a passed check remain."""
+    structures = {
+        "index": [3, 1, 2, 4],
+        "n_atoms": [2, 1, 1, 1],
+        "numbers": np.asarray([8, 1, 6, 7, 9], np.uint8),
+        "positions": np.arange(15.0).reshape(5, 3),
+    }
+    properties = {"index": np.asarray([1, 3, 4, 9])}
+    properties |= {key: np.asarray([1.0, 2.0, 3.0, 4.0]) for key in qm9_format.TARGETS}
+    np.savez(tmp_path / "qm9_structures.npz", **structures)
+    np.savez(tmp_path / "qm9_properties.npz", **properties)
+    np.savez(tmp_path / "qm9_uncharacterized.npz", index=[4])
+    output = tmp_path / "new" / "qm9.npz"
+    assert converter().main(folder=str(tmp_path), output=str(output)) == 2
+    with pytest.warns(UserWarning, match="hydrogen"):
+        first, second = datasets.load(output, labels=qm9_format.TARGETS)
+    assert first["atomic_numbers"].tolist() == [6]
+    assert second["atomic_numbers"].tolist() == [8, 1]
+    np.testing.assert_array_equal(second["positions"], np.arange(6.0).reshape(2, 3))
+    np.testing.assert_allclose(second["U0"], 2.0 * 27.211386, rtol=1e-7)
+    np.testing.assert_allclose(second["mu"], 2.0 * 0.2081943, rtol=1e-6)
+    (tmp_path / "qm9_properties.npz").unlink()
+    with pytest.raises(ValueError, match=r"qm9_properties.npz"):
+        converter().main(folder=str(tmp_path), output=str(output))
+
+
+@pytest.mark.data
+def test_converted_pieces_have_the_facts_of_their_description(tmp_path):
+    """Means over the molecules with all 12 properties, in the units of QM9's files."""
+    folder = Path(os.environ.get("KERAS_MLFF_DATA", "."), "qm9")
+    if not (folder / "qm9_structures.npz").is_file():
+        pytest.skip("the pieces of QM9 are not in KERAS_MLFF_DATA")
+    output = tmp_path / "qm9.npz"
+    assert converter().main(folder=str(folder), output=str(output)) == 78_971
+    expected = {"mu": 2.670316, "alpha": 75.440995, "gap": 0.252685, "r2": 1190.505842}
+    expected |= {"zpve": 0.149965, "U0": -409.528526, "G": -409.561943, "Cv": 31.683691}
+    debye, hartree, bohr, calorie = 0.2081943, 27.2113862460, 0.529177210903, 4.336410e-5
+    units = {"mu": debye, "alpha": bohr**3, "r2": bohr**2, "Cv": calorie}
+    with np.load(output) as file:
+        assert file["index"][0] == 1
+        np.testing.assert_allclose(file["U0"][0] / hartree, -40.47893, rtol=1e-7)
+        for label, mean in expected.items():
+            found = file[label].mean() / units.get(label, hartree)
+            np.testing.assert_allclose(found, mean, rtol=4e-6, err_msg=label)
