@@ -213,7 +213,7 @@ def join(graphs: Sequence[Graph]) -> Graph:
         raise ValueError("There is nothing to join: received an empty list of graphs.")
     periodic = any("cell" in graph for graph in graphs)
     if periodic:
-        graphs = [_with_periodic_keys(graph) for graph in graphs]
+        graphs = [with_periodic_keys(graph) for graph in graphs]
     keys = list(graphs[0])
     for index, graph in enumerate(graphs):
         if graph.keys() != graphs[0].keys():
@@ -252,7 +252,8 @@ def _join_tables(tables: Sequence[Array], offsets: Array) -> Array:
     return joined
 
 
-def _with_periodic_keys(graph: Graph) -> Graph:
+def with_periodic_keys(graph: Graph) -> Graph:
+    """Gives a molecule the keys of a crystal: a cell of zeros that is not periodic."""
     if "cell" in graph:
         return graph
     num_graphs = count(graph, "graph")

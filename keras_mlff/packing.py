@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import keras
 import numpy as np
 
-from keras_mlff.graph import Array, Graph, count, inputs_and_labels, join, pad
+from keras_mlff.graph import (
+    Array,
+    Graph,
+    count,
+    inputs_and_labels,
+    join,
+    pad,
+    with_periodic_keys,
+)
 
 Batch = tuple[Graph, dict[str, Array]]  # inputs, labels
 Tables = Mapping[str, tuple[Array, float]]  # per label: values per element, shift
 _OPEN_BINS = 32  # enough for fill rates above 95 %, few enough to search in microseconds
+_CHUNK = 65_536  # graphs whose sizes stand in memory as Python numbers
 _EDGE_CLASS = 8  # graphs whose edge counts round up to the same multiple may change places
 
 
@@ -26,8 +37,20 @@ class Budget(NamedTuple):
     max_atoms: int  # of one graph
 
 
+@runtime_checkable
+class Packable(Protocol):
+    """A sequence of graphs that knows their sizes and packs them without making each."""
+
+    sizes: Array  # what `sizes` returns
+
+    def pack(self, indices: Sequence[int] | Array, budget: Budget) -> Graph:
+        """Gives what `pack` gives for the graphs of these numbers."""
+
+
 def sizes(graphs: Sequence[Graph]) -> Array:
     """Counts graphs, atoms, edges and triplets of each graph: `(len(graphs), 4)` int64."""
+    if isinstance(graphs, Packable):
+        return np.asarray(graphs.sizes, np.int64)
     return np.asarray(
         [[count(graph, what) for what in ("graph", "atom", "edge", "triplet")] for graph in graphs],
         np.int64,
@@ -40,13 +63,16 @@ def choose_budget(graphs: Sequence[Graph], batch_size: int) -> Budget:
     Structures of one size fit exactly. Mixed structures get `batch_size` times their mean size,
     but always room for the largest one.
     """
+    return _budget(sizes(graphs), batch_size)
+
+
+def _budget(table: Array, batch_size: int) -> Budget:
     if batch_size < 1:
         raise ValueError(f"A batch holds at least one graph. Received: batch_size={batch_size}.")
-    if len(graphs) == 0:
+    if len(table) == 0:
         raise ValueError("A budget needs graphs to measure. Received: an empty list.")
-    table = sizes(graphs)
     largest = table.max(axis=0)
-    batch_size = min(batch_size, len(graphs))
+    batch_size = min(batch_size, len(table))
     if np.all(table[:, 1] == table[0, 1]):
         total = batch_size * largest
     else:
@@ -65,6 +91,8 @@ def pack(graphs: Sequence[Graph], budget: Budget) -> Graph:
 def plan(table: Array, budget: Budget, seed: int = 0) -> list[list[int]]:
     """Distributes graphs over as few batches as a quick search finds.
 
+    Each graph, in random order, goes where it leaves the least room for atoms.
+
     Args:
         table: `(num_structures, 4)`, what `sizes` returns.
         budget: The room in one batch.
@@ -81,41 +109,60 @@ def plan(table: Array, budget: Budget, seed: int = 0) -> list[list[int]]:
             f"{too_large[0]} with (graphs, atoms, edges, triplets) = "
             f"{table[too_large[0]].tolist()}; the budget is {room.tolist()}."
         )
-    free = np.zeros((0, 4), np.int64)
+    # plain numbers: NumPy takes five times longer for so few bins
+    free: list[list[int]] = []
     open_bins: list[list[int]] = []
     closed: list[list[int]] = []
-    for index in np.random.default_rng(seed).permutation(len(table)).tolist():
-        fits = np.flatnonzero(np.all(free >= table[index], axis=1))
-        if len(fits) == 0:
-            if len(open_bins) == _OPEN_BINS:
-                fullest = int(np.argmin(np.min(free / np.maximum(room, 1), axis=1)))
-                closed.append(open_bins.pop(fullest))
-                free = np.delete(free, fullest, axis=0)
-            open_bins.append([])
-            free = np.concatenate([free, room[None]])
-            fits = np.asarray([len(open_bins) - 1])
-        best = int(fits[np.argmin(free[fits, 1])])
-        open_bins[best].append(index)
-        free[best] -= table[index]
-        if free[best, 0] == 0:
-            closed.append(open_bins.pop(best))
-            free = np.delete(free, best, axis=0)
+    order = np.random.default_rng(seed).permutation(len(table))
+    for first in range(0, len(order), _CHUNK):
+        part = order[first : first + _CHUNK]
+        for index, size in zip(part.tolist(), table[part].tolist(), strict=True):
+            graphs, atoms, edges, triplets = size
+            best, least = -1, budget.num_atoms + 1
+            for number, (free_graphs, free_atoms, free_edges, free_triplets) in enumerate(free):
+                if (
+                    atoms <= free_atoms < least
+                    and graphs <= free_graphs
+                    and edges <= free_edges
+                    and triplets <= free_triplets
+                ):
+                    best, least = number, free_atoms
+            if best < 0:
+                if len(open_bins) == _OPEN_BINS:
+                    shares = np.min(np.asarray(free) / np.maximum(room, 1), axis=1)
+                    fullest = int(np.argmin(shares))
+                    closed.append(open_bins.pop(fullest))
+                    free.pop(fullest)
+                best = len(open_bins)
+                open_bins.append([])
+                free.append(room.tolist())
+            open_bins[best].append(index)
+            left = [old - new for old, new in zip(free[best], size, strict=True)]
+            free[best] = left
+            if left[0] == 0:
+                closed.append(open_bins.pop(best))
+                free.pop(best)
     return closed + open_bins
 
 
 class GraphLoader(keras.utils.PyDataset):
     """Feeds `fit`, `evaluate` and `predict` on every backend with batches of one fixed size.
 
-    The batches of an epoch depend on the seed and the epoch alone, so a resumed run (`epoch` set)
-    sees what an uninterrupted one would have seen. From epoch to epoch, graphs of equal size
-    change places and the batches their order: the number of batches never changes.
+    The batches of an epoch depend on the seed and the epoch alone, so a resumed run (`epoch` and
+    `position` set) sees what an uninterrupted one would have seen. From epoch to epoch, graphs of
+    equal size change places and the batches their order: the number of batches never changes.
 
     Args:
-        graphs: Graphs with edges (`neighbors.add_edges`).
+        graphs: Graphs with edges (`neighbors.add_edges`), or a store of them
+            (`pipeline.GraphStore`).
         batch_size: Graphs per batch, about, where sizes differ.
         budget: Fixed sizes; chosen from the graphs where `None`.
         shuffle: Whether to change the order each epoch. Without, the order is kept.
         seed: Of the shuffling.
+
+    Attributes:
+        epoch: Number of the epoch whose batches come.
+        position: Batches of this epoch that are left out, since they came before an interruption.
     """
 
     def __init__(
@@ -128,34 +175,38 @@ class GraphLoader(keras.utils.PyDataset):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        missing = next((i for i, graph in enumerate(graphs) if "senders" not in graph), None)
-        if missing is not None:
-            raise ValueError(
-                f"Graph {missing} has no edges. Build them first: "
-                "graphs = [neighbors.add_edges(graph, model.cutoff) for graph in graphs]."
-            )
+        if not isinstance(graphs, Packable):
+            graphs = _checked(graphs)
         self.graphs = graphs
-        self.budget = budget or choose_budget(graphs, batch_size)
+        table = sizes(graphs)
+        self.budget = budget or _budget(table, batch_size)
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
-        table = sizes(graphs)
+        self.position = 0
+        self.num_atoms = int(table[:, 1].sum())
         if shuffle:
             # what may change places needs the same room
             rounded = -(-table[:, 2] // _EDGE_CLASS) * _EDGE_CLASS
+            table = table.copy()
             table[:, 2] = np.minimum(rounded, table[:, 2].max(initial=0))
-            self._plan = plan(table, self.budget, seed)
+            batches = plan(table, self.budget, seed)
+            self._order = np.concatenate([np.asarray(batch, np.int64) for batch in batches])
+            self._bounds = np.cumsum([0, *map(len, batches)])
         else:
-            self._plan = _in_order(table, self.budget)
-        _, self._classes = np.unique(table, axis=0, return_inverse=True)
-        self._batches = self._plan
-        self._planned_epoch = -1
+            self._order = np.arange(len(table))
+            self._bounds = _in_order(table, self.budget)
+        self._classes = _size_classes(table)
+        self._planned: tuple[int, Array, Array] | None = None
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self._bounds) - 1 - self.position
 
     def __getitem__(self, index: int) -> Batch:
-        return inputs_and_labels(pack([self.graphs[i] for i in self._indices(index)], self.budget))
+        indices = self._indices(index + self.position)
+        if isinstance(self.graphs, Packable):
+            return inputs_and_labels(self.graphs.pack(indices, self.budget))
+        return inputs_and_labels(pack([self.graphs[i] for i in indices], self.budget))
 
     def __iter__(self) -> Iterator[Batch]:
         for index in range(len(self)):
@@ -164,51 +215,86 @@ class GraphLoader(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Moves on to the next epoch's order; Keras calls it."""
         self.epoch += 1
+        self.position = 0
 
-    def _indices(self, index: int) -> list[int]:
+    def _indices(self, index: int) -> Array:
+        """Lists the graphs of a batch of this epoch."""
         if not self.shuffle:
-            return self._plan[index]
-        if self._planned_epoch != self.epoch:
-            self._batches = self._shuffled(self.epoch)
-            self._planned_epoch = self.epoch
-        return self._batches[index]
+            return self._order[self._bounds[index] : self._bounds[index + 1]]
+        planned = self._planned  # read once: a thread may be one epoch ahead of another
+        if planned is None or planned[0] != self.epoch:
+            planned = self._planned = (self.epoch, *self._shuffled(self.epoch))
+        _, order, batches = planned
+        batch = batches[index]
+        return order[self._bounds[batch] : self._bounds[batch + 1]]
 
-    def _shuffled(self, epoch: int) -> list[list[int]]:
+    def _shuffled(self, epoch: int) -> tuple[Array, Array]:
+        """Returns what stands at each place of the plan, and the order of its batches."""
         random = np.random.default_rng((self.seed, epoch))
-        places = np.concatenate([np.asarray(batch) for batch in self._plan])
-        shuffled = places.copy()
-        classes = self._classes.reshape(-1)[places]
-        order = np.argsort(classes, kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(classes[order])) + 1):
-            shuffled[group] = random.permutation(places[group])
-        bounds = np.cumsum([len(batch) for batch in self._plan])[:-1]
-        batches = np.split(shuffled, bounds)
-        return [batches[i].tolist() for i in random.permutation(len(batches))]
+        classes = self._classes[self._order]
+        by_class = np.argsort(classes, kind="stable")
+        shuffled = self._order.copy()
+        shuffled[by_class] = self._order[np.lexsort((random.random(len(classes)), classes))]
+        return shuffled, random.permutation(len(self._bounds) - 1)
 
     @property
     def fill_rate(self) -> float:
         """Real atoms over all places for atoms, padding included."""
-        atoms = sum(count(graph, "atom") for graph in self.graphs)
-        return atoms / (len(self) * self.budget.num_atoms)
+        return self.num_atoms / ((len(self._bounds) - 1) * self.budget.num_atoms)
+
+    @property
+    def summary(self) -> str:
+        """What a run prints when it starts."""
+        batch = self[0]
+        num_bytes = sum(value.nbytes for part in batch for value in cast("Any", part).values())
+        num_batches = len(self._bounds) - 1
+        return (
+            f"{len(self.graphs)} structures in {num_batches} batches of {self.budget.num_graphs} "
+            f"graphs, {self.budget.num_atoms} atoms and {self.budget.num_edges} edges; "
+            f"{100 * self.fill_rate:.1f} % of the atoms are real; "
+            f"{num_bytes * num_batches / len(self.graphs):.0f} bytes per structure"
+        )
 
 
-def _in_order(table: Array, budget: Budget) -> list[list[int]]:
-    """Fills one batch after the other without changing the order."""
+def _checked(graphs: Sequence[Graph]) -> Sequence[Graph]:
+    missing = next((i for i, graph in enumerate(graphs) if "senders" not in graph), None)
+    if missing is not None:
+        raise ValueError(
+            f"Graph {missing} has no edges. Build them first: "
+            "graphs = [neighbors.add_edges(graph, model.cutoff) for graph in graphs]."
+        )
+    periodic = ["cell" in graph for graph in graphs]
+    if any(periodic) and not all(periodic):  # every batch has the same keys
+        return [with_periodic_keys(graph) for graph in graphs]
+    return graphs
+
+
+def _size_classes(table: Array) -> Array:
+    """Numbers graphs by size: those of one number need the same room."""
+    keys = np.zeros(len(table), np.int64)
+    for column in table.T:
+        # ranks stay below the count of graphs, so that no product overflows
+        _, ranks = np.unique(column, return_inverse=True)
+        _, keys = np.unique(keys * (ranks.max(initial=0) + 1) + ranks, return_inverse=True)
+    return keys
+
+
+def _in_order(table: Array, budget: Budget) -> Array:
+    """Fills one batch after the other without changing the order; returns their bounds."""
     room = np.asarray(budget[:4], np.int64)
-    batches: list[list[int]] = []
-    used = room + 1  # forces a first batch
-    for index, size in enumerate(table):
-        if np.any(size > room):
-            raise ValueError(
-                f"Graph {index} is larger than the budget: (graphs, atoms, edges, triplets) = "
-                f"{size.tolist()}, the budget is {room.tolist()}."
-            )
-        if np.any(used + size > room):
-            batches.append([])
-            used = np.zeros(4, np.int64)
-        batches[-1].append(index)
-        used = used + size
-    return batches
+    too_large = np.flatnonzero(np.any(table > room, axis=1))
+    if len(too_large):
+        raise ValueError(
+            f"Graph {too_large[0]} is larger than the budget: (graphs, atoms, edges, triplets) = "
+            f"{table[too_large[0]].tolist()}, the budget is {room.tolist()}."
+        )
+    ends = np.cumsum(table.T, axis=1)
+    bounds, used = [0], np.zeros(4, np.int64)
+    while bounds[-1] < len(table):
+        limits = used + room
+        bounds.append(min(int(np.searchsorted(ends[i], limits[i], "right")) for i in range(4)))
+        used = ends[:, bounds[-1] - 1]
+    return np.asarray(bounds)
 
 
 def element_sums(graph: Mapping[str, Any], table: Array, shift: float = 0.0) -> Array:
@@ -236,31 +322,56 @@ class OffsetLoader(keras.utils.PyDataset):
             in order (a tf.data.Dataset on JAX and PyTorch).
         tables: Values per element and shift of each label.
         see: Called with the inputs of each batch.
+        ahead: Whether a thread prepares the next batch while one is computed.
+        waited: Called with the seconds that each batch was waited for.
     """
 
     def __init__(
-        self, loader: Any, tables: Tables, see: Callable[[Graph], None], **kwargs: Any
+        self,
+        loader: Any,
+        tables: Tables,
+        see: Callable[[Graph], None],
+        ahead: bool = False,
+        waited: Callable[[float], None] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.loader, self.tables, self.see = loader, tables, see
+        self.loader, self.tables, self.see, self.waited = loader, tables, see, waited
         self._iterator: Iterator[Any] | None = None
         self._complete = False
+        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._ahead: tuple[int, Future[Batch]] | None = None
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __getitem__(self, index: int) -> Batch:
+        start = time.perf_counter()
         self._complete = index == len(self) - 1
+        expected, future = self._ahead or (-1, None)
+        self._ahead = None
+        if future is None:
+            batch = self._batch(index)
+        else:
+            batch = future.result()  # also where it is of no use: a thread must not be overtaken
+            if expected != index:
+                batch = self._batch(index)
+        if self._thread is not None and not self._complete:
+            self._ahead = index + 1, self._thread.submit(self._batch, index + 1)
+        self.see(batch[0])
+        if self.waited is not None:
+            self.waited(time.perf_counter() - start)
+        return batch
+
+    def _batch(self, index: int) -> Batch:
         if isinstance(self.loader, keras.utils.PyDataset):
             inputs, labels = self.loader[index]
         else:
             if self._iterator is None or index == 0:
                 self._iterator = iter(self.loader)
-            arrays = keras.tree.map_structure(np.asarray, next(self._iterator))
-            inputs, labels = arrays
-            if self._complete:  # tells a pipeline that its epoch is over
+            inputs, labels = keras.tree.map_structure(np.asarray, next(self._iterator))
+            if index == len(self) - 1:  # tells a pipeline that its epoch is over
                 next(self._iterator, None)
-        self.see(inputs)
         labels = {
             key: value - element_sums(inputs, *self.tables[key]) if key in self.tables else value
             for key, value in labels.items()

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import datasets, models, neighbors, pipeline
+from keras_mlff import datasets, models, pipeline
 from keras_mlff.graph import structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader
@@ -45,62 +45,6 @@ def assert_same_batch(one, other):
             np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
-# Edges
-
-
-@pytest.mark.parametrize("periodic", [False, True])
-@pytest.mark.parametrize("use_triplets", [False, True])
-def test_cached_edges_are_those_of_add_edges(tmp_path, monkeypatch, periodic, use_triplets):
-    structures = random_structures(5, periodic)
-    if periodic:
-        structures.insert(2, random_structures(1)[0])  # a molecule among crystals
-    expected = [add_edges(graph, CUTOFF, use_triplets) for graph in structures]
-    first = pipeline.with_edges(structures, CUTOFF, use_triplets, tmp_path)
-    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", None)
-    second = pipeline.with_edges(structures, CUTOFF, use_triplets, tmp_path)
-    for graphs in (first, second):
-        for one, other in zip(graphs, expected, strict=True):
-            assert_same_batch([one], [other])
-            assert all(one[key].dtype == other[key].dtype for key in one)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_cached_edges_belong_to_cutoff_positions_cell_and_code(tmp_path, monkeypatch):
-    structures = random_structures(3, periodic=True)
-    moved = [graph | {"positions": graph["positions"] + 1e-9} for graph in structures]
-    smaller = [graph | {"cell": graph["cell"] * 0.99} for graph in structures]
-    for graphs, cutoff in [(structures, 3.0), (structures, 3.1), (moved, 3.0), (smaller, 3.0)]:
-        pipeline.with_edges(graphs, cutoff, cache_dir=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
-
-    code = tmp_path / "neighbors.py"
-    code.write_text(Path(neighbors.__file__).read_text() + "# changed\n")
-    monkeypatch.setattr(neighbors, "__file__", str(code))
-    pipeline.with_edges(structures, 3.0, cache_dir=tmp_path)
-    assert len(list(tmp_path.glob("*.npz"))) == 5
-
-
-def test_damaged_cache_is_made_anew(tmp_path):
-    structures = random_structures(3)
-    expected = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    for _ in range(2):
-        graphs = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
-        assert_same_batch(graphs, expected)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.with_edges(random_structures(2), CUTOFF, cache_dir=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 # tf.data
 
 
@@ -111,10 +55,11 @@ def tf():
 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.usefixtures("tf")
-def test_batches_are_those_of_the_loader(shuffle):
+def test_batches_are_those_of_the_loader(shuffle, tmp_path, capsys):
     structures = random_structures(13)
     options = {"batch_size": 4, "shuffle": shuffle, "seed": 3}
-    dataset = pipeline.from_structures(structures, CUTOFF, **options)
+    dataset = pipeline.from_structures(structures, CUTOFF, cache_dir=tmp_path, **options)
+    assert capsys.readouterr().out.startswith("13 structures in ")
     loader = loader_of(structures, **options)
     assert len(dataset) == len(loader)
     for _ in range(3):  # epochs
@@ -126,12 +71,16 @@ def test_batches_are_those_of_the_loader(shuffle):
 @pytest.mark.usefixtures("tf")
 def test_resumed_epoch_is_that_of_the_uninterrupted_run():
     structures = random_structures(13)
-    options = {"batch_size": 4, "shuffle": True, "seed": 3}
+    options = {"batch_size": 4, "shuffle": True, "seed": 3, "verbose": 0}
     dataset = pipeline.from_structures(structures, CUTOFF, **options)
     epochs = [list(dataset.as_numpy_iterator()) for _ in range(3)]
     resumed = pipeline.from_structures(structures, CUTOFF, epoch=2, **options)
     for one, other in zip(resumed.as_numpy_iterator(), epochs[2], strict=True):
         assert_same_batch(one, other)
+    half_way = pipeline.from_structures(structures, CUTOFF, epoch=1, position=2, **options)
+    for expected in (epochs[1][2:], epochs[2]):
+        for one, other in zip(half_way.as_numpy_iterator(), expected, strict=True):
+            assert_same_batch(one, other)
     orders = [[batch[1]["energy"].tolist() for batch in epoch] for epoch in epochs]
     assert orders[0] != orders[1] != orders[2]
 
@@ -158,13 +107,34 @@ def test_files_give_the_same_batches(tmp_path):
         "E": np.concatenate([graph["energy"] for graph in structures]),
     }
     np.savez(tmp_path / "frames.npz", **frames)
-    dataset = pipeline.from_files(
-        tmp_path / "frames.npz", CUTOFF, 2, split="all[1:]", cache_dir=tmp_path
-    )
-    for one, other in zip(
-        dataset.as_numpy_iterator(), loader_of(structures[1:], batch_size=2), strict=True
+    for split, expected in [("all", structures), ("all[1:]", structures[1:])]:
+        for cache_dir in (None, tmp_path):
+            dataset = pipeline.from_files(
+                tmp_path / "frames.npz", CUTOFF, 2, split=split, cache_dir=cache_dir
+            )
+            for one, other in zip(
+                dataset.as_numpy_iterator(), loader_of(expected, batch_size=2), strict=True
+            ):
+                assert_same_batch(one, other)
+
+
+@pytest.mark.usefixtures("tf")
+def test_atoms_and_their_files_give_the_same_batches(tmp_path):
+    ase_io = pytest.importorskip("ase.io")
+    structures = random_structures(6, periodic=True)
+    datasets.save(tmp_path / "frames.xyz", structures)
+    images = ase_io.read(tmp_path / "frames.xyz", index=":")
+    options = {"batch_size": 2, "shuffle": True, "seed": 1}
+    expected = loader_of(datasets.load(tmp_path / "frames.xyz"), **options)
+    for dataset in (
+        pipeline.from_atoms(images, CUTOFF, **options),
+        pipeline.from_files(tmp_path / "frames.xyz", CUTOFF, cache_dir=tmp_path, **options),
     ):
-        assert_same_batch(one, other)
+        for one, other in zip(dataset.as_numpy_iterator(), expected, strict=True):
+            assert_same_batch(one, other)
+    del images[3].calc.results["energy"]
+    with pytest.raises(ValueError, match="Image 3 has no energy"):
+        pipeline.from_atoms(images, CUTOFF)
 
 
 @pytest.mark.usefixtures("tf")

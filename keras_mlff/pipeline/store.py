@@ -1,0 +1,350 @@
+"""Graphs in a folder: written as a stream, read by memory map, packed without making each."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast, overload
+
+import numpy as np
+
+from keras_mlff import graph as graph_module
+from keras_mlff import neighbors
+from keras_mlff.graph import INPUT_LEVELS, Array, Graph, Level, count, level, with_periodic_keys
+from keras_mlff.packing import Budget
+
+_VERSION = 1  # of the folder's layout
+_ABOUT = "about.json"
+_BUFFER = 2**22  # bytes of a key that wait for being written
+_NUM_WAITING = 5_000  # arrays, which take more memory than the few numbers in them
+_MAX_AGE = 86_400.0  # seconds after which an unfinished folder has been given up
+# what follows from the rest
+_DERIVED = frozenset(
+    {"graph_ids", "atom_mask", "edge_mask", "graph_mask", "triplet_mask", "atom_table"}
+)
+_LEVELS: tuple[Level, ...] = ("graph", "atom", "edge", "triplet")
+_STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
+
+
+class GraphStore(Sequence[Graph]):
+    """Graphs with edges that stand in a folder; memory holds their sizes alone.
+
+    An array of each key holds the rows of all graphs one after the other. The operating system
+    keeps in memory what fits and is used.
+
+    Args:
+        folder: What `make` wrote.
+
+    Raises:
+        ValueError: If the folder is not complete.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            about = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
+            if about["version"] != _VERSION:
+                raise ValueError(f"layout {about['version']}")
+            for name, size in about["bytes"].items():
+                if (self.folder / name).stat().st_size != size:
+                    raise ValueError(f"{name} is cut off")
+            self.sizes: Array = np.load(self.folder / "sizes.npy")
+            self._arrays: dict[str, Array] = {
+                key: np.asarray(np.load(self.folder / f"{key}.npy", mmap_mode="r"))
+                for key in about["keys"]
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"'{folder}' holds no graphs, or only a part of them ({error}). Remove it."
+            ) from error
+        self._starts = {
+            what: np.concatenate([[0], np.cumsum(self.sizes[:, column], dtype=np.int64)])
+            for column, what in enumerate(_LEVELS)
+        }
+        self._periodic = "cell" in self._arrays
+        self.labels = [key for key in self._arrays if key not in INPUT_LEVELS]
+
+    def __reduce__(self) -> tuple[type[GraphStore], tuple[Path]]:
+        return GraphStore, (self.folder,)  # a copy would hold all the arrays
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Graph: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Graph]: ...
+    def __getitem__(self, index: int | slice) -> Graph | list[Graph]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There are {len(self)} graphs. Received: index={index}.")
+        index %= len(self)
+        _, num_atoms, num_edges, num_triplets = self.sizes[index].tolist()
+        graph: dict[str, Array] = {
+            "graph_ids": np.zeros(num_atoms, np.int32),
+            "atom_mask": np.ones(num_atoms, np.bool_),
+            "edge_mask": np.ones(num_edges, np.bool_),
+            "graph_mask": np.ones(1, np.bool_),
+            "atom_table": np.arange(num_atoms, dtype=np.int32)[None],
+        }
+        if "triplet_in" in self._arrays:
+            graph["triplet_mask"] = np.ones(num_triplets, np.bool_)
+        for key, array in self._arrays.items():
+            starts = self._starts[level(key)]
+            graph[key] = array[starts[index] : starts[index + 1]]
+        if self._periodic:
+            if graph["pbc"].any():
+                graph["cell_shifts"] = graph["cell_shifts"].astype(graph["positions"].dtype)
+            else:  # a molecule among crystals
+                for key in graph_module.PERIODIC_KEYS:
+                    del graph[key]
+        return cast("Graph", graph)
+
+    @property
+    def bytes_per_graph(self) -> float:
+        """Mean size on disk."""
+        return sum(array.nbytes for array in self._arrays.values()) / len(self)
+
+    def pack(self, indices: Sequence[int] | Array, budget: Budget) -> Graph:
+        """Joins graphs and pads them to the budget; gives what `packing.pack` gives.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
+        chosen = np.asarray(indices, np.int64)
+        table = self.sizes[chosen]
+        totals = table.sum(axis=0)
+        if np.any(totals > np.asarray(budget[:4])) or table[:, 1].max() > budget.max_atoms:
+            raise ValueError(
+                f"The graphs do not fit. Received: (graphs, atoms, edges, triplets) = "
+                f"{totals.tolist()}, largest {table[:, 1].max()} atoms; the budget is {budget}."
+            )
+        room = dict(zip(_LEVELS, budget[:4], strict=True))
+        ends = np.cumsum(table, axis=0)
+        firsts = ends - table  # of each graph in the batch, (num_chosen, 4)
+        rows, numbers = {}, {}
+        for column, what in enumerate(_LEVELS):
+            numbers[what] = np.repeat(np.arange(len(chosen)), table[:, column])
+            # the place in the store minus the place in the batch is the same for a whole graph
+            shifts = self._starts[what][chosen] - firsts[:, column]
+            rows[what] = np.arange(totals[column]) + shifts[numbers[what]]
+        packed: dict[str, Array] = {}
+        for key, array in self._arrays.items():
+            what = level(key)
+            dtype = self._arrays["positions"].dtype if key == "cell_shifts" else array.dtype
+            padded = np.zeros((room[what], *array.shape[1:]), dtype)
+            taken = padded[: len(rows[what])]
+            taken[...] = array[rows[what]]
+            packed[key] = padded
+            if key in ("senders", "receivers"):
+                taken += firsts[numbers[what], 1].astype(np.int32)
+                padded[len(taken) :] = budget.num_atoms - 1
+            elif key in ("triplet_in", "triplet_out"):
+                taken += firsts[numbers[what], 2].astype(np.int32)
+                padded[len(taken) :] = budget.num_edges - 1
+            elif key == "spin_multiplicity":
+                padded[len(taken) :] = 1
+        packed["graph_ids"] = np.full(budget.num_atoms, budget.num_graphs - 1, np.int32)
+        packed["graph_ids"][: len(numbers["atom"])] = numbers["atom"]
+        for what in _LEVELS if "triplet_in" in self._arrays else _LEVELS[:3]:
+            packed[f"{what}_mask"] = np.arange(room[what]) < len(rows[what])
+        places = np.arange(budget.max_atoms, dtype=np.int32)
+        packed["atom_table"] = np.full((budget.num_graphs, budget.max_atoms), -1, np.int32)
+        packed["atom_table"][: len(chosen)] = np.where(
+            places < table[:, 1:2], places + firsts[:, 1:2], -1
+        )
+        return cast("Graph", packed)
+
+
+class Subset(Sequence[Graph]):
+    """Some graphs of a store, in an order of their own, such as those of a split."""
+
+    def __init__(self, store: GraphStore, indices: Sequence[int] | Array) -> None:
+        self.store, self.indices = store, np.asarray(indices, np.int64)
+        self.sizes: Array = store.sizes[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Graph: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Graph]: ...
+    def __getitem__(self, index: int | slice) -> Graph | list[Graph]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        return self.store[int(self.indices[index])]
+
+    def pack(self, indices: Sequence[int] | Array, budget: Budget) -> Graph:
+        """Joins graphs and pads them to the budget."""
+        return self.store.pack(self.indices[np.asarray(indices, np.int64)], budget)
+
+
+def make(
+    cache_dir: str | Path, key: Sequence[Any], graphs: Callable[[], Iterable[Graph]]
+) -> GraphStore:
+    """Opens the store of a key, or writes it; several processes may do so at a time.
+
+    Args:
+        cache_dir: Folder of stores.
+        key: Everything that the graphs depend on, beside the code: strings, numbers, bytes.
+        graphs: Gives the graphs with edges one by one, if they are needed.
+
+    Raises:
+        ValueError: If the graphs have different keys, or there is none.
+    """
+    folder = Path(cache_dir) / f"graphs-{_digest(key)}"
+    with contextlib.suppress(ValueError):
+        return GraphStore(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder.parent)
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.unfinished-"))
+    try:
+        _write(unfinished, graphs())
+        while True:
+            try:
+                os.rename(unfinished, folder)  # at once: nobody ever reads half of it
+                return GraphStore(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                with contextlib.suppress(ValueError):
+                    return GraphStore(folder)  # another process was faster
+                # damaged: moved away first, since a folder cannot be replaced
+                damaged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+                with contextlib.suppress(OSError):
+                    os.rename(folder, damaged / "damaged")
+                shutil.rmtree(damaged, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _digest(key: Sequence[Any]) -> str:
+    digest = hashlib.sha256()
+    for module in (graph_module, neighbors):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    for part in (_VERSION, *key):
+        data = part if isinstance(part, bytes) else repr(part).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:32]
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what killed processes have left."""
+    for path in folder.glob("*.unfinished-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _MAX_AGE:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class _Column:
+    """Writes the rows of one key into a .npy file whose length is not known yet."""
+
+    def __init__(self, path: Path, sample: Array, dtype: np.dtype[Any] | None = None) -> None:
+        self.dtype, self.shape = dtype or sample.dtype, sample.shape[1:]
+        self.num_rows = 0
+        self._file = path.open("wb")
+        self._waiting: list[Array] = []
+        self._num_waiting = 0
+        self._write_header()
+
+    def append(self, rows: Array) -> None:
+        converted = rows.astype(self.dtype, copy=False)
+        if converted.dtype != rows.dtype and not np.array_equal(converted, rows):
+            raise ValueError(f"Values of {rows.dtype} do not fit into {self.dtype}.")
+        self._waiting.append(converted)
+        self._num_waiting += converted.nbytes
+        self.num_rows += len(converted)
+        if self._num_waiting > _BUFFER or len(self._waiting) > _NUM_WAITING:
+            self._flush()
+
+    def append_zeros(self, num_rows: int) -> None:
+        for first in range(0, num_rows, 100_000):
+            self.append(np.zeros((min(100_000, num_rows - first), *self.shape), self.dtype))
+
+    def close(self) -> None:
+        self._flush()
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write(np.concatenate(self._waiting).tobytes())
+        self._waiting, self._num_waiting = [], 0
+
+    def _write_header(self) -> None:
+        # NumPy leaves room for the first axis to grow, so that the second header fits
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (self.num_rows, *self.shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def _write(folder: Path, graphs: Iterable[Graph]) -> None:
+    columns: dict[str, _Column] = {}
+    with contextlib.ExitStack() as stack:
+
+        def add_column(key: str, sample: Array) -> _Column:
+            columns[key] = _Column(folder / f"{key}.npy", sample, _STORED_AS.get(key))
+            stack.callback(columns[key].close)
+            return columns[key]
+
+        sizes = add_column("sizes", np.zeros((0, 4), np.int64))
+        totals = np.zeros(4, np.int64)
+        for index, graph in enumerate(graphs):
+            given = cast("dict[str, Array]", graph)
+            kept = {key: value for key, value in given.items() if key not in _DERIVED}
+            if count(graph, "graph") != 1 or not np.all(graph["atom_mask"]):
+                raise ValueError(f"Graph {index} is not a single graph without padding.")
+            if index == 0:
+                for key, value in kept.items():
+                    add_column(key, value)
+            if "cell" in kept and "cell" not in columns:  # the first crystal among molecules
+                for key in graph_module.PERIODIC_KEYS:
+                    what = _LEVELS.index(level(key))
+                    add_column(key, kept[key]).append_zeros(int(totals[what]))
+            if "cell" in columns and "cell" not in kept:
+                extended = cast("dict[str, Array]", with_periodic_keys(graph))
+                kept |= {key: extended[key] for key in graph_module.PERIODIC_KEYS}
+            if kept.keys() != columns.keys() - {"sizes"}:
+                raise ValueError(
+                    "Graphs that stand together must have the same keys. Received: graph 0 and "
+                    f"graph {index} differ in {sorted(kept.keys() ^ (columns.keys() - {'sizes'}))}."
+                    " Give the missing labels, or drop them from all."
+                )
+            size = np.asarray([[count(graph, what) for what in _LEVELS]], np.int64)
+            totals += size[0]
+            sizes.append(size)
+            for key, value in kept.items():
+                columns[key].append(value)
+        if sizes.num_rows == 0:
+            raise ValueError("There are no graphs to store. Received: nothing.")
+    names = [f"{key}.npy" for key in columns]
+    about = {
+        "version": _VERSION,
+        "keys": [key for key in columns if key != "sizes"],
+        "bytes": {name: (folder / name).stat().st_size for name in names},
+    }
+    (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def contents(structures: Iterable[Graph]) -> bytes:
+    """Digests structures, as part of a key."""
+    digest = hashlib.sha256()
+    for structure in structures:
+        for key, value in sorted(cast("dict[str, Array]", structure).items()):
+            if key not in _DERIVED:
+                digest.update(f"{key}{value.dtype}{value.shape}".encode())
+                digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.digest()

@@ -1,0 +1,207 @@
+"""A store gives what a list of graphs gives, whoever writes it and whatever was interrupted."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_mlff import neighbors, pipeline
+from keras_mlff.graph import structure
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.pipeline import store
+
+CUTOFF = 3.0
+
+
+def invented(num_atoms, periodic=False, seed=0):
+    random = np.random.default_rng(seed)
+    grid = 1.2 * np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(8, 3)
+    return structure(
+        grid[:num_atoms] + random.normal(scale=0.05, size=(num_atoms, 3)),
+        random.choice([1, 6, 8], num_atoms),
+        cell=np.eye(3) * 4.0 if periodic else None,
+        total_charge=float(seed % 3),
+        spin_multiplicity=1 + seed % 2,
+        energy=random.normal(),
+        forces=random.normal(size=(num_atoms, 3)),
+    )
+
+
+def molecules(count):
+    sizes = np.random.default_rng(1).integers(1, 7, count)
+    return [invented(int(size), seed=seed) for seed, size in enumerate(sizes)]
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+        assert one[key].dtype == other[key].dtype, key
+
+
+@pytest.mark.parametrize("kind", ["molecules", "crystals", "both", "lone atoms"])
+@pytest.mark.parametrize("use_triplets", [False, True])
+def test_a_store_gives_the_graphs_and_batches_of_a_list(tmp_path, kind, use_triplets):
+    if kind == "lone atoms":
+        structures = [invented(1, seed=seed) for seed in range(9)]
+    else:
+        structures = molecules(9)
+        crystals = [invented(5, periodic=True, seed=seed) for seed in range(9)]
+        structures = {"molecules": structures, "crystals": crystals}.get(
+            kind, structures[:4] + crystals[:3] + structures[4:]
+        )
+    listed = pipeline.with_edges(structures, CUTOFF, use_triplets)
+    stored = pipeline.with_edges(structures, CUTOFF, use_triplets, tmp_path)
+    assert len(stored) == len(listed)
+    for one, other in zip(stored, listed, strict=True):
+        assert_equal(one, other)
+    assert_equal(stored[-1], listed[-1])
+    for shuffle in (False, True):
+        loaders = [GraphLoader(graphs, 3, shuffle=shuffle) for graphs in (stored, listed)]
+        assert loaders[0].budget == loaders[1].budget
+        for _ in range(2):
+            for one, other in zip(*loaders, strict=True):
+                assert_equal(one[0] | one[1], other[0] | other[1])
+            for loader in loaders:
+                loader.on_epoch_end()
+
+
+def test_a_subset_is_a_list_of_its_graphs(tmp_path):
+    structures = molecules(8)
+    stored = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    subset = pipeline.Subset(stored, [5, 1, 6])
+    listed = [stored[5], stored[1], stored[6]]
+    assert_equal(subset[-1], listed[-1])
+    assert len(subset[1:]) == 2
+    for one, other in zip(GraphLoader(subset, 2), GraphLoader(listed, 2), strict=True):
+        assert_equal(one[0] | one[1], other[0] | other[1])
+
+
+def test_another_process_opens_the_same_files(tmp_path):
+    stored = pipeline.with_edges(molecules(4), CUTOFF, cache_dir=tmp_path)
+    copied = pickle.dumps(stored)
+    assert len(copied) < 1000
+    assert_equal(pickle.loads(copied)[2], stored[2])
+
+
+def test_a_store_is_made_once(tmp_path, monkeypatch):
+    structures = molecules(4)
+    pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", None)
+    pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_store_belongs_to_cutoff_structures_labels_and_code(tmp_path, monkeypatch):
+    structures = [invented(4, periodic=True, seed=seed) for seed in range(3)]
+    moved = [graph | {"positions": graph["positions"] + 1e-9} for graph in structures]
+    smaller = [graph | {"cell": graph["cell"] * 0.99} for graph in structures]
+    lower = [graph | {"energy": graph["energy"] - 1.0} for graph in structures]
+    for graphs in (structures, moved, smaller, lower):
+        pipeline.with_edges(graphs, 3.0, cache_dir=tmp_path)
+    pipeline.with_edges(structures, 3.1, cache_dir=tmp_path)
+    pipeline.with_edges(structures, 3.0, True, cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+
+    code = tmp_path / "neighbors.py"
+    code.write_text(Path(neighbors.__file__).read_text() + "# changed\n")
+    monkeypatch.setattr(neighbors, "__file__", str(code))
+    pipeline.with_edges(structures, 3.0, cache_dir=tmp_path)
+    assert len(list(tmp_path.glob("graphs-*"))) == 7
+
+
+@pytest.mark.parametrize("file", ["about.json", "sizes.npy", "positions.npy", "forces.npy"])
+@pytest.mark.parametrize("damage", ["cut off", "removed"])
+def test_a_damaged_store_is_made_anew(tmp_path, file, damage):
+    structures = molecules(3)
+    expected = pipeline.with_edges(structures, CUTOFF)
+    damaged = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path).folder / file
+    if damage == "removed":
+        damaged.unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:-10])
+    for _ in range(2):
+        graphs = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+        for one, other in zip(graphs, expected, strict=True):
+            assert_equal(one, other)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.with_edges(molecules(2), CUTOFF, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
+    left = [tmp_path / f"graphs-0.unfinished-{name}" for name in ("old", "new")]
+    for folder in left:
+        folder.mkdir()
+    os.utime(left[0], (0.0, 0.0))
+    pipeline.with_edges(molecules(2), CUTOFF, cache_dir=tmp_path)
+    assert [folder.exists() for folder in left] == [False, True]
+
+
+def test_a_faster_process_wins(tmp_path):
+    """While one writes, the other finishes: both hold the same complete store."""
+    structures = molecules(3)
+
+    def graphs():
+        pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+        return [add_edges(graph, CUTOFF) for graph in structures]
+
+    key = ("structures", store.contents(structures), CUTOFF, False)
+    assert len(store.make(tmp_path, key, graphs)) == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_several_processes_make_one_store(tmp_path):
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_store as t\n"
+        "graphs = t.pipeline.with_edges(t.molecules(500), 3.0, cache_dir=sys.argv[2])\n"
+        "print(sum(float(g['energy'][0]) for g in graphs))\n"
+    )
+    command = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    sums = {process.communicate(timeout=300)[0] for process in processes}
+    assert len(sums) == 1
+    assert all(process.returncode == 0 for process in processes)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_graphs_that_do_not_belong_together_are_refused(tmp_path):
+    structures = molecules(3)
+    del structures[1]["forces"]
+    with pytest.raises(ValueError, match=r"graph 1 differ in \['forces'\]"):
+        pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="no graphs"):
+        pipeline.with_edges([], CUTOFF, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="holds no graphs"):
+        pipeline.GraphStore(tmp_path)
+
+
+def test_a_batch_larger_than_the_budget_is_refused(tmp_path):
+    stored = pipeline.with_edges(molecules(9), CUTOFF, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="do not fit"):
+        stored.pack(range(9), Budget(9, 10, 500, 0, 8))
+
+
+def test_crystals_far_from_their_cell_keep_their_shifts(tmp_path):
+    crystal = invented(4, periodic=True)
+    moved = crystal["positions"] + np.asarray([[4e5, 0, 0]] * 2 + [[0, 0, 0]] * 2)
+    far = crystal | {"positions": moved}
+    stored = pipeline.with_edges([far], CUTOFF, cache_dir=tmp_path)
+    assert np.abs(stored[0]["cell_shifts"]).max() == 1e5
+    assert_equal(stored[0], add_edges(far, CUTOFF))
