@@ -54,6 +54,9 @@ class Atoms(AtomisticDatasetBuilder):
     LEVEL_OF_THEORY = "that of the file"
     STRUCTURES = "any number"
     ELEMENTS = "any"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "One file of yours: atoms.xyz, atoms.extxyz, atoms.npz, atoms.db or atoms.traj."
+    )
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
         config = self.builder_config
