@@ -15,7 +15,7 @@ from keras_mlff import units
 from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
 from keras_mlff.datasets.sources import Source
 
-_FILES = {"1.1.4": "SPICE-1.1.4.hdf5", "2.0.1": "SPICE-2.0.1.hdf5"}
+_FILES = {"v2": "SPICE-2.0.1.hdf5", "v1": "SPICE-1.1.4.hdf5"}
 _LAYOUT = "HDF5, a group per molecule with atomic_numbers, conformations in bohr, "
 _LAYOUT += "dft_total_energy in hartree, dft_total_gradient in hartree/bohr, smiles, subset"
 _SUBSETS = {  # the beginning of their names in the files
@@ -44,13 +44,13 @@ class SPICE(AtomisticDatasetBuilder):
     name = "spice"
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar[list[AtomisticConfig]] = [
-        AtomisticConfig(name=version, description=f"All of SPICE {version}.")
-        for version in reversed(_FILES)
+        AtomisticConfig(name=version, description=f"All of {Path(file).stem}.")
+        for version, file in _FILES.items()
     ] + [
-        AtomisticConfig(name=f"{version}_{subset}", description=f"{title}, SPICE {version}.")
-        for version in reversed(_FILES)
+        AtomisticConfig(name=f"{version}_{subset}", description=f"{title}, {Path(file).stem}.")
+        for version, file in _FILES.items()
         for subset, title in _SUBSETS.items()
-        if version.startswith("2") or subset not in _ONLY_IN_2
+        if version == "v2" or subset not in _ONLY_IN_2
     ]
     HOMEPAGE = "https://github.com/openmm/spice-dataset"
     CITATION = """@article{eastman2023spice,
@@ -68,13 +68,15 @@ class SPICE(AtomisticDatasetBuilder):
 }"""
     LICENSE = "CC0-1.0"
     LEVEL_OF_THEORY = "ωB97M-D3(BJ)/def2-TZVPPD, Psi4"
+    STRUCTURES = "2,008,628 (v2)"
+    ELEMENTS = "H Li B C N O F Na Mg Si P S Cl K Ca Br I"
     SOURCES: ClassVar[dict[str, Source]] = {
-        _FILES["1.1.4"]: Source(
+        _FILES["v1"]: Source(
             "https://zenodo.org/records/8222043/files/SPICE-1.1.4.hdf5",
             checksum="f27d4c81da0e37d6547276bf6b4ae6a1",
             layout=_LAYOUT,
         ),
-        _FILES["2.0.1"]: Source(
+        _FILES["v2"]: Source(
             "https://zenodo.org/records/10975225/files/SPICE-2.0.1.hdf5",
             checksum="bfba2224b6540e1390a579569b475510",
             size=37_479_271_148,
