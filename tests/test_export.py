@@ -243,7 +243,7 @@ def test_an_export_that_differs_from_the_model_is_not_kept(
     def write_another(model, folder):
         shutil.copytree(saved_model, folder)
 
-    monkeypatch.setattr(export, "_write", write_another)
+    monkeypatch.setattr(export.saved_model, "_write", write_another)
     monkeypatch.setattr(model.heads[0], "shift", 0.0)
     with pytest.raises(RuntimeError, match="other numbers than the model"):
         export.export_saved_model(model, tmp_path / "wrong")
@@ -255,6 +255,23 @@ def test_an_export_that_differs_from_the_model_is_not_kept(
 def test_float64_goes_in_and_out_unrounded(tmp_path):
     """The export compares itself with the model to 1e-9."""
     export.export_saved_model(tiny_model(dtype="float64"), tmp_path / "double")
+
+
+@writes
+@slow_on_jax
+@pytest.mark.parametrize("name", ["GeomAtt", "DistanceTransformer"])
+def test_an_architecture_for_molecules_is_served_without_crystals(tmp_path, name):
+    """The export compares every signature it writes with the model."""
+    small = {"num_features": 8, "num_layers": 1}
+    model = models.ARCHITECTURES[name](**small)
+    assert not model.supports_periodic
+
+    folder = export.export_saved_model(model, tmp_path / "molecules")
+
+    signatures = tf.saved_model.load(str(folder)).signatures
+    assert set(signatures) == {"serving_default", "structure"}
+    inputs = signatures["structure"].structured_input_signature[1]
+    assert not {"cell", "pbc"} & inputs.keys()
 
 
 @writes
@@ -300,7 +317,7 @@ def test_neighbors_in_the_graph_are_those_of_neighbor_list(num_atoms, cell, pbc)
     expected = neighbors.neighbor_list(positions, cutoff, cell, pbc)
     lattice = np.zeros((3, 3)) if cell is None else np.asarray(cell, np.float64)
 
-    found = export.neighbor_list(
+    found = export.search.neighbor_list(
         tf.constant(positions), cutoff, tf.constant(lattice), tf.constant(np.broadcast_to(pbc, 3))
     )
 
@@ -314,7 +331,7 @@ def test_triplets_in_the_graph_are_those_of_neighbors(name):
     shifts = graph.get("cell_shifts", np.zeros((len(graph["senders"]), 3)))
     expected = neighbors.triplets(graph["senders"], graph["receivers"], shifts)
 
-    found = export.triplets(
+    found = export.search.triplets(
         tf.constant(graph["senders"]), tf.constant(graph["receivers"]), tf.constant(shifts)
     )
 

@@ -9,6 +9,7 @@ from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.references import fit_offsets
 
 ALL = [
     heads.EnergyHead,
@@ -52,6 +53,58 @@ def molecules(turn=None, shift=0.0):
 
 def predict(model, graphs, budget=SPARE):
     return model.predict(GraphLoader(graphs, budget=budget))
+
+
+@pytest.fixture
+def shared():
+    keras.utils.set_random_seed(0)
+    made = [heads.ScalarHead(name, readout="numbers", scale=2.0) for name in ("homo", "lumo")]
+    model = CMRET(
+        num_features=8,
+        num_layers=1,
+        num_radial=4,
+        num_heads=2,
+        dtype="float64",
+        heads=[made[0], heads.DipoleHead(norm_name="mu"), made[1]],
+    )
+    model.run_eagerly = keras.backend.backend() != "jax"
+    return model
+
+
+def test_heads_of_one_readout_share_its_layers(shared):
+    """The last layer alone tells them apart."""
+    assert len(shared.readouts) == 2
+    numbers = shared.readouts[0]
+    before = predict(shared, molecules())
+    kernel = keras.ops.convert_to_numpy(numbers.output_scalars.kernel)
+    assert kernel.shape == (8, 2)
+    shared.assign_weights([(numbers.output_scalars.kernel, kernel * [1.0, 0.0])])
+    after = predict(shared, molecules())
+    np.testing.assert_allclose(after["homo"], before["homo"], rtol=1e-12)
+    np.testing.assert_allclose(after["mu"], before["mu"], rtol=1e-12)
+    assert np.abs(after["lumo"] - before["lumo"]).max() > 1e-6
+
+
+def test_a_shared_readout_survives_its_config(shared):
+    copy = CMRET.from_config(shared.get_config())
+    copy.set_weights(shared.get_weights())
+    copy.run_eagerly = shared.run_eagerly
+    for key, values in predict(shared, molecules()).items():
+        np.testing.assert_array_equal(predict(copy, molecules())[key], values)
+
+
+@pytest.mark.parametrize(
+    ("head", "label", "sizes"),
+    [
+        (heads.DipoleHead(norm_name="mu"), "mu", [1.0, 1.0]),
+        (heads.PolarizabilityHead(isotropic_name="alpha"), "alpha", [3.0, 5.0]),
+    ],
+)
+def test_a_size_alone_sets_the_scale(head, label, sizes):
+    """Scale times one per atom gives the label's size, so the network's numbers are near one."""
+    graphs = [{**graph, label: np.asarray([2.0])} for graph in molecules()]
+    fit_offsets(head, graphs)
+    np.testing.assert_allclose(head.scale, 2.0 / np.sqrt(np.mean(np.square(sizes))))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,219 @@
+"""Force fields as TensorFlow SavedModels, which need neither Keras nor this package to run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from keras_mlff import __version__, backend
+from keras_mlff.export.server import Server, signature_keys
+from keras_mlff.graph import Array, Graph, level, structure
+from keras_mlff.models import ForceField
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import GraphLoader
+
+FORMAT_VERSION = 1
+METADATA = Path("assets.extra", "metadata.json")  # where TensorFlow leaves room for own files
+_UNITS = {
+    **{"positions": "Å", "cell": "Å", "total_charge": "e"},
+    **{"energy": "eV", "atomic_energies": "eV", "forces": "eV/Å", "stress": "eV/Å³"},
+}
+
+
+def export_saved_model(
+    model: ForceField, folder: str | os.PathLike[str], tolerance: float | None = None
+) -> Path:
+    """Writes a SavedModel with forces inside, reloads it and compares it with the model.
+
+    Its signatures take any number of atoms, edges and graphs:
+
+    - `serving_default`: `positions`, `atomic_numbers`, `graph_ids`, `senders`, `receivers`,
+      `total_charge` and `spin_multiplicity` of one or many molecules, as in `Graph`.
+    - `periodic`: the same and `cell`, `pbc`, `cell_shifts`; gives `stress` too. Left out where
+      the architecture is for molecules only.
+    - `structure`: `positions`, `atomic_numbers`, `total_charge`, `spin_multiplicity` and, unless
+      for molecules only, `cell` and `pbc` (all False for a molecule) of a single structure.
+      Neighbors are found inside by comparing all atoms with all images.
+
+    Floats go in as float64; totals such as the energy come out as float64, references included.
+    Units, cutoff, elements and tensor names are written to `assets.extra/metadata.json`.
+
+    Args:
+        model: Any force field, on the TensorFlow or the JAX backend.
+        folder: Where to; an earlier export there is replaced.
+        tolerance: Largest difference to the model, relative to the network's numbers and in
+            their unit where these are small; 1e-4 for float32 and 1e-9 for float64 where `None`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RuntimeError: On the PyTorch backend, and if the reloaded SavedModel gives other numbers.
+        ValueError: If the folder holds something else.
+
+    Example:
+        ```python
+        export_saved_model(CMRET.from_preset("ch2"), "ch2_saved_model")
+        ```
+    """
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        raise RuntimeError(
+            "A SavedModel is written from the TensorFlow or the JAX backend. Received: a model on "
+            f"the backend '{keras.backend.backend()}'. Save it (`model.save_to_preset(folder)`), "
+            "start Python with KERAS_BACKEND=tensorflow, load it there "
+            f"(`{type(model).__name__}.from_preset(folder)`) and export it."
+        )
+    folder = Path(folder)
+    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
+        raise ValueError(
+            f"The folder is not empty and not an export. Received: '{folder}'. Choose another."
+        )
+    if tolerance is None:
+        tolerance = 1e-9 if model.compute_dtype == "float64" else 1e-4
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export_") as name:
+        temporary = Path(name, "saved_model")
+        _write(model, temporary)
+        _compare(model, temporary, tolerance)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    return folder
+
+
+def _write(model: ForceField, folder: Path) -> None:
+    double = model.compute_dtype == "float64"
+    with backend.double_precision() if double else contextlib.nullcontext():
+        server = Server(model)
+        tf.saved_model.save(server, str(folder), server.signatures())
+    (folder / METADATA).parent.mkdir()
+    text = json.dumps(_metadata(model, folder), indent=1, ensure_ascii=False)
+    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
+
+
+def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
+    """Collects what a client needs to know and cannot ask a SavedModel for."""
+    units: dict[str, str] = {}
+    for head in model.heads:
+        units |= dict.fromkeys(head.labels, head.unit)
+    units |= _UNITS
+
+    def describe(tensors: Any) -> dict[str, dict[str, Any]]:
+        described = {}
+        for key, tensor in sorted(tensors.items()):
+            sizes = [axis.size if axis.size >= 0 else None for axis in tensor.tensor_shape.dim]
+            described[key] = {
+                "tensor": tensor.name,
+                "dtype": tf.dtypes.as_dtype(tensor.dtype).name,
+                "shape": [f"num_{level(key)}s" if size is None else size for size in sizes],
+                "unit": units.get(key, ""),
+            }
+        return described
+
+    proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    signatures = proto.meta_graphs[0].signature_def
+    preset = model.preset
+    return {
+        "format_version": FORMAT_VERSION,
+        "keras_mlff_version": __version__,
+        "architecture": type(model).__name__,
+        "preset": preset.name if preset is not None else None,
+        "written_by": keras.backend.backend(),
+        "dtype": model.compute_dtype,
+        "cutoff": model.cutoff,
+        "elements": list(preset.elements) if preset is not None else None,
+        "trained_properties": list(preset.properties) if preset is not None else None,
+        "signatures": {
+            name: {
+                "inputs": describe(signatures[name].inputs),
+                "outputs": describe(signatures[name].outputs),
+            }
+            for name in signature_keys(model)
+        },
+    }
+
+
+# Reading back
+
+
+def _compare(model: ForceField, folder: Path, tolerance: float) -> None:
+    """Compares a SavedModel with the model that it was written from.
+
+    Raises:
+        RuntimeError: If a number differs, or if there is none.
+    """
+    signatures = tf.saved_model.load(str(folder)).signatures
+    molecules, crystal = _test_structures(model)
+    # for a single batch, compiling takes longer on TensorFlow, and not compiling on JAX
+    evaluate = model if keras.backend.backend() == "tensorflow" else model.predict_on_batch
+    signature_inputs = signature_keys(model)
+    for name, graphs in (("serving_default", molecules), ("periodic", [crystal])):
+        if name not in signature_inputs:
+            continue
+        edges = [add_edges(graph, model.cutoff, triplets=model.uses_triplets) for graph in graphs]
+        inputs, _ = GraphLoader(edges, len(edges))[0]
+        network = keras.tree.map_structure(keras.ops.convert_to_numpy, evaluate(inputs))
+        expected = model.add_offsets(network, inputs)
+        # references are not what may differ, but they are large
+        allowed = {key: tolerance * (1.0 + np.max(np.abs(x))) for key, x in network.items()}
+        keys = signature_inputs[name]
+        _compare_one(signatures[name], keys, cast("dict[str, Array]", inputs), expected, allowed)
+
+        molecule: dict[str, Array] = {
+            "cell": np.zeros((1, 3, 3)),
+            "pbc": np.zeros((1, 3), np.bool_),
+        }
+        single = molecule | cast("dict[str, Array]", graphs[0])
+        sizes = {"atom": len(graphs[0]["positions"]), "graph": 1}
+        first = {key: x[: sizes[level(key)]] for key, x in expected.items()}
+        _compare_one(signatures["structure"], signature_inputs["structure"], single, first, allowed)
+
+
+def _compare_one(
+    signature: Any,
+    keys: tuple[str, ...],
+    inputs: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    allowed: Mapping[str, float],
+) -> None:
+    single = "graph_ids" not in keys
+
+    def takes(key: str) -> Array:
+        return inputs[key][0] if single and level(key) == "graph" else inputs[key]
+
+    served = signature(**{key: tf.constant(takes(key)) for key in keys})
+    for key, values in expected.items():
+        result = served[key].numpy()
+        if single and level(key) == "graph":
+            result = result[None]
+        if not np.all(np.abs(result - values) <= allowed[key]):
+            raise RuntimeError(
+                "The SavedModel was written and loaded again, and now it gives other numbers than "
+                f"the model. Received: '{key}' = {result.tolist()} instead of {values.tolist()}, "
+                f"which may differ by {allowed[key]:.1e}. Nothing was kept. If the network's "
+                "numbers are finite, please report this with the versions of TensorFlow and JAX."
+            )
+
+
+def _test_structures(model: ForceField) -> tuple[list[Graph], Graph]:
+    """Makes two molecules and a crystal whose cell is smaller than most cutoffs."""
+    known = model.preset.elements if model.preset is not None else ()
+    known = known or tuple(sorted({z for head in model.heads for z in head.references}))
+    numbers = np.resize(np.asarray(known or (6, 1, 8), np.int32), 5)
+    positions = np.asarray(
+        [[0.0, 0.1, 0.0], [1.1, 0.0, 0.1], [-0.4, 1.0, 0.2], [-0.3, -0.6, 0.9], [0.2, -0.5, -1.0]]
+    )
+    cell = np.asarray([[3.6, 0.1, 0.0], [0.4, 3.4, 0.2], [-0.3, 0.5, 3.8]])
+    molecules = [structure(positions[:size], numbers[:size]) for size in (5, 3)]
+    return molecules, structure(positions, numbers, cell=cell)

@@ -1,0 +1,232 @@
+"""What a SavedModel consists of: the network, and the functions around it that clients call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_mlff.export.search import neighbor_list, require, triplets
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, level
+from keras_mlff.heads import EnergyHead
+from keras_mlff.models import ForceField
+
+Tensor = Any
+# what a client gives; masks, the atom table and triplets follow from it
+MOLECULE_KEYS = (
+    *("positions", "atomic_numbers", "graph_ids", "senders", "receivers"),
+    *("total_charge", "spin_multiplicity"),
+)
+PERIODIC_KEYS = (*MOLECULE_KEYS, "cell", "pbc", "cell_shifts")
+_STRUCTURE_KEYS = ("positions", "atomic_numbers", "total_charge", "spin_multiplicity")
+_SHAPES: dict[str, tuple[str | int, ...]] = {
+    "positions": ("num_atoms", 3),
+    "atomic_numbers": ("num_atoms",),
+    "graph_ids": ("num_atoms",),
+    "atom_mask": ("num_atoms",),
+    "senders": ("num_edges",),
+    "receivers": ("num_edges",),
+    "edge_mask": ("num_edges",),
+    "cell_shifts": ("num_edges", 3),
+    "cell": ("num_graphs", 3, 3),
+    "pbc": ("num_graphs", 3),
+    "total_charge": ("num_graphs",),
+    "spin_multiplicity": ("num_graphs",),
+    "graph_mask": ("num_graphs",),
+    "atom_table": ("num_graphs", "max_atoms"),
+    "triplet_in": ("num_triplets",),
+    "triplet_out": ("num_triplets",),
+    "triplet_mask": ("num_triplets",),
+}
+_FLOATS = ("positions", "cell", "cell_shifts", "total_charge")
+
+
+def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
+    """Lists what each signature takes; crystals are left out where a model cannot have them."""
+    if not model.supports_periodic:
+        return {"serving_default": MOLECULE_KEYS, "structure": _STRUCTURE_KEYS}
+    return {
+        "serving_default": MOLECULE_KEYS,
+        "periodic": PERIODIC_KEYS,
+        "structure": (*_STRUCTURE_KEYS, "cell", "pbc"),
+    }
+
+
+class Server(tf.Module):
+    """Holds the weights and the functions around the network that a SavedModel consists of."""
+
+    def __init__(self, model: ForceField) -> None:
+        super().__init__()
+        self._cutoff, self._dtype = model.cutoff, model.compute_dtype
+        self._uses_triplets, self._heads = model.uses_triplets, tuple(model.heads)
+        self._keys = signature_keys(model)
+        known = model.preset.elements if model.preset is not None else ()
+        table = np.zeros(MAX_ATOMIC_NUMBER + 1, np.bool_)
+        table[[0, *known] if known else slice(None)] = True
+        self._known = table
+        keys = [key for key in _SHAPES if self._uses_triplets or not key.startswith("triplet")]
+        periodic = {key: self._spec(key, self._dtype) for key in keys}
+        molecule = {
+            key: spec for key, spec in periodic.items() if key not in ("cell", "pbc", "cell_shifts")
+        }
+        network, self.weights = _network(model)
+        self._molecule_network = _function(network, molecule)
+        if "periodic" in self._keys:
+            self._periodic_network = _function(network, periodic)
+
+    @staticmethod
+    def _spec(key: str, float_dtype: str, single: bool = False) -> tf.TensorSpec:
+        integers = tf.bool if key.endswith("mask") or key == "pbc" else tf.int32
+        shape = [size if isinstance(size, int) else None for size in _SHAPES[key]]
+        if single and level(key) == "graph":
+            shape = shape[1:]
+        return tf.TensorSpec(shape, float_dtype if key in _FLOATS else integers, key)
+
+    def signatures(self) -> dict[str, Any]:
+        """Traces the entry points."""
+
+        def specs(keys: tuple[str, ...], single: bool = False) -> dict[str, tf.TensorSpec]:
+            return {key: self._spec(key, "float64", single) for key in keys}
+
+        functions = {}
+        for name, keys in self._keys.items():
+            single = name == "structure"
+            entry = self._structure if single else self._batch
+            functions[name] = _function(entry, specs(keys, single))
+        return {name: function.get_concrete_function() for name, function in functions.items()}
+
+    def _structure(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predicts one structure, whose neighbors are found here."""
+        given = dict(inputs)
+        cell, pbc = tf.zeros((3, 3), tf.float64), tf.zeros(3, tf.bool)
+        if "cell" in given:
+            # as in `graph.structure`, the cell of a molecule does not count
+            given["cell"] = tf.where(tf.reduce_any(given["pbc"]), given["cell"], 0.0)
+            cell, pbc = given["cell"], given["pbc"]
+        senders, receivers, shifts = neighbor_list(given["positions"], self._cutoff, cell, pbc)
+        graph = {key: x if level(key) == "atom" else x[None] for key, x in given.items()}
+        graph["graph_ids"] = tf.zeros_like(given["atomic_numbers"])
+        graph |= {"senders": senders, "receivers": receivers}
+        if "cell" in given:
+            graph["cell_shifts"] = tf.cast(shifts, tf.float64)
+        outputs = self._predict(graph)
+        return {key: x if level(key) == "atom" else x[0] for key, x in outputs.items()}
+
+    def _batch(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predicts graphs whose edges the client has found."""
+        return self._predict(_checked(inputs))
+
+    def _predict(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        numbers = graph["atomic_numbers"]
+        known = require(
+            tf.reduce_all(tf.gather(self._known, tf.clip_by_value(numbers, 0, MAX_ATOMIC_NUMBER)))
+            & tf.reduce_all((numbers >= 0) & (numbers <= MAX_ATOMIC_NUMBER)),
+            "The model was not trained on an element that it was given. It knows the atomic "
+            f"numbers {np.flatnonzero(self._known)[1:].tolist()}.",
+        )
+        with tf.control_dependencies([known]):
+            graph["atomic_numbers"] = tf.identity(numbers)
+        graph = _complete(graph, self._uses_triplets)
+        rounded = {
+            key: tf.cast(x, self._dtype) if key in _FLOATS else x for key, x in graph.items()
+        }
+        network = self._periodic_network if "cell" in graph else self._molecule_network
+        return self._add_offsets(network(rounded), graph)
+
+    def _add_offsets(
+        self, predictions: Mapping[str, Tensor], graph: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Does what `ForceField.add_offsets` does: adds references in float64."""
+        totals = dict(predictions)
+        num_graphs = tf.shape(graph["graph_mask"])[0]
+        for head in self._heads:
+            values = tf.gather(tf.constant(head.reference_table()), graph["atomic_numbers"])
+            values = tf.where(graph["atom_mask"], values, 0.0)
+            if head.name in totals and (head.has_offset or head.name == "energy"):
+                sums = tf.math.unsorted_segment_sum(values, graph["graph_ids"], num_graphs)
+                sums = tf.where(graph["graph_mask"], sums + head.shift, 0.0)
+                totals[head.name] = tf.cast(totals[head.name], tf.float64) + sums
+            if "atomic_energies" in totals and isinstance(head, EnergyHead):
+                totals["atomic_energies"] = tf.cast(totals["atomic_energies"], tf.float64) + values
+        return totals
+
+
+def _function(function: Callable[..., Any], specs: dict[str, tf.TensorSpec]) -> Any:
+    return tf.function(function, input_signature=[specs], autograph=False)
+
+
+def _network(model: ForceField) -> tuple[Callable[[Any], Any], list[tf.Variable]]:
+    """Makes the network a TensorFlow function of the completed graph, with its variables."""
+    if keras.backend.backend() == "tensorflow":
+        return lambda inputs: model(inputs, training=False), [v.value for v in model.variables]
+    from jax.experimental import jax2tf
+
+    weights = [tf.Variable(np.asarray(v), trainable=False) for v in model.variables]
+
+    def stateless(values: Any, inputs: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
+            return model(inputs, training=False)
+
+    def network(inputs: Any) -> Any:
+        # left alone, jax2tf would give the first axes of atoms, edges and graphs one size
+        shapes = {key: f"({', '.join(map(str, _SHAPES[key]))},)" for key in inputs}
+        converted = jax2tf.convert(
+            stateless,
+            polymorphic_shapes=[None, shapes],
+            with_gradient=False,
+            native_serialization_platforms=("cpu", "cuda"),
+        )
+        return converted(weights, inputs)
+
+    return network, weights
+
+
+def _complete(graph: dict[str, Tensor], uses_triplets: bool) -> dict[str, Tensor]:
+    """Adds what follows from the client's keys: one padding edge, masks, table, triplets."""
+    # JAX compiles for sizes above zero, and a lone atom has no edge
+    last = tf.shape(graph["atomic_numbers"])[0] - 1
+    for key in ("senders", "receivers"):
+        graph[key] = tf.concat([graph[key], last[None]], axis=0)
+    shifts = tf.zeros((tf.size(graph["senders"]), 3), tf.float64)
+    if "cell_shifts" in graph:
+        shifts = graph["cell_shifts"] = tf.pad(graph["cell_shifts"], [[0, 1], [0, 0]])
+    graph["atom_mask"] = graph["atomic_numbers"] > 0
+    moved = (graph["senders"] != graph["receivers"]) | tf.reduce_any(shifts != 0.0, axis=1)
+    graph["edge_mask"] = moved & tf.gather(graph["atom_mask"], graph["receivers"])
+
+    num_graphs = tf.shape(graph["total_charge"])[0]
+    ids = graph["graph_ids"]
+    sizes = tf.math.unsorted_segment_sum(tf.cast(graph["atom_mask"], tf.int32), ids, num_graphs)
+    places = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, num_graphs)
+    graph["graph_mask"] = sizes > 0
+    columns = tf.range(tf.maximum(tf.reduce_max(sizes), 1))
+    table = tf.cumsum(places, exclusive=True)[:, None] + columns
+    graph["atom_table"] = tf.where(columns < sizes[:, None], table, -1)
+    if uses_triplets:
+        incoming, outgoing = triplets(graph["senders"], graph["receivers"], shifts)
+        real = tf.gather(graph["edge_mask"], incoming) & tf.gather(graph["edge_mask"], outgoing)
+        padding = tf.size(graph["senders"]) - 1
+        for key, index in (("triplet_in", incoming), ("triplet_out", outgoing)):
+            kept = tf.boolean_mask(index, real)
+            graph[key] = tf.concat([kept, padding[None]], axis=0)
+        graph["triplet_mask"] = tf.range(tf.size(graph["triplet_in"])) < tf.size(kept)
+    return graph
+
+
+def _checked(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Refuses indices that would give wrong numbers or, on a GPU, go unnoticed."""
+    num_atoms = tf.shape(graph["atomic_numbers"])[0]
+    sizes = {"graph_ids": tf.shape(graph["total_charge"])[0]}
+    checks = []
+    for key in ("graph_ids", "senders", "receivers"):
+        index, size = graph[key], sizes.get(key, num_atoms)
+        inside = tf.reduce_all((index >= 0) & (index < size))
+        checks.append(require(inside, f"`{key}` must count from 0 and stay below what it counts."))
+        if key != "senders":
+            ascending = tf.reduce_all(index[1:] >= index[:-1])
+            checks.append(require(ascending, f"`{key}` must ascend."))
+    with tf.control_dependencies(checks):
+        return {key: tf.identity(x) for key, x in graph.items()}
