@@ -48,6 +48,8 @@ class Acetylacetone(AtomisticDatasetBuilder):
 }"""
     LICENSE = "MIT"
     LEVEL_OF_THEORY = "unrestricted PBE+D3/def2-SVP, very tight convergence, ORCA 5.0"
+    STRUCTURES = "500 to train and 650 to test at each temperature; two paths"
+    ELEMENTS = "H C O"
     SOURCES: ClassVar[dict[str, Source]] = {
         f"dataset_acac/{part}.xyz": Source(
             f"{_URL}dataset_acac/{part}.xyz", layout="extended XYZ, energy in eV, forces in eV/Å"

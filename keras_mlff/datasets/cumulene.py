@@ -60,6 +60,8 @@ class Cumulene(AtomisticDatasetBuilder):
     LEVEL_OF_THEORY = (
         "density functional theory, very tight convergence, ORCA; functional not stated"
     )
+    STRUCTURES = "200 to train, 50 to validate, 170 to test; four scans"
+    ELEMENTS = "H C"
     SOURCES: ClassVar[dict[str, Source]] = {
         file: Source(_URL + file, layout=_LAYOUT) for file in (*_PARTS.values(), *_SCANS.values())
     }

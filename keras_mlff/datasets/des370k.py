@@ -56,6 +56,8 @@ class DES370K(AtomisticDatasetBuilder):
 }"""
     LICENSE = "CC-BY-4.0 (record at Zenodo), CC0-1.0 (record at figshare)"
     LEVEL_OF_THEORY = "CCSD(T)/CBS, counterpoise corrected (cbs); CCSD(T)/cc (small_basis)"
+    STRUCTURES = "370,959"
+    ELEMENTS = "H C N O and others, ions among them"
     SOURCES: ClassVar[dict[str, Source]] = {
         _ARCHIVE: Source(
             "https://zenodo.org/record/5676266/files/DES370K.zip",

@@ -41,6 +41,8 @@ class DNAFragments(TrajectoryBuilder):
 }"""
     LICENSE = "not stated at the source"
     LEVEL_OF_THEORY = "PBE+MBD"
+    STRUCTURES = "20,000"
+    ELEMENTS = "H C N O"
     SOURCES: ClassVar[dict[str, Source]] = {
         _ARCHIVE: Source(
             "http://www.quantum-machine.org/data/geomatt/datasets.zip",

@@ -49,6 +49,8 @@ class ISO17(AtomisticDatasetBuilder):
 }"""
     LICENSE = "not stated at the source"
     LEVEL_OF_THEORY = "PBE+TS, FHI-aims"
+    STRUCTURES = "645,000 (129 molecules)"
+    ELEMENTS = "H C O"
     SOURCES: ClassVar[dict[str, Source]] = {
         _ARCHIVE: Source(
             "http://quantum-machine.org/datasets/iso17.tar.gz",

@@ -82,6 +82,8 @@ class MD17(TrajectoryBuilder):
 }"""
     LICENSE = "not stated at the source"
     LEVEL_OF_THEORY = "PBE+TS, FHI-aims; configurations with ccsd in their name: coupled cluster"
+    STRUCTURES = "49,863 to 993,237 of each molecule"
+    ELEMENTS = "H C N O"
     SOURCES: ClassVar[dict[str, Source]] = {
         **{file: Source(_URL + file, layout=LAYOUT) for file in _FILES.values()},
         **{

@@ -51,6 +51,8 @@ class MD22(TrajectoryBuilder):
 }"""
     LICENSE = "not stated at the source"
     LEVEL_OF_THEORY = "PBE+MBD, FHI-aims"
+    STRUCTURES = "5,032 to 85,109 of each molecule"
+    ELEMENTS = "H C N O"
     SOURCES: ClassVar[dict[str, Source]] = {
         f"md22_{molecule}.npz": Source(f"{_URL}md22_{molecule}.npz", layout=LAYOUT)
         for molecule in _NUM_ATOMS

@@ -58,6 +58,8 @@ class QM7X(AtomisticDatasetBuilder):
 }"""
     LICENSE = "CC-BY-4.0"
     LEVEL_OF_THEORY = "PBE0+MBD, tight numeric atomic orbitals, FHI-aims"
+    STRUCTURES = "4.2 million (6,950 molecules)"
+    ELEMENTS = "H C N O S Cl"
     SOURCES: ClassVar[dict[str, Source]] = {
         **{
             file: Source(_URL + file, checksum=checksum, layout=_LAYOUT)

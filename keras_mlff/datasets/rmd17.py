@@ -71,6 +71,8 @@ class RMD17(AtomisticDatasetBuilder):
 }"""
     LICENSE = "CC0-1.0"
     LEVEL_OF_THEORY = "PBE/def2-SVP, very tight convergence, dense grid, ORCA"
+    STRUCTURES = "up to 100,000 of each molecule"
+    ELEMENTS = "H C N O"
     SOURCES: ClassVar[dict[str, Source]] = {
         _ARCHIVE: Source(
             "https://figshare.com/ndownloader/files/23950376",

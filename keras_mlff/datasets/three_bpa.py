@@ -45,6 +45,8 @@ class ThreeBPA(AtomisticDatasetBuilder):
 }"""
     LICENSE = "MIT"
     LEVEL_OF_THEORY = "ωB97X/6-31G(d), ORCA"
+    STRUCTURES = "500 to train at 300 K or mixed; tests at 300, 600 and 1,200 K; a scan"
+    ELEMENTS = "H C N O"
     SOURCES: ClassVar[dict[str, Source]] = {
         f"dataset_3BPA/{part}.xyz": Source(
             f"{_URL}dataset_3BPA/{part}.xyz", layout="extended XYZ, energy in eV, forces in eV/Å"
