@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.neighbors import neighbor_list
 
 _LARGEST_MEAN_FORCE = 20.0  # eV/Å; molecules at 500 K have 2, the same in kcal/mol 47
@@ -84,15 +83,14 @@ class Check:
         self._reasons: list[str] = []
         self._left_out = 0
         self._structures = 0
-        self._atoms: Counter[int] = Counter()
+        self._atoms = np.zeros(MAX_ATOMIC_NUMBER + 1, np.int64)  # by atomic number
         self._sampler = Sampler()
         self._shortest, self._hydrogen_seen, self._hydrogen_bound = np.inf, False, False
         self._forces = _Forces()
 
     def add(self, graph: Graph) -> None:
         """Measures one structure."""
-        numbers, counts = np.unique(graph["atomic_numbers"], return_counts=True)
-        self._atoms.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        self._atoms += np.bincount(graph["atomic_numbers"], minlength=MAX_ATOMIC_NUMBER + 1)
         self._duplicates += self._fingerprints.seen(graph)
         if self._sampler.takes(self._structures):
             self._measure(graph)
@@ -122,8 +120,8 @@ class Check:
         complete = 0 < self._structures == self._forces.structures
         return Report(
             num_structures=self._structures,
-            num_atoms=self._atoms.total(),
-            elements=sorted(set(self._atoms) - {0}),
+            num_atoms=int(self._atoms.sum()),
+            elements=(np.flatnonzero(self._atoms[1:]) + 1).tolist(),
             shortest_distance=float(self._shortest),
             mean_force=self._forces.mean if complete else None,
             largest_force=self._forces.largest if complete else None,

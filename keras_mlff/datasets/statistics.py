@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -58,7 +57,7 @@ class Tally:
     def __init__(self, extensive: Sequence[str] = ("energy",)) -> None:
         self._extensive = tuple(extensive)
         self._structures = self._largest = 0
-        self._atoms: Counter[int] = Counter()
+        self._atoms = np.zeros(MAX_ATOMIC_NUMBER + 1, np.int64)  # by atomic number
         self._sampler = Sampler()
         self._neighbors = self._centers = 0
         self._force_squares, self._force_components = 0.0, 0
@@ -70,8 +69,8 @@ class Tally:
     def add(self, graph: Graph) -> None:
         """Measures one structure."""
         numbers = graph["atomic_numbers"]
-        present, counts = np.unique(numbers, return_counts=True)
-        self._atoms.update(dict(zip(present.tolist(), counts.tolist(), strict=True)))
+        counts = np.bincount(numbers, minlength=MAX_ATOMIC_NUMBER + 1)
+        self._atoms += counts
         self._largest = max(self._largest, len(numbers))
         if self._sampler.takes(self._structures):
             try:
@@ -86,13 +85,13 @@ class Tally:
             one_number = level(label) == "graph" and value.shape == (1,)
             if label not in INPUT_LEVELS and one_number:
                 self._moments[label] = _welford(self._moments.get(label), float(value[0]))
-        self._fit(graph)
+        self._fit(graph, counts)
         self._structures += 1
 
     def statistics(self) -> Statistics:
         """Tells what was found so far."""
         self._shrink()
-        numbers = sorted(set(self._atoms) - {0})
+        numbers = (np.flatnonzero(self._atoms[1:]) + 1).tolist()
         references: dict[str, dict[int, float]] = {}
         after: dict[str, float] = {}
         determined = True
@@ -107,8 +106,8 @@ class Tally:
                 determined = bool(rank == len(numbers))
         return Statistics(
             num_structures=self._structures,
-            num_atoms={number: self._atoms[number] for number in numbers},
-            mean_size=self._atoms.total() / max(self._structures, 1),
+            num_atoms={number: int(self._atoms[number]) for number in numbers},
+            mean_size=float(self._atoms.sum()) / max(self._structures, 1),
             largest_size=self._largest,
             mean_neighbors=self._neighbors / max(self._centers, 1),
             force_rms=float(np.sqrt(self._force_squares / self._force_components))
@@ -124,13 +123,12 @@ class Tally:
             std_after=after,
         )
 
-    def _fit(self, graph: Graph) -> None:
+    def _fit(self, graph: Graph, counts: Array) -> None:
         """Adds a row to the least squares problem of the references."""
         values = cast("dict[str, Array]", graph)
         if not all(label in values and values[label].shape == (1,) for label in self._extensive):
             self._fitted = False
             return
-        counts = np.bincount(graph["atomic_numbers"], minlength=MAX_ATOMIC_NUMBER + 1)
         labels = [values[label][0] for label in self._extensive]
         self._block.append(np.concatenate([counts, labels]))
         if len(self._block) == _BLOCK:

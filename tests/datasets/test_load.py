@@ -69,7 +69,7 @@ def test_a_suffix_makes_a_file(tmp_path, invented_ch2):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"source": "cH2"}, ValueError, r"no such data set.*known are \['ch2'\]"),
+        ({"source": "cH2"}, ValueError, r"no such data set.*known are \[.*'ch2'"),
         ({"source": "ch2/quintet"}, ValueError, r"known are \['singlet', 'triplet', 'both'\]"),
         ({"source": "ch2", "split": "valid"}, ValueError, "There is no such split"),
         ({"source": "ch2", "energy_unit": "eV"}, TypeError, "knows its labels and units"),
