@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_mlff import __version__
 from keras_mlff.cli import commands as actions
+from keras_mlff.cli import data
 from keras_mlff.cli.guard import guarded
 
 
@@ -56,6 +57,20 @@ def _parser() -> argparse.ArgumentParser:
     add(inside, actions.zoo_list, "list")
     add(inside, actions.zoo_show, "show")("preset")
     add(inside, actions.zoo_verify, "verify")("preset")
+
+    data_sets = commands.add_parser("data", help="Lists, shows, prepares or checks data sets.")
+    inside = data_sets.add_subparsers(required=True, metavar="list|show|build|validate|stats")
+    add(inside, data.data_list, "list")
+    add(inside, data.data_show, "show")("name", help="such as qm9")
+    for function in (data.data_build, data.data_validate, data.data_stats):
+        flag = add(inside, function, function.__name__.removeprefix("data_"))
+        flag("source", help="a data set such as rmd17/aspirin, or a file of yours")
+        flag("--data-dir", help="folder of TensorFlow Datasets, if not its usual one")
+        if function is data.data_build:
+            flag("--manual-dir", help="folder of source files that were placed by hand")
+        flag("--labels", nargs="+", help="of a file: energy and forces, if not given")
+        flag("--energy-unit", default="eV", help="of a file")
+        flag("--length-unit", default="Å", help="of a file")
 
     flag = add(commands, actions.predict)
     flag("file", help="structures: .xyz, .npz, .db, .traj")

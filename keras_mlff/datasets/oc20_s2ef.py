@@ -85,7 +85,7 @@ class OC20S2EF(AtomisticDatasetBuilder):
     LICENSE = "CC BY 4.0"
     LEVEL_OF_THEORY = "RPBE, VASP"
     STRUCTURES = "200,000 / 2,000,000; about 1,000,000 in each validation set"
-    ELEMENTS = "56, as printed"
+    ELEMENTS = "56 elements, as printed"
     SOURCES: ClassVar[dict[str, Source]] = {
         f"{archive}.tar": Source(_URL.format(archive), checksum, None, _LAYOUT)
         for archive, checksum, _ in _ARCHIVES.values()

@@ -1,0 +1,127 @@
+"""What `keras-mlff data` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_mlff.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from keras_mlff.graph import Graph
+
+
+def data_list() -> None:
+    """Prints the named data sets."""
+    from keras_mlff import datasets
+    from keras_mlff.datasets import builder, guide
+
+    rows = [["data set", "structures", "elements", "configurations"]]
+    for name in datasets.NAMES:
+        found = builder.builder_class(name)
+        rows.append([name, found.STRUCTURES, found.ELEMENTS, guide.configurations(name)])
+    print_table(rows)
+
+
+def data_show(name: str) -> None:
+    """Prints what a named data set is, where it comes from and how it is parted."""
+    from keras_mlff.datasets import builder, guide
+
+    name = _known(name).partition("/")[0]
+    print(guide.section(name))
+    for key, source in builder.builder_class(name).SOURCES.items():
+        print(f"\nfile {key}: {source.layout}\n  from {source.url or 'see above'}")
+        if source.checksum:
+            print(f"  checksum {source.checksum}")
+
+
+def data_build(
+    source: str,
+    data_dir: str | None,
+    manual_dir: str | None,
+    labels: list[str] | None,
+    energy_unit: str,
+    length_unit: str,
+) -> None:
+    """Downloads, checks and prepares a named data set or a file of yours."""
+    from keras_mlff.datasets import atoms, builder
+
+    if Path(source).suffix:
+        wanted = tuple(labels or ("energy", "forces"))
+        config = atoms.file_config(source, wanted, energy_unit, length_unit)
+        prepared = atoms.Atoms(config=config, data_dir=data_dir)
+        prepared.download_and_prepare()
+    else:
+        _known(source)
+        prepared = builder.prepare(source, data_dir, manual_dir)
+    for split, info in prepared.info.splits.items():
+        print(f"{split}: {info.num_examples} structures")
+    print(f"written: {prepared.data_dir}")
+
+
+def data_validate(
+    source: str,
+    data_dir: str | None,
+    labels: list[str] | None,
+    energy_unit: str,
+    length_unit: str,
+) -> None:
+    """Prints what was found in a prepared data set or is found in a file: sizes, units, doubts."""
+    from keras_mlff.datasets import builder
+    from keras_mlff.datasets.checks import Check
+
+    if (graphs := _structures(source, labels, energy_unit, length_unit)) is None:
+        for split, report in builder.report_of(source, data_dir).items():
+            print(f"{split}: {report}")
+        return
+    check = Check()
+    for graph in graphs:
+        check.add(graph)
+    print(check.report())
+
+
+def data_stats(
+    source: str,
+    data_dir: str | None,
+    labels: list[str] | None,
+    energy_unit: str,
+    length_unit: str,
+) -> None:
+    """Prints statistics of a prepared data set or a file: sizes, neighbors, references, spreads."""
+    from keras_mlff.datasets import builder
+    from keras_mlff.datasets.statistics import Tally
+
+    if (graphs := _structures(source, labels, energy_unit, length_unit)) is None:
+        for split, statistics in builder.statistics_of(source, data_dir).items():
+            print(f"{split}: {statistics}")
+        return
+    tally = Tally()
+    for graph in graphs:
+        tally.add(graph)
+    print(tally.statistics())
+
+
+def _structures(
+    source: str, labels: list[str] | None, energy_unit: str, length_unit: str
+) -> Iterator[Graph] | None:
+    """Opens a file or a data set that comes with the package; others have to be prepared."""
+    from keras_mlff import datasets
+    from keras_mlff.datasets import files, shipped
+
+    if Path(source).suffix:
+        wanted = tuple(labels or ("energy", "forces"))
+        return files.iterate(source, wanted, energy_unit, length_unit)
+    name = _known(source).partition("/")[0]
+    return iter(datasets.load(source)) if name in shipped.SHIPPED else None
+
+
+def _known(source: str) -> str:
+    from keras_mlff import datasets
+
+    if source.partition("/")[0] not in datasets.NAMES:
+        raise ValueError(
+            f"There is no such data set. Received: '{source}', known are {list(datasets.NAMES)}. "
+            "A file needs a suffix, such as .xyz, .npz or .db."
+        )
+    return source
