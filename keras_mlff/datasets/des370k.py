@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_mlff import units
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
 from keras_mlff.datasets.elements import NUMBERS
 from keras_mlff.datasets.sources import Source, member
 
@@ -37,7 +37,8 @@ class DES370K(AtomisticDatasetBuilder):
         AtomisticConfig(
             name="small_basis",
             labels=("energy",),
-            description="CCSD(T) in the smallest basis set, the label of the CMRET paper, "
+            description="CCSD(T) without extrapolation (column cc_CCSD(T)_all), the label of the "
+            "CMRET paper, "
             "https://arxiv.org/abs/2308.10752",
         ),
     ]
@@ -55,7 +56,9 @@ class DES370K(AtomisticDatasetBuilder):
   doi = {10.1038/s41597-021-00833-x},
 }"""
     LICENSE = "CC-BY-4.0 (record at Zenodo), CC0-1.0 (record at figshare)"
-    LEVEL_OF_THEORY = "CCSD(T)/CBS, counterpoise corrected (cbs); CCSD(T)/cc (small_basis)"
+    LEVEL_OF_THEORY = (
+        "CCSD(T)/CBS, counterpoise corrected (cbs); CCSD(T) in a small basis (small_basis)"
+    )
     STRUCTURES = "370,959"
     ELEMENTS = "H C N O and others, ions among them"
     SOURCES: ClassVar[dict[str, Source]] = {
@@ -89,12 +92,16 @@ class DES370K(AtomisticDatasetBuilder):
                 if len(values) != len(names):
                     raise OSError(f"row {index} has {len(values)} values, not {len(names)}")
                 row = dict(zip(names, values, strict=True))
-                yield index, self._dimer(row, float(row[column]))
+                try:
+                    example = self._dimer(row, row[column])
+                except (KeyError, ValueError) as error:  # no element, no number
+                    example = Unusable(f"{type(error).__name__}: {error}")
+                yield index, example
 
-    def _dimer(self, row: dict[str, str], energy: float) -> Any:
+    def _dimer(self, row: dict[str, str], energy: str) -> Any:
         return self.example(
             positions=np.asarray(row["xyz"].split(), np.float64).reshape(-1, 3),  # Å
             atomic_numbers=[NUMBERS[symbol] for symbol in row["elements"].split()],
             total_charge=float(row["charge0"]) + float(row["charge1"]),
-            energy=energy * units.kcal_per_mol,
+            energy=float(energy) * units.kcal_per_mol,
         )

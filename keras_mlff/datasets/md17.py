@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 
 from keras_mlff.datasets.builder import AtomisticConfig
 from keras_mlff.datasets.sgdml import LAYOUT, TrajectoryBuilder
-from keras_mlff.datasets.sources import Source, member
+from keras_mlff.datasets.sources import Source, indices, member
+from keras_mlff.graph import Array
 
 _URL = "http://www.quantum-machine.org/gdml/data/npz/"
 _FILES = {
@@ -46,29 +47,52 @@ _COUPLED_CLUSTER = {
     "malonaldehyde_ccsd_t": "CCSD(T)/cc-pVDZ",
     "toluene_ccsd_t": "CCSD(T)/cc-pVDZ",
 }
+_CMRET = "cmret/md17_split_indices/"  # in manual_dir
+_CMRET_URL = (
+    "https://raw.githubusercontent.com/Augus1999/torch_CMRET/"
+    "727460fe7b87c1eff1876ac2b94a16cbd4ce33a4/dataset/md17_split_indices/"
+)
+_CMRET_LISTS = {
+    "train": "train_idx.txt",
+    "validation": "validation_idx.txt",
+    "test": "test_idx.txt",
+}
 
 
 class MD17(TrajectoryBuilder):
     """Molecular dynamics of small molecules at 500 K, up to 993,237 frames of one molecule.
 
     The frames are shuffled once for all: there is no published split of these, and slices of
-    `train` are random samples. The coupled cluster sets have the splits of the sGDML paper. Do not
-    mix these labels with those of rMD17, which were computed again.
+    `train` are random samples. The coupled cluster sets have the splits of the sGDML paper, names
+    such as `ethanol_cmret` those of the CMRET program. Do not mix these labels with those of
+    rMD17, which were computed again.
     """
 
     name = "md17"
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS: ClassVar[list[AtomisticConfig]] = [
-        AtomisticConfig(name=molecule, description=f"{count:,} frames of {molecule}, DFT.")
-        for molecule, count in _NUM_FRAMES.items()
-    ] + [
-        AtomisticConfig(
-            name=config,
-            description=f"{theory}; training and test frames of Chmiela et al., 2018, "
-            "https://doi.org/10.1038/s41467-018-06169-2",
-        )
-        for config, theory in _COUPLED_CLUSTER.items()
-    ]
+    BUILDER_CONFIGS: ClassVar[list[AtomisticConfig]] = (
+        [
+            AtomisticConfig(name=molecule, description=f"{count:,} frames of {molecule}, DFT.")
+            for molecule, count in _NUM_FRAMES.items()
+        ]
+        + [
+            AtomisticConfig(
+                name=f"{molecule}_cmret",
+                description=f"{molecule}; 950 training, 50 validation and 99,000 test frames of "
+                "the program of Tao et al., 2023, https://arxiv.org/abs/2308.10752",
+            )
+            for molecule, count in _NUM_FRAMES.items()
+            if count >= 100_000  # the lists name frames up to there
+        ]
+        + [
+            AtomisticConfig(
+                name=config,
+                description=f"{theory}; training and test frames of Chmiela et al., 2018, "
+                "https://doi.org/10.1038/s41467-018-06169-2",
+            )
+            for config, theory in _COUPLED_CLUSTER.items()
+        ]
+    )
     HOMEPAGE = "http://www.sgdml.org/#datasets"
     CITATION = """@article{chmiela2017machine,
   title = {Machine learning of accurate energy-conserving molecular force fields},
@@ -92,6 +116,10 @@ class MD17(TrajectoryBuilder):
             )
             for config in _COUPLED_CLUSTER
         },
+        **{
+            _CMRET + file: Source(_CMRET_URL + file, layout="rows of MD17's files, one per line")
+            for file in _CMRET_LISTS.values()
+        },
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
@@ -99,6 +127,15 @@ class MD17(TrajectoryBuilder):
         if config in _FILES:
             key = _FILES[config]
             return {"train": self._generate_examples(key, self.source(dl_manager, key))}
+        if config.endswith("_cmret"):
+            key = _FILES[config.removesuffix("_cmret")]
+            path = self.source(dl_manager, key)
+            rows = {}
+            for split, file in _CMRET_LISTS.items():
+                listed = self.source(dl_manager, _CMRET + file)
+                with self.readable(_CMRET + file):
+                    rows[split] = indices(listed)
+            return {split: self._generate_examples(key, path, rows=rows[split]) for split in rows}
         key = f"{config}.zip"
         folder = self.source(dl_manager, key)
         parts = {}
@@ -109,6 +146,6 @@ class MD17(TrajectoryBuilder):
         return parts
 
     def _generate_examples(
-        self, key: str, path: Path, shuffle: bool = True
+        self, key: str, path: Path, shuffle: bool = True, rows: Array | None = None
     ) -> Iterator[tuple[int, Any]]:
-        return self.frames(key, path, shuffle)
+        return self.frames(key, path, shuffle, rows)

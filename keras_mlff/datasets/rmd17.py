@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from keras_mlff import units
 from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source, load_npz, member
+from keras_mlff.datasets.sources import Source, indices, load_npz, member
 from keras_mlff.graph import Array
 
 _ARCHIVE = "rmd17.tar.bz2"
@@ -91,7 +91,7 @@ class RMD17(AtomisticDatasetBuilder):
             if not number:
                 return {"train": self._generate_examples(path, None)}
             rows = {
-                split: _indices(member(folder, f"index_{split}_{number}.csv"))
+                split: indices(member(folder, f"index_{split}_{number}.csv"))
                 for split in ("train", "test")
             }
         return {split: self._generate_examples(path, rows[split]) for split in rows}
@@ -99,13 +99,12 @@ class RMD17(AtomisticDatasetBuilder):
     def _generate_examples(self, path: Path, rows: Array | None) -> Iterator[tuple[int, Any]]:
         with self.readable(_ARCHIVE):
             source = load_npz(path, _ARRAYS)
-        count = len(source["positions"])
+            count = len(source["positions"])
+            if rows is not None and rows.max() >= count:
+                raise OSError(f"a split names frame {rows.max()}, but there are {count}")
         chosen: npt.NDArray[Any] = (
             np.random.default_rng(0).permutation(count) if rows is None else rows
         )
-        if len(chosen) and chosen.max() >= count:
-            with self.readable(_ARCHIVE):
-                raise OSError(f"a split names frame {chosen.max()}, but there are {count}")
         for row in chosen.tolist():
             example = self.example(
                 positions=source["positions"][row],  # Å
@@ -114,10 +113,3 @@ class RMD17(AtomisticDatasetBuilder):
                 forces=source["forces"][row] * units.kcal_per_mol_per_angstrom,
             )
             yield row, example
-
-
-def _indices(path: Path) -> Array:
-    try:
-        return np.asarray([int(line) for line in path.read_text().split()], np.int64)
-    except ValueError as error:
-        raise OSError(f"{path.name} is no list of frames ({error})") from error

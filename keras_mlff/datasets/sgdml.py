@@ -11,6 +11,7 @@ import numpy as np
 from keras_mlff import units
 from keras_mlff.datasets.builder import AtomisticDatasetBuilder
 from keras_mlff.datasets.sources import load_npz
+from keras_mlff.graph import Array
 
 ARRAYS = {"positions": "R", "atomic_numbers": "z", "energy": "E", "forces": "F"}
 LAYOUT = "npz with R (n, num_atoms, 3) in Å, z (num_atoms,), E (n, 1) in kcal/mol, F in kcal/mol/Å"
@@ -19,18 +20,24 @@ LAYOUT = "npz with R (n, num_atoms, 3) in Å, z (num_atoms,), E (n, 1) in kcal/m
 class TrajectoryBuilder(AtomisticDatasetBuilder):
     """Yields the frames of one molecule from such a file."""
 
-    def frames(self, key: str, path: Path, shuffle: bool = True) -> Iterator[tuple[int, Any]]:
+    def frames(
+        self, key: str, path: Path, shuffle: bool = True, rows: Array | None = None
+    ) -> Iterator[tuple[int, Any]]:
         """Converts frames; a trajectory is shuffled, so that its slices are samples.
 
         Args:
             key: Of the source that the file is or is part of.
             path: The npz file.
             shuffle: Once for all; not where the publication drew the frames.
+            rows: Only these, in their order, where a publication names them.
         """
         with self.readable(key):
             source = load_npz(path, ARRAYS)
-        count = len(source["positions"])
-        rows = np.random.default_rng(0).permutation(count) if shuffle else np.arange(count)
+            count = len(source["positions"])
+            if rows is not None and rows.max() >= count:
+                raise OSError(f"a split names frame {rows.max()}, but there are {count}")
+        if rows is None:
+            rows = np.random.default_rng(0).permutation(count) if shuffle else np.arange(count)
         energies = source["energy"].reshape(count)
         numbers = source["atomic_numbers"].reshape(-1).astype(np.int32)
         for row in rows.tolist():

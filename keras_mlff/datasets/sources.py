@@ -8,11 +8,12 @@ import hashlib
 import lzma
 import pickle
 import shutil
+import sqlite3
 import tarfile
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    sqlite3.Error,
 )
 
 
@@ -145,6 +147,31 @@ def member(folder: Path, name: str) -> Path:
     if not found:
         raise FileNotFoundError(f"there is no '{name}' in {folder}")
     return found[0]
+
+
+def indices(path: Path) -> Array:
+    """Reads a list of frames, one per line.
+
+    Raises:
+        OSError: If there is something else in it.
+    """
+    try:
+        return np.asarray([int(line) for line in path.read_text().split()], np.int64)
+    except ValueError as error:
+        raise OSError(f"{path.name} is no list of frames ({error})") from error
+
+
+def labels_of(atoms: Any, labels: Sequence[str]) -> dict[str, Any]:
+    """Takes labels from what ASE read.
+
+    Raises:
+        KeyError: If one is missing.
+    """
+    results = {} if atoms.calc is None else atoms.calc.results
+    missing = [label for label in labels if label not in results]
+    if missing:
+        raise KeyError(f"no {missing} in a frame, only {sorted(results)}")
+    return {label: results[label] for label in labels}
 
 
 def images(path: Path) -> Iterator[Any]:

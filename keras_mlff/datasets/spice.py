@@ -12,12 +12,20 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_mlff import units
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
 from keras_mlff.datasets.sources import Source
 
 _FILES = {"v2": "SPICE-2.0.1.hdf5", "v1": "SPICE-1.1.4.hdf5"}
 _LAYOUT = "HDF5, a group per molecule with atomic_numbers, conformations in bohr, "
 _LAYOUT += "dft_total_energy in hartree, dft_total_gradient in hartree/bohr, smiles, subset"
+_ARRAYS = (
+    "atomic_numbers",
+    "conformations",
+    "dft_total_energy",
+    "dft_total_gradient",
+    "smiles",
+    "subset",
+)
 _SUBSETS = {  # the beginning of their names in the files
     "dipeptides": "SPICE Dipeptides",
     "solvated_amino_acids": "SPICE Solvated Amino Acids",
@@ -94,9 +102,12 @@ class SPICE(AtomisticDatasetBuilder):
         with self.readable(key), h5py.File(path, "r") as file:
             names = list(file)
             for index in np.random.default_rng(0).permutation(len(names)).tolist():
-                molecule = file[names[index]]
-                if _text(molecule["subset"]).startswith(subset):
-                    yield from self._conformations(names[index], molecule)
+                name, molecule = names[index], file[names[index]]
+                missing = [key for key in _ARRAYS if key not in molecule]
+                if missing or np.ndim(molecule["conformations"]) != 3:
+                    yield name, Unusable(f"no conformations or no {missing}")
+                elif _text(molecule["subset"]).startswith(subset):
+                    yield from self._conformations(name, molecule)
 
     def _conformations(self, name: str, molecule: Any) -> Iterator[tuple[str, Any]]:
         numbers = molecule["atomic_numbers"][()].astype(np.int32)

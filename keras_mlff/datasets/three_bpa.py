@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source, images
+from keras_mlff.datasets.sources import Source, images, labels_of
 
 # the data were archived later than this commit, and extracted files are easier to place
 _COMMIT = "29e6d467317e4b5967b7ea5cbee54de953fa0d45"
@@ -75,5 +75,5 @@ class ThreeBPA(AtomisticDatasetBuilder):
     def _generate_examples(self, key: str, path: Path) -> Iterator[tuple[int, Any]]:
         with self.readable(key):
             for index, atoms in enumerate(images(path)):
-                labels = {label: atoms.calc.results[label] for label in self.builder_config.labels}
+                labels = labels_of(atoms, self.builder_config.labels)
                 yield index, self.example(atoms.positions, atoms.numbers, **labels)

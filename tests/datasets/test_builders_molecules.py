@@ -7,7 +7,6 @@ import os
 import tarfile
 import tempfile
 import zipfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -73,6 +72,13 @@ def write_md17_coupled_cluster(folder):
         file.writestr("ethanol_ccsd_t-test.npz", npz(1, seed=1))
 
 
+def write_md17_cmret(folder):
+    write_md17(folder)
+    (folder / "cmret/md17_split_indices").mkdir(parents=True)
+    for name, rows in (("train", "3\n1"), ("validation", "0"), ("test", "2\n")):
+        (folder / f"cmret/md17_split_indices/{name}_idx.txt").write_text(rows)
+
+
 def write_md22(folder):
     (folder / "md22_AT-AT.npz").write_bytes(npz(2))
 
@@ -128,6 +134,7 @@ def write_des370k(folder):
     header = "smiles0,charge0,charge1,natoms0,system_id,cc_CCSD(T)_all,cbs_CCSD(T)_all,elements,xyz"
     xyz = [" ".join(f"{x:.6f}" for x in frame.ravel()) for frame in positions(3)]
     rows = [f"C,1,-{row},1,{row},-20.0,{-10.0 - row},C H H,{xyz[row]}" for row in range(3)]
+    rows.append(rows[0].replace("C H H", "C H Zz"))  # is left out
     with zipfile.ZipFile(folder / "DES370K.zip", "w") as file:
         file.writestr("DES370K.csv", "\n".join([header, *rows]) + "\n")
 
@@ -141,6 +148,7 @@ def write_spice(folder):
             group["conformations"] = positions(2, ord(name)) / 0.529177210903
             group["dft_total_energy"] = [-1.0, -2.0]
             group["dft_total_gradient"] = forces(2, 0.1)
+        file.create_group("c")["subset"] = [b"SPICE Water Clusters v1.0"]  # is left out
 
 
 def xyz_file(path, count, seed, energy=-1000.0, labels="energy forces", infos=({},)):
@@ -201,6 +209,14 @@ CASES = [
         write_md17_coupled_cluster,
         {"train": 3, "test": 1},
         -4.33641,
+        0.433641,
+    ),
+    Case(
+        "md17",
+        "ethanol_cmret",
+        write_md17_cmret,
+        {"train": 2, "validation": 1, "test": 1},
+        -4.37977,
         0.433641,
     ),
     Case("md22", "AT-AT", write_md22, {"train": 2}, -4.33641, 0.433641),
@@ -264,21 +280,9 @@ NAMES = sorted({case.name for case in CASES})
 IDS = [f"{case.name}/{case.config}" for case in CASES]
 
 
-def builder_class(name):
-    module = import_module(f"keras_mlff.datasets.{name}")
-    return next(
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and value.__module__ == module.__name__
-        and hasattr(value, "name")
-        and value.name == name
-    )
-
-
 def unpublished(name):
     """Lets invented files take the place of the published ones."""
-    cls = builder_class(name)
+    cls = builder.builder_class(name)
     sources = {key: s._replace(checksum=None, size=None) for key, s in cls.SOURCES.items()}
     return mock.patch.object(cls, "SOURCES", sources)
 
@@ -299,7 +303,7 @@ def _test_case(case):
     members = {
         "__test__": True,
         "case": case,
-        "DATASET_CLASS": builder_class(case.name),
+        "DATASET_CLASS": builder.builder_class(case.name),
         "BUILDER_CONFIG_NAMES_TO_TEST": (case.config,),
         "SPLITS": case.splits,
         "__module__": __name__,
@@ -356,7 +360,7 @@ def test_values_are_the_source_s_times_the_factor(case, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("offline")
 def test_missing_file_says_what_to_place_where(name, tmp_path):
-    cls = builder_class(name)
+    cls = builder.builder_class(name)
     config = next(case.config for case in CASES if case.name == name)
     with pytest.raises(ValueError, match=r"no network.*place it as") as caught:
         builder.read(f"{name}/{config}", "all", str(tmp_path))
@@ -401,6 +405,17 @@ def test_charges_of_dimers_add_up(tmp_path):
     with unpublished("des370k"):
         graphs = builder.read("des370k/cbs", "train", **prepare(case, tmp_path))
     assert sorted(graph["total_charge"][0] for graph in graphs) == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("config", ["cbs", "v2"])
+@pytest.mark.usefixtures("offline")
+def test_broken_structure_is_counted_and_the_rest_is_kept(config, tmp_path):
+    case = next(case for case in CASES if case.config == config)
+    where = prepare(case, tmp_path)
+    with unpublished(case.name):
+        builder.read(f"{case.name}/{config}", "train", **where)
+    report = builder.report_of(f"{case.name}/{config}", where["data_dir"])["train"]
+    assert (report.num_structures, report.num_left_out) == (case.splits["train"], 1)
 
 
 @pytest.mark.parametrize(
