@@ -9,11 +9,82 @@ diversity corrected.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from keras_mlff.graph import Array
+from keras_mlff.layers.positional_encoding import PerceptronEncoding, PositionalEncoding
+from keras_mlff.models import ForceField
+
+METRICS = ("non_linearity", "non_monotonicity", "diversity", "smoothness")
+_NUM_SAMPLES = 36  # of encodings that have no knots
+
+
+class Encodings(NamedTuple):
+    """Encodings of one quantity, such as those of all layers of a model."""
+
+    knots: Array  # (num_knots,)
+    tables: Array  # (num_layers, num_knots, num_features)
+    slopes: Array  # the same, per spacing of the knots
+
+
+def encodings(model: ForceField) -> dict[str, Encodings]:
+    """Reads what a model has learned about distances, and about angles where it has learned that.
+
+    Encodings without a table, perceptrons and radial bases, are sampled from 0 to the cutoff; bases
+    that divide by the distance from a tenth of that on.
+
+    Returns:
+        By quantity, `"distance"` or `"angle"`.
+
+    Raises:
+        ValueError: If the model knows distances by no encoding.
+    """
+    found: dict[str, list[tuple[Array, Array, Array]]] = {}
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, PositionalEncoding):
+            found.setdefault(layer.quantity, []).append(_read_table(layer))
+        elif isinstance(layer, PerceptronEncoding):
+            end = np.pi if layer.quantity == "angle" else model.cutoff
+            found.setdefault(layer.quantity, []).append(_sample(layer, 0.0, end))
+    basis = getattr(model, "radial_basis", None)
+    if not found and basis is not None:
+        found["distance"] = [_sample(basis, 0.1 * model.cutoff, model.cutoff)]
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} as configured reads distances without an encoding. "
+            "Received: a model without tables, perceptrons or a radial basis. Train one with "
+            '`distance_encoding="smooth"`.'
+        )
+    return {
+        quantity: Encodings(parts[0][0], *(np.stack([part[i] for part in parts]) for i in (1, 2)))
+        for quantity, parts in found.items()
+    }
+
+
+def _read_table(layer: PositionalEncoding) -> tuple[Array, Array, Array]:
+    values = np.asarray(keras.ops.convert_to_numpy(layer.values), np.float64)
+    if layer.slopes is None:
+        return layer.knots, values, np.gradient(values, axis=0)
+    slopes = np.asarray(keras.ops.convert_to_numpy(layer.slopes), np.float64)
+    return layer.knots, values, slopes * (layer.spacing if layer.scaled_slopes else 1.0)
+
+
+def _sample(layer: keras.layers.Layer, start: float, end: float) -> tuple[Array, Array, Array]:
+    knots = np.linspace(start, end, _NUM_SAMPLES)
+    inputs = keras.ops.convert_to_tensor(knots, dtype=layer.compute_dtype)
+    values = np.asarray(keras.ops.convert_to_numpy(layer(inputs)), np.float64)
+    return knots, values, np.gradient(values, axis=0)
+
+
+def principal_components(table: Array, number: int = 2) -> Array:
+    """Projects the knots of `(num_knots, num_features)` to their directions of largest spread."""
+    centered = table - table.mean(axis=0)
+    _, _, directions = np.linalg.svd(centered, full_matrices=False)
+    return np.asarray(centered @ directions[:number].T)
 
 
 def ranks(values: Array) -> Array:
@@ -84,16 +155,22 @@ def similarity(first: Array, second: Array, normalized: bool = False) -> float:
     return value
 
 
+def similarity_matrix(models: Sequence[Array], normalized: bool = True) -> Array:
+    """Computes `similarity` of each pair of models' tables."""
+    return np.asarray([[similarity(a, b, normalized) for b in models] for a in models])
+
+
 def normalized_slopes(slopes: Array) -> Array:
     """Divides |G| by the standard deviation of G over layers, knots and dimensions."""
-    return np.asarray(np.abs(slopes) / np.std(slopes))
+    return np.asarray(np.abs(slopes) / max(float(np.std(slopes)), 1e-300))  # zero before training
 
 
 def encoding_metrics(tables: Array, knots: Array) -> dict[str, float]:
     """Computes the four metrics of the paper's Table 3 by name."""
-    return {
-        "non_linearity": non_linearity(tables, knots),
-        "non_monotonicity": non_monotonicity(tables, knots),
-        "diversity": diversity(tables),
-        "smoothness": smoothness(tables),
-    }
+    values = (
+        non_linearity(tables, knots),
+        non_monotonicity(tables, knots),
+        diversity(tables),
+        smoothness(tables),
+    )
+    return dict(zip(METRICS, values, strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mlff import analysis
 from keras_mlff.graph import Array
 
 Axes = Any
@@ -114,3 +115,85 @@ def attention(axes: Axes, coefficients: Array, atomic_numbers: Sequence[int]) ->
     axes.set_yticklabels(names)
     axes.set(xlabel="sender", ylabel="receiver")
     return axes
+
+
+def encoding_dimensions(axes: Axes, knots: Array, table: Array, number: int = 10) -> Axes:
+    """Draws the first dimensions of a table `(num_knots, num_features)` over its range, 0 to 1."""
+    axes.plot(_relative(knots), table[:, :number], linewidth=1.0)
+    axes.set(xlabel="relative distance", ylabel="encoding")
+    return axes
+
+
+def encoding_components(axes: Axes, knots: Array, components: Array, label: str) -> Axes:
+    """Draws the knots of a table in two principal components `(num_knots, 2)`, colored by x."""
+    axes.plot(*components.T, color="0.85", linewidth=0.8, zorder=0)
+    points = axes.scatter(*components.T, c=knots, cmap="viridis", s=14)
+    axes.figure.colorbar(points, ax=axes, label=label)
+    axes.set(xlabel="first component", ylabel="second component")
+    return axes
+
+
+def slope_profile(axes: Axes, knots: Array, slopes: Array, color: str | None = None) -> Axes:
+    """Draws how large normalized slopes `(num_layers, num_knots, num_features)` are, and where.
+
+    The line is the median over layers and dimensions, the band the middle half.
+    """
+    low, middle, high = np.percentile(slopes, [25, 50, 75], axis=(0, 2))
+    (line,) = axes.plot(_relative(knots), middle, linewidth=1.3, color=color)
+    axes.fill_between(_relative(knots), low, high, alpha=0.2, linewidth=0, color=line.get_color())
+    axes.set(xlabel="relative distance", ylabel="|slope| / standard deviation")
+    return axes
+
+
+def similarities(axes: Axes, matrix: Array, names: Sequence[str]) -> Axes:
+    """Draws a matrix of similarities between 0 and 1."""
+    image = axes.imshow(matrix, vmin=0.0, vmax=1.0, cmap="viridis")
+    axes.figure.colorbar(image, ax=axes, label="similarity")
+    axes.set(xticks=range(len(names)), yticks=range(len(names)))
+    axes.set_xticklabels(names, rotation=90)
+    axes.set_yticklabels(names)
+    return axes
+
+
+def encoding_figure(found: Mapping[str, Mapping[str, analysis.Encodings]], layer: int = 0) -> Any:
+    """Draws all of the above for presets, a row each, and a last row with their similarity.
+
+    Args:
+        found: `analysis.encodings` of each preset by its name.
+        layer: Whose table the first two columns show.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If a preset has no such layer.
+    """
+    rows = [(name, key, item) for name, items in found.items() for key, item in items.items()]
+    alike = {name: items["distance"].tables for name, items in found.items()}
+    compared = len(alike) > 1 and len({tables.shape[:2] for tables in alike.values()}) == 1
+    figure, grid = subplots(len(rows) + compared, 4)
+    for axes, (name, quantity, item) in zip(grid, rows, strict=False):
+        number = len(item.tables)
+        if quantity == "distance" and not -number <= layer < number:
+            raise ValueError(
+                f"The preset has {number} tables. Received: layer={layer}, preset='{name}'."
+            )
+        table = item.tables[layer if quantity == "distance" else 0]
+        unit = "Å" if quantity == "distance" else "rad"
+        encoding_dimensions(axes[0], item.knots, table)
+        axes[0].set(title=name, xlabel=f"relative {quantity}")
+        components = analysis.principal_components(table)
+        encoding_components(axes[1], item.knots, components, f"{quantity} / {unit}")
+        slope_profile(axes[2], item.knots, analysis.normalized_slopes(item.slopes))
+        axes[2].set(xlabel=f"relative {quantity}")
+        matrix = analysis.similarity_matrix([one[None] for one in item.tables])
+        similarities(axes[3], matrix, [f"table {i}" for i in range(number)])
+    if compared:
+        similarities(grid[-1][0], analysis.similarity_matrix(list(alike.values())), list(alike))
+        for axes in grid[-1][1:]:
+            axes.axis("off")
+    return figure
+
+
+def _relative(knots: Array) -> Array:
+    return np.asarray((knots - knots[0]) / (knots[-1] - knots[0]))

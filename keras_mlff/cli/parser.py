@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_mlff import __version__
+from keras_mlff.cli import analyze, data
 from keras_mlff.cli import commands as actions
-from keras_mlff.cli import data
 from keras_mlff.cli.guard import guarded
 
 
@@ -116,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     flag("--output", help="extended XYZ file of the trajectory")
     add_dtype(flag)
     flag("--seed", type=int, default=0)
+
+    analyses = commands.add_parser("analyze", help="Looks into presets.")
+    inside = analyses.add_subparsers(required=True, metavar="encoding")
+    flag = add(inside, analyze.encoding)
+    flag("presets", nargs="+", metavar="preset", help="such as egnn/qm9; several are compared")
+    flag("--output", default="encoding.png", help="figure to write")
+    flag("--layer", type=int, default=0, help="whose table is drawn")
 
     flag = add(commands, actions.export)
     flag("folder", help="of the SavedModel")

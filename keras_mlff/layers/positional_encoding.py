@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -80,6 +80,20 @@ class PositionalEncoding(keras.layers.Layer):
         self.mode, self.initial, self.scaled_slopes = mode, initial, scaled_slopes
         self.smoothness, self.slope_smoothness = smoothness, slope_smoothness
         self.spacing = (self.x_max - self.x_min) / (num_knots - 1)
+        self.quantity = "distance"  # what x is
+        self.range_from_data = False  # whether `fit_ranges` may move the ends
+        self.bounded = True  # whether nothing beyond the last knot counts
+
+    def set_range(self, x_min: float, x_max: float) -> None:
+        """Moves both ends before training; the tables are stretched."""
+        before = self.spacing
+        self.x_min, self.x_max = float(x_min), float(x_max)
+        self.spacing = (self.x_max - self.x_min) / (self.num_knots - 1)
+        if self.scaled_slopes and self.built:
+            for power, table in ((1, self.slopes), (2, self.curvatures)):
+                if table is not None:
+                    factor = (before / self.spacing) ** power
+                    table.assign(ops.convert_to_tensor(table) * factor)
 
     @property
     def knots(self) -> Array:
@@ -180,6 +194,7 @@ class PerceptronEncoding(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.quantity = "distance"  # what x is
         self.num_features = num_features
         self.hidden_features = num_features if hidden_features is None else hidden_features
         self.hidden = keras.layers.Dense(self.hidden_features, activation=activation)
@@ -227,17 +242,53 @@ def distance_range(graphs: Sequence[Graph]) -> tuple[float, float]:
 
     Distances are those between any two atoms of a molecule, periodic images left out.
     """
-    largest = 0.0
-    for graph in graphs:
-        ids = np.asarray(graph["graph_ids"])
-        real = np.asarray(graph["atom_mask"])
-        for index in np.unique(ids[real]):
-            positions = np.asarray(graph["positions"])[real & (ids == index)]
-            for position in positions:
-                largest = max(largest, float(np.linalg.norm(positions - position, axis=1).max()))
+    largest = _largest_distance(graphs)
     if largest == 0.0:
         raise ValueError("No structure has two atoms, so there is no distance to learn from.")
     return 0.0, largest
+
+
+def _largest_distance(graphs: Sequence[Graph], limit: float = float("inf")) -> float:
+    """Finds the largest distance within a molecule; stops where it exceeds a limit."""
+    largest = 0.0
+    for graph in graphs:
+        ids = np.where(graph["atom_mask"], graph["graph_ids"], -1)
+        for index in range(int(ids.max()) + 1):
+            positions = np.asarray(graph["positions"])[ids == index]
+            for first in range(0, len(positions), 256):  # rows, so that memory has a bound
+                vectors = positions[first : first + 256, None] - positions
+                largest = max(largest, float(np.sqrt(np.sum(vectors**2, axis=-1).max())))
+        if largest >= limit:
+            return limit
+    return largest
+
+
+def fit_ranges(
+    layers: Sequence[keras.layers.Layer], graphs: Sequence[Graph]
+) -> dict[str, float] | None:
+    """Moves the ends of tables of distances to what occurs, unless their ends were given.
+
+    The last knot is at the largest distance of the structures, no further than the cutoff in models
+    that see nothing beyond it; in crystals at the cutoff.
+
+    Args:
+        layers: Those of a model that has not been trained.
+        graphs: Training structures.
+
+    Returns:
+        The new `x_min` and `x_max`; `None` where nothing has changed.
+    """
+    tables = [layer for layer in layers if getattr(layer, "range_from_data", False)]
+    if not tables or any("cell" in graph for graph in graphs):
+        return None
+    largest = _largest_distance(
+        graphs, max(table.x_max if table.bounded else float("inf") for table in tables)
+    )
+    if largest == 0.0:  # single atoms
+        return None
+    for table in tables:
+        table.set_range(0.0, largest)
+    return {"x_min": 0.0, "x_max": largest}
 
 
 _SHORT: dict[str, dict[str, Any]] = {
@@ -246,50 +297,77 @@ _SHORT: dict[str, dict[str, Any]] = {
     "posenc": {"kind": "posenc"},
     "smooth": {"kind": "posenc", "smoothness": 0.01},
 }
-_KINDS: dict[str, Callable[..., keras.layers.Layer]] = {
-    "mlp": PerceptronEncoding,
-    "posenc": PositionalEncoding,
-}
+_KINDS = ("mlp", "posenc")
 
 
-def get(
-    distance_encoding: str | Mapping[str, Any],
-    x_min: float,
-    x_max: float,
-    num_tables: int = 1,
-) -> Any:
-    """Makes an encoding from what models take as `distance_encoding`.
-
-    Args:
-        distance_encoding: `"original"`, `"mlp"`, `"posenc"`, `"smooth"` (posenc with the smoothness
-            loss), or a dict: `{"kind": "posenc", "num_knots": 20, ...}` with arguments of
-            `PositionalEncoding` or, for the kind "mlp", `PerceptronEncoding`.
-        x_min: Start of the table, where the dict has none.
-        x_max: End of the table, where the dict has none.
-        num_tables: How many the model has: their losses are averaged.
-
-    Returns:
-        A layer, `shape` -> `(*shape, num_features)`; `None` for `"original"`.
-    """
+def options(distance_encoding: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Writes what models take as `distance_encoding` as a dict with a known `kind`."""
+    if distance_encoding is None:
+        return dict(_SHORT["original"])
     if isinstance(distance_encoding, str):
-        options = dict(_SHORT.get(distance_encoding, {"kind": distance_encoding}))
+        found = dict(_SHORT.get(distance_encoding, {"kind": distance_encoding}))
     else:
-        options = dict(distance_encoding)
-    kind = options.pop("kind", "posenc")
-    if kind == "smooth":
-        kind, options = "posenc", {"smoothness": 0.01, **options}
-    if kind == "original" and not options:
-        return None
-    if kind not in _KINDS:
+        found = {"kind": "posenc", **distance_encoding}
+    if found["kind"] == "smooth":
+        found = {**_SHORT["smooth"], **found, "kind": "posenc"}
+    if found["kind"] not in (*_KINDS, "original") or (
+        found["kind"] == "original" and len(found) > 1
+    ):
         raise ValueError(
             f"`distance_encoding` is one of {sorted(_SHORT)}, or a dict whose 'kind' is one of "
             f"them. Received: {distance_encoding!r}."
         )
+    return found
+
+
+def get(
+    distance_encoding: str | Mapping[str, Any] | None,
+    x_min: float,
+    x_max: float,
+    num_tables: int = 1,
+    num_features: int | None = None,
+    bounded: bool = True,
+    quantity: str = "distance",
+) -> Any:
+    """Makes an encoding from what models take as `distance_encoding`.
+
+    Args:
+        distance_encoding: `"original"` or `None`, `"mlp"`, `"posenc"`, `"smooth"` (posenc with the
+            smoothness loss), or a dict: `{"kind": "posenc", "num_knots": 20, ...}` with arguments
+            of `PositionalEncoding` or, for the kind "mlp", `PerceptronEncoding`.
+        x_min: Start of the table, where the dict has none.
+        x_max: End of the table, where the dict has none; `ForceField.fit_references` moves it.
+        num_tables: How many the model has: their losses are averaged.
+        num_features: Width, where the encoding replaces something that has one.
+        bounded: Whether the model sees nothing beyond `x_max`.
+        quantity: What is encoded, `"distance"` or `"angle"`.
+
+    Returns:
+        A layer, `shape` -> `(*shape, num_features)`; `None` for `"original"`.
+    """
+    chosen = options(distance_encoding)
+    kind = chosen.pop("kind")
+    if kind == "original":
+        return None
+    if num_features is not None:
+        width = chosen.setdefault("num_features", num_features)
+        if width != num_features:
+            raise ValueError(
+                "The encoding stands in the place of a radial basis and has its width, "
+                f"`num_radial`. Received: num_radial={num_features}, "
+                f"distance_encoding={distance_encoding!r}."
+            )
     if kind == "posenc":
-        options = {"x_min": x_min, "x_max": x_max, **options}
+        given = quantity == "angle" or "x_min" in chosen or "x_max" in chosen
+        chosen = {"x_min": x_min, "x_max": x_max, **chosen}
         for name in ("smoothness", "slope_smoothness"):
-            options[name] = options.get(name, 0.0) / num_tables
-    return _KINDS[kind](**options)
+            chosen[name] = chosen.get(name, 0.0) / num_tables
+        layer: Any = PositionalEncoding(**chosen)
+        layer.range_from_data, layer.bounded = not given, bounded
+    else:
+        layer = PerceptronEncoding(**chosen)
+    layer.quantity = quantity
+    return layer
 
 
 def _rows(table: Tensor, index: Tensor, number: int) -> list[Tensor]:

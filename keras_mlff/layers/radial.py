@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mlff.layers import positional_encoding
+
 Tensor = Any
 
 
@@ -152,8 +154,20 @@ BASES: dict[str, Callable[[int, float], keras.layers.Layer]] = {
 }
 
 
-def get(name: str, num_radial: int, cutoff: float) -> keras.layers.Layer:
-    """Makes a radial basis by name."""
+def get(
+    name: str, num_radial: int, cutoff: float, distance_encoding: Any = None
+) -> keras.layers.Layer:
+    """Makes a radial basis by name, or the learned encoding that takes its place.
+
+    Args:
+        name: Of the basis.
+        num_radial: Width.
+        cutoff: Å.
+        distance_encoding: See `keras_mlff.layers.positional_encoding.get`; `None` for the basis.
+    """
+    encoding = positional_encoding.get(distance_encoding, 0.0, cutoff, num_features=num_radial)
+    if encoding is not None:
+        return encoding
     if name not in BASES:
         raise ValueError(f"Unknown radial basis. Received: '{name}'. Choose from {sorted(BASES)}.")
     return BASES[name](num_radial, cutoff)

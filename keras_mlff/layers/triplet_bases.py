@@ -164,15 +164,11 @@ def encoded_basis(
     distance_encoding: Any, cutoff: float, exponent: int, use_envelope: bool, combine: str
 ) -> EncodedTripletBasis | None:
     """Makes the three encodings of `distance_encoding`; `None` for the original."""
-    ranges = [(0.0, cutoff), (0.0, cutoff), (0.0, math.pi)]
-    encodings = []
-    for number, (start, end) in enumerate(ranges):
-        options = distance_encoding
-        if number == 2 and not isinstance(options, str):
-            # a range that is given is one of distances
-            options = {k: v for k, v in options.items() if k not in ("x_min", "x_max")}
-        encodings.append(positional_encoding.get(options, start, end, len(ranges)))
-    if encodings[0] is None:
+    chosen = positional_encoding.options(distance_encoding)
+    # a range that is given is one of distances
+    of_angles = {**chosen, "x_min": 0.0, "x_max": math.pi} if chosen["kind"] == "posenc" else chosen
+    edge, distance = (positional_encoding.get(chosen, 0.0, cutoff, 3) for _ in range(2))
+    angle = positional_encoding.get(of_angles, 0.0, math.pi, 3, quantity="angle")
+    if edge is None:
         return None
-    edge, distance, angle = encodings
     return EncodedTripletBasis(edge, distance, angle, cutoff, exponent, use_envelope, combine)

@@ -11,7 +11,7 @@ from keras import ops
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
-from keras_mlff.layers import radial
+from keras_mlff.layers import positional_encoding, radial
 from keras_mlff.layers.frames import MEASURES, FrameTransition, Scalarization, xavier_dense
 from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.learned_bessel import LearnedBesselBasis
@@ -99,7 +99,8 @@ class AlphaNet(ForceField):
         num_layers: Layers of messages.
         cutoff: Å.
         num_heads: Heads of the complex map of messages.
-        num_radial: Radial functions; 96 for `"damped_gaussian"` and else 8 by default.
+        num_radial: Radial functions; 96 for `"damped_gaussian"`, 32 for `distance_encoding` and
+            else 8 by default.
         chi_features: Complex numbers of each message, shared out to heads.
         chi_outputs: Complex numbers that the heads are mixed to.
         num_phases: Phases of each message.
@@ -107,6 +108,9 @@ class AlphaNet(ForceField):
         variant: `"smooth"`, `"v2"`, `"v1"` or `"p"`.
         radial_basis: `"damped_bessel"`, times the envelope; `"bessel"`, which is not zero at the
             cutoff; `"damped_gaussian"`, of exp(-d), not trained.
+        distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
+            `"smooth"` (posenc with the smoothness loss), or a dict, see
+            `keras_mlff.layers.positional_encoding.get`.
         frame: What spans the plane of an edge's frame, see `keras_mlff.ops.frames.edge_frames`.
         measure: How signs are taken away: `"square"`; `"absolute"` has kinks, and lengths of
             vectors then depend on orientation.
@@ -169,6 +173,7 @@ class AlphaNet(ForceField):
         use_rotation: bool = True,
         use_frame_transition: bool = True,
         num_embeddings: int = MAX_ATOMIC_NUMBER + 1,
+        distance_encoding: str | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
@@ -204,10 +209,11 @@ class AlphaNet(ForceField):
         self.envelope = cutoffs.get(chosen["cutoff_function"])
         self.damped = chosen["radial_basis"].startswith("damped")
         gaussian = chosen["radial_basis"] == "damped_gaussian"
-        number = num_radial or (96 if gaussian else 8)
+        encoded = positional_encoding.options(distance_encoding)["kind"] != "original"
+        number = num_radial or (32 if encoded else 96 if gaussian else 8)
         self.radial_basis = (
-            radial.get("fixed_exponential", number, cutoff)
-            if gaussian
+            radial.get("fixed_exponential", number, cutoff, distance_encoding)
+            if gaussian or encoded
             else LearnedBesselBasis(number, cutoff)
         )
         self.radial_hidden = torch_dense(num_features, number, activation="silu")

@@ -41,6 +41,9 @@ class CMRET(ForceField):
         num_heads: Attention heads.
         cutoff: Å, for the filters.
         radial_basis: `"gaussian"` (learned) or `"bessel"`.
+        distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
+            `"smooth"` (posenc with the smoothness loss), or a dict, see
+            `keras_mlff.layers.positional_encoding.get`.
         cutoff_function: `"cosine"` (the paper's, forces continuous), `"polynomial"` (second
             derivatives too) or `"smooth"` (all).
         temperature_coeff: kappa in tau = sqrt(kappa * head width).
@@ -86,6 +89,7 @@ class CMRET(ForceField):
         charge_spin: str = "invariant",
         norm_mode: str = "smooth",
         configuration: str = "aufbau",
+        distance_encoding: str | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
@@ -102,7 +106,7 @@ class CMRET(ForceField):
         self.charge_spin = charge_spin
         self.envelope = cutoffs.get(cutoff_function)
         self.embedding = ElectronConfigurationEmbedding(num_features, configuration)
-        self.radial_basis = radial.get(radial_basis, num_radial, cutoff)
+        self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
         self.interactions = [
             CMRETInteraction(
                 num_features,

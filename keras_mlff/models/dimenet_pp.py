@@ -65,7 +65,7 @@ class DimeNetPP(ForceField):
         self,
         num_features: int = 128,
         num_layers: int = 4,
-        distance_encoding: str | Mapping[str, Any] = "original",
+        distance_encoding: str | Mapping[str, Any] | None = "original",
         output_features: int | None = None,
         interaction_features: int | None = None,
         basis_features: int = 8,

@@ -70,7 +70,7 @@ class EGNN(ForceField):
         self,
         num_features: int = 128,
         num_layers: int = 7,
-        distance_encoding: str | Mapping[str, Any] = "original",
+        distance_encoding: str | Mapping[str, Any] | None = "original",
         attention: bool = True,
         equivariant: bool = False,
         all_pairs: bool = False,
@@ -115,7 +115,9 @@ class EGNN(ForceField):
         self.interactions = [
             EGNNInteraction(
                 num_features,
-                positional_encoding.get(distance_encoding, 0.0, cutoff, num_layers),
+                positional_encoding.get(
+                    distance_encoding, 0.0, cutoff, num_layers, bounded=not all_pairs
+                ),
                 attention=attention,
                 num_attributes=width if node_attributes else 0,
                 moves=equivariant,

@@ -28,6 +28,7 @@ from keras_mlff.graph import (
     split,
 )
 from keras_mlff.heads import EnergyHead, Head
+from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.losses import Objective
 from keras_mlff.neighbors import add_edges
@@ -448,14 +449,21 @@ class ForceField(keras.Model, metaclass=_Complete):
                 totals["atomic_energies"] = totals["atomic_energies"].astype(np.float64) + table
         return totals
 
+    @_in_precision
     def fit_references(self, graphs: Sequence[Graph]) -> None:
         """Sets references, shift and scale of each head from data; call it before training.
 
         Energies and other sums get least-squares values per element, averages get their mean.
-        The scale is the forces' root mean square, or the spread of what remains.
+        The scale is the forces' root mean square, or the spread of what remains. Learned tables of
+        distances get the range that occurs, unless `distance_encoding` gives one.
         """
         for head in self.heads:
             fit_offsets(head, graphs)
+        layers = self._flatten_layers(include_self=False)
+        ends = positional_encoding.fit_ranges(list(layers), graphs)
+        if ends is not None:  # a saved model must know them
+            chosen = positional_encoding.options(self._arguments["distance_encoding"])
+            self._arguments["distance_encoding"] = chosen | ends
         self.train_function = self.test_function = self.predict_function = None
 
     # Feeding

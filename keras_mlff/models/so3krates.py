@@ -84,6 +84,9 @@ class So3krates(ForceField):
         neighbor_scale: What `"scaled_sum"` divides by, about the mean number of neighbors.
         radial_basis: `"fixed_exponential"` (the paper's), `"fixed_gaussian"`, `"bessel"`,
             `"bernstein"`, or `"gaussian"` (the first with learned centers and widths).
+        distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
+            `"smooth"` (posenc with the smoothness loss), or a dict, see
+            `keras_mlff.layers.positional_encoding.get`.
         radial_hidden: Hidden widths of filters of the distance.
         spherical_hidden: Hidden widths of filters of the distances between coordinates; `None`
             leaves these filters out (ablation).
@@ -139,6 +142,7 @@ class So3krates(ForceField):
         activation: str = "silu",
         layer_norm_epsilon: float = 1e-6,
         num_embeddings: int = 100,
+        distance_encoding: str | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
@@ -172,7 +176,7 @@ class So3krates(ForceField):
             embeddings_initializer=keras.initializers.RandomNormal(stddev=num_features**-0.5),
         )
         self.charge_spin = ChargeSpinEmbedding(num_features) if charge_spin else None
-        self.radial_basis = radial.get(radial_basis, num_radial, cutoff)
+        self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
         self.interactions = [
             So3kratesInteraction(
                 num_features,

@@ -61,7 +61,7 @@ class DistanceTransformer(ForceField):
         num_features: int = 128,
         num_layers: int = 6,
         num_heads: int = 8,
-        distance_encoding: str | Mapping[str, Any] = "original",
+        distance_encoding: str | Mapping[str, Any] | None = "original",
         feed_forward_features: int | None = None,
         bias_features: int = 64,
         bias_per_layer: bool = True,
@@ -83,7 +83,7 @@ class DistanceTransformer(ForceField):
             DistanceBias(
                 num_heads,
                 bias_features,
-                positional_encoding.get(distance_encoding, 0.0, cutoff, num_tables),
+                positional_encoding.get(distance_encoding, 0.0, cutoff, num_tables, bounded=False),
             )
             for _ in range(num_tables)
         ]

@@ -1,0 +1,84 @@
+"""Encodings are read out of any model that has one, measured and drawn."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mlff import analysis, cli, models
+
+SMALL = {"num_features": 8, "num_layers": 2, "cutoff": 3.0}
+TABLE = {"kind": "posenc", "num_features": 4, "num_knots": 8}
+
+
+def test_tables_are_read_as_they_are():
+    model = models.EGNN(**SMALL, distance_encoding={**TABLE, "initial": "normal_both"})
+    (found,) = analysis.encodings(model).values()
+    assert found.tables.shape == (2, 8, 4)
+    np.testing.assert_allclose(found.knots, np.linspace(0.0, 3.0, 8))
+    for index, interaction in enumerate(model.interactions):
+        for ours, variable in (
+            (found.tables, interaction.encoding.values),
+            (found.slopes, interaction.encoding.slopes),
+        ):
+            np.testing.assert_array_equal(ours[index], keras.ops.convert_to_numpy(variable))
+
+
+@pytest.mark.parametrize(("encoding", "size"), [(TABLE, 8), ({"kind": "mlp"}, 36)])
+def test_angles_are_kept_apart(encoding, size):
+    model = models.DimeNetPP(**SMALL, distance_encoding=encoding)
+    found = analysis.encodings(model)
+    assert found["distance"].tables.shape[:2] == (2, size)
+    assert found["angle"].tables.shape[:2] == (1, size)
+    assert found["angle"].knots[-1] == pytest.approx(np.pi)
+
+
+def test_radial_bases_are_sampled():
+    model = models.CMRET(**SMALL, num_heads=2, num_radial=5, radial_basis="bessel")
+    found = analysis.encodings(model)["distance"]
+    d = found.knots[:, None]
+    expected = np.sin(d * np.arange(1, 6) * np.pi / 3.0) / d
+    np.testing.assert_allclose(found.tables[0], expected, atol=1e-5)
+
+
+def test_models_without_encoding_are_refused():
+    with pytest.raises(ValueError, match="distance_encoding"):
+        analysis.encodings(models.EGNN(**SMALL))
+
+
+def test_components_keep_distances_within_a_plane():
+    random = np.random.default_rng(0)
+    flat = random.normal(size=(9, 2)) @ random.normal(size=(2, 6)) + 1.0
+    seen = analysis.principal_components(flat)
+    distances = [np.linalg.norm(points[:, None] - points, axis=-1) for points in (seen, flat)]
+    np.testing.assert_allclose(*distances, atol=1e-12)
+    assert seen[:, 0].std() >= seen[:, 1].std()
+
+
+def test_similarity_is_one_with_itself_and_symmetric():
+    random = np.random.default_rng(0)
+    tables = [random.normal(size=(2, 9, 4)) for _ in range(3)]
+    matrix = analysis.similarity_matrix(tables)
+    np.testing.assert_allclose(np.diag(matrix), 1.0)
+    np.testing.assert_allclose(matrix, matrix.T)
+
+
+def test_command_prints_metrics_and_draws(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    folders = []
+    for name, kind in (("a", models.EGNN), ("b", models.EGNN), ("c", models.DimeNetPP)):
+        folders.append(str(tmp_path / name))
+        kind(**SMALL, distance_encoding=TABLE).save_to_preset(
+            folders[-1], elements=[1], properties=["energy"]
+        )
+    figure = tmp_path / "figure.png"
+    command = ["analyze", "encoding", *folders[:2], "--output", str(figure)]
+    assert cli.main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[-4:] == list(analysis.METRICS)
+    assert [line.split()[1] for line in lines[1:3]] == ["distance", "distance"]
+    assert figure.stat().st_size > 10_000
+
+    assert cli.main(["analyze", "encoding", folders[2], "--output", str(figure)]) == 0
+    assert "angle" in capsys.readouterr().out
+    assert cli.main(["analyze", "encoding", folders[2], "--layer", "5"]) == 2
+    assert "layer=5" in capsys.readouterr().err
