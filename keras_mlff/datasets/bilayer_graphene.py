@@ -16,7 +16,8 @@ from keras_mlff.datasets.builder import (
 from keras_mlff.datasets.extxyz import Frames
 from keras_mlff.datasets.sources import Source
 
-_LAYOUT = "extended XYZ with energy (eV) and forces (eV/Å), converted from the record's files"
+_RECORD = "https://zenodo.org/records/10374206"
+_LAYOUT = f"extended XYZ with energy (eV) and forces (eV/Å), converted from the files of {_RECORD}"
 
 
 class BilayerGraphene(AtomisticDatasetBuilder):
@@ -38,7 +39,7 @@ class BilayerGraphene(AtomisticDatasetBuilder):
             periodic=True,
         ),
     ]
-    HOMEPAGE = "https://zenodo.org/records/10374206"
+    HOMEPAGE = _RECORD
     CITATION = """@article{ying2024defected,
   author = {Ying, Penghua and others},
   journal = {ACS Nano},

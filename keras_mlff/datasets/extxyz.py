@@ -6,9 +6,10 @@ import io
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from keras_mlff.datasets.files import row_of_atoms
+from keras_mlff.datasets.sources import images
 
 
 class Frames:
@@ -46,34 +47,21 @@ class Frames:
             text = file.read(stop - start).decode("utf-8")
         try:
             (row,) = rows_of_text(io.StringIO(text), self.labels, self.keys)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"Frame {index} of '{self.path}': {error}") from error
         return row
 
 
 def rows_of_text(
-    stream: Any, labels: Sequence[str], keys: Mapping[str, str]
+    stream: TextIO, labels: Sequence[str], keys: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     """Reads the frames of an open text file one after the other, labels included.
 
     Raises:
-        ValueError: If the text cannot be read or a frame lacks a label.
+        OSError: If the text cannot be read.
+        ValueError: If a frame lacks a label.
     """
-    try:
-        import ase.io
-    except ImportError as error:
-        raise ImportError(
-            "Extended XYZ is read by ASE, which is not installed. Install it with "
-            "`pip install keras-mlff[md]`."
-        ) from error
-    images = ase.io.iread(stream, index=":", format="extxyz")
-    while True:
-        try:
-            atoms = next(images)
-        except StopIteration:
-            return
-        except Exception as error:  # ASE's errors are of many types
-            raise ValueError(f"this is not extended XYZ: {error}") from error
+    for atoms in images(stream):
         values, found = row_of_atoms(atoms, labels, keys)
         missing = [label for label in labels if values.get(label) is None]
         if missing:

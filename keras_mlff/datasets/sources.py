@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def instructions(name: str, sources: Mapping[str, Source]) -> str:
     lines = [f"Files of '{name}' for the folder manual_dir (or --manual_dir):"]
     for key, source in sources.items():
         lines.append(f"- {key}: {source.layout or 'the original file'}")
-        lines.append(f"  {source.url or 'not for download; ask its authors'}")
+        lines.append(f"  {source.url or 'no address of the file is known'}")
     lines.append("An archive may also lie there as a folder, extracted, without its suffix.")
     return "\n".join(lines)
 
@@ -174,8 +174,8 @@ def labels_of(atoms: Any, labels: Sequence[str]) -> dict[str, Any]:
     return {label: results[label] for label in labels}
 
 
-def images(path: Path) -> Iterator[Any]:
-    """Reads the `ase.Atoms` of an extended XYZ file one by one.
+def images(file: Path | TextIO) -> Iterator[Any]:
+    """Reads the `ase.Atoms` of an extended XYZ file, or of an open one, one by one.
 
     Raises:
         OSError: If the file cannot be read as such.
@@ -188,7 +188,8 @@ def images(path: Path) -> Iterator[Any]:
             "The files of this data set are read by ASE, which is not installed. Install it with "
             "`pip install keras-mlff[md]`."
         ) from error
-    frames = ase.io.iread(str(path), index=":", format="extxyz")
+    opened = str(file) if isinstance(file, Path) else file
+    frames = ase.io.iread(opened, index=":", format="extxyz")
     while True:
         try:
             atoms = next(frames)
@@ -202,7 +203,7 @@ def images(path: Path) -> Iterator[Any]:
 
 
 def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
-    problem = "there is nowhere to download it from"
+    problem = "no address of it is known"
     if source.url is not None:
         try:
             return Path(dl_manager.download(source.url))
@@ -218,7 +219,7 @@ def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
 
 
 def _remedy(source: Source, key: str) -> str:
-    where = f"Get it from {source.url}" if source.url else "Ask its authors for it"
+    where = f"Get it from {source.url}" if source.url else "Get it"
     content = f" ({source.layout})" if source.layout else ""
     return (
         f"{where}{content} and place it as '{key}' into manual_dir, by default downloads/manual in "

@@ -20,6 +20,7 @@ from keras_mlff.datasets.sources import Source
 
 SEED = 0
 _SOURCE = "zeolite"
+_RECORD = "https://doi.org/10.6084/m9.figshare.27800211"
 
 
 class Zeolite(AtomisticDatasetBuilder):
@@ -41,7 +42,7 @@ class Zeolite(AtomisticDatasetBuilder):
             periodic=True,
         ),
     ]
-    HOMEPAGE = "https://doi.org/10.6084/m9.figshare.27800211"
+    HOMEPAGE = _RECORD
     CITATION = """@misc{yin2025alphanet,
   title = {AlphaNet: Scaling Up Local-frame-based Atomistic Interatomic Potential},
   author = {Yin, Bangchen and Wang, Jiaao and Du, Weitao and others},
@@ -59,7 +60,7 @@ class Zeolite(AtomisticDatasetBuilder):
             None,
             None,
             "a folder with one extended XYZ file (.xyz or .extxyz) for each framework, with energy "
-            "(eV) and forces (eV/Å), converted from the record's files",
+            f"(eV) and forces (eV/Å), converted from the files of {_RECORD}",
         ),
     }
 
