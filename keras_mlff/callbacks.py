@@ -75,15 +75,17 @@ class AveragedWeights(keras.callbacks.Callback):
 class TrainingState(keras.callbacks.Callback):
     """Writes everything that training needs to go on after a kill as if nothing had happened.
 
-    Weights, optimizer, position in the data, and what other callbacks remember go into one file,
-    which is replaced at once, so that a kill never leaves half of one. It is written when an epoch
-    begins: then all other callbacks have dealt with the one before. Give it as the last callback.
+    Weights, optimizer, epoch and position in it, metrics, and what other callbacks remember go into
+    one file, which is replaced at once, so that a kill never leaves half of one. It is written when
+    an epoch begins, since then all other callbacks have dealt with the one before, and between
+    steps. Give it as the last callback.
 
     Args:
         path: File, `state.npz`.
-        loader: Training data, whose epoch is part of the state.
+        loader: Training data, whose epoch and position are part of the state.
         others: Callbacks such as `EarlyStopping` whose memory is part of the state.
         seconds: Least time between two writes; the end of training is always written.
+        steps: Writes after so many steps of an epoch, whatever the time. 0 goes by time alone.
     """
 
     def __init__(
@@ -92,14 +94,18 @@ class TrainingState(keras.callbacks.Callback):
         loader: GraphLoader,
         others: list[keras.callbacks.Callback] | None = None,
         seconds: float = 30.0,
+        steps: int = 0,
     ) -> None:
         super().__init__()
         self.path = Path(path)
         self.loader = loader
         self.others = others or []
         self.seconds = seconds
+        self.steps = steps
         self._written = time.monotonic()
         self._next_epoch = 0
+        self._skipped = 0  # steps of this epoch that an earlier sitting has made
+        self._metrics: list[Array] = []
         self._started = time.process_time()
         self._earlier_seconds = 0.0
         self._memory: list[dict[str, Any]] | None = None
@@ -111,30 +117,62 @@ class TrainingState(keras.callbacks.Callback):
             for name, value in memory.items():
                 setattr(other, name, value)
         self._memory = None
+        self._skipped = self.loader.position
+        if self._metrics:  # Keras has just reset them
+            metrics = self.model.metrics_variables
+            self.model.assign_weights(list(zip(metrics, self._metrics, strict=True)))
+            self._metrics = []
         self._next_epoch = epoch + 1
-        if time.monotonic() - self._written >= self.seconds:
+        if time.monotonic() - self._written >= self.seconds and self._skipped == 0:
             self.save(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Writes the state if it is time."""
+        # not when a batch ends: Keras would wait for each one's results
+        position = self._skipped + batch
+        if batch and (
+            (self.steps and position % self.steps == 0)
+            or time.monotonic() - self._written >= self.seconds
+        ):
+            self.save(self._next_epoch - 1, position)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Writes the state."""
-        self.save(self._next_epoch)
+        # after the rest of an interrupted epoch another `fit` follows, and averages stand in place
+        # of the weights that it goes on with
+        if self._skipped == 0 or self.model.stop_training:
+            self.save(self._next_epoch)
+        self._skipped = 0
+        self._memory = self._remembered()
 
-    def save(self, next_epoch: int) -> None:
-        """Writes the state with which `next_epoch` begins."""
+    def save(self, next_epoch: int, position: int = 0) -> None:
+        """Writes the state with which `next_epoch` goes on after `position` steps."""
         arrays = {
             f"{index:05d}": keras.ops.convert_to_numpy(variable)
             for index, variable in enumerate(self._variables())
         }
-        memory = [
-            {name: getattr(other, name) for name in _REMEMBERED if hasattr(other, name)}
-            for other in self.others
-        ]
-        about = {"epoch": next_epoch, "memory": memory, "cpu_seconds": self.cpu_seconds}
+        if position:
+            arrays |= {
+                f"metric{index:05d}": keras.ops.convert_to_numpy(variable)
+                for index, variable in enumerate(self.model.metrics_variables)
+            }
+        about = {
+            "epoch": next_epoch,
+            "position": position,
+            "memory": self._remembered(),
+            "cpu_seconds": self.cpu_seconds,
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp.npz")
         np.savez(temporary, about=json.dumps(about, default=float), **arrays)
         os.replace(temporary, self.path)
         self._written = time.monotonic()
+
+    def _remembered(self) -> list[dict[str, Any]]:
+        return [
+            {name: getattr(other, name) for name in _REMEMBERED if hasattr(other, name)}
+            for other in self.others
+        ]
 
     @property
     def cpu_seconds(self) -> float:
@@ -145,7 +183,8 @@ class TrainingState(keras.callbacks.Callback):
         """Puts the state back into model, optimizer, loader and callbacks.
 
         Returns:
-            The epoch to go on with, for `fit(initial_epoch=...)`; 0 where there is no state.
+            The epoch to go on with, for `fit(initial_epoch=...)`; 0 where there is no state. Where
+            `loader.position` is not 0 that epoch is a short one, and needs a `fit` of its own.
         """
         if not self.path.exists():
             return 0
@@ -155,23 +194,59 @@ class TrainingState(keras.callbacks.Callback):
         with np.load(self.path) as file:
             about = json.loads(str(file["about"]))
             variables = self._variables()
-            if len(file.files) - 1 != len(variables):
+            metrics = sorted(name for name in file.files if name.startswith("metric"))
+            num_arrays = len(file.files) - len(metrics) - 1
+            if num_arrays != len(variables):
                 raise ValueError(
                     f"'{self.path}' belongs to another model or optimizer: it holds "
-                    f"{len(file.files) - 1} arrays, {len(variables)} are needed. "
+                    f"{num_arrays} arrays, {len(variables)} are needed. "
                     "Resume with the settings of the first run, or remove it."
                 )
             model.assign_weights(
                 [(variable, file[f"{index:05d}"]) for index, variable in enumerate(variables)]
             )
+            self._metrics = [file[name] for name in metrics]
         self._next_epoch = about["epoch"]  # a finished training may have no further epoch
         self._memory = about["memory"]
         self._earlier_seconds = about["cpu_seconds"]
         self.loader.epoch = about["epoch"]
+        self.loader.position = about.get("position", 0)
         return int(about["epoch"])
 
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
+
+
+class InputWait(keras.callbacks.Callback):
+    """Adds to an epoch's logs the share of its time that steps waited for data: `input_wait`.
+
+    Validation does not count. Without a synchronous device the share is an upper bound: while a
+    step waits, the device may still compute the one before. `ForceField.fit` tells it the times.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waited = 0.0
+        self._start = 0.0
+        self._end: float | None = None
+
+    def add(self, seconds: float) -> None:
+        """Adds what one step waited."""
+        self._waited += seconds
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the clock."""
+        self._waited, self._start, self._end = 0.0, time.perf_counter(), None
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Stops the clock."""
+        self._end = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Adds the share to the logs."""
+        end = time.perf_counter() if self._end is None else self._end
+        if logs is not None:
+            logs["input_wait"] = self._waited / max(end - self._start, 1e-9)
 
 
 def trim_log(path: str | Path, first_epoch: int) -> None:

@@ -314,6 +314,24 @@ def element_sums(graph: Mapping[str, Any], table: Array, shift: float = 0.0) -> 
     return np.where(graph["graph_mask"], sums + shift, 0.0)
 
 
+class Replicas(NamedTuple):
+    """How many copies of a model share each step, and which of them this process feeds."""
+
+    first: int = 0
+    local: int = 1
+    total: int = 1
+    can_compile: bool = True  # by XLA
+
+
+def empty(batch: Mapping[str, Any]) -> Graph:
+    """Gives a batch of the same shapes that is nothing but padding."""
+    nothing = cast("Graph", {key: np.asarray(value)[:0] for key, value in batch.items()})
+    return pad(
+        nothing,
+        *(count(batch, what) for what in ("graph", "atom", "edge", "triplet")),  # type: ignore[arg-type]
+    )
+
+
 class OffsetLoader(keras.utils.PyDataset):
     """Takes element references out of the labels of another loader, in float64.
 
@@ -324,6 +342,8 @@ class OffsetLoader(keras.utils.PyDataset):
         see: Called with the inputs of each batch.
         ahead: Whether a thread prepares the next batch while one is computed.
         waited: Called with the seconds that each batch was waited for.
+        replicas: Where there are several, each step gets a batch for each of this process, stacked
+            along a new first axis; padding fills up the last step.
     """
 
     def __init__(
@@ -333,9 +353,11 @@ class OffsetLoader(keras.utils.PyDataset):
         see: Callable[[Graph], None],
         ahead: bool = False,
         waited: Callable[[float], None] | None = None,
+        replicas: Replicas | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.replicas = replicas or Replicas()
         self.loader, self.tables, self.see, self.waited = loader, tables, see, waited
         self._iterator: Iterator[Any] | None = None
         self._complete = False
@@ -343,7 +365,7 @@ class OffsetLoader(keras.utils.PyDataset):
         self._ahead: tuple[int, Future[Batch]] | None = None
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return -(-len(self.loader) // self.replicas.total)
 
     def __getitem__(self, index: int) -> Batch:
         start = time.perf_counter()
@@ -364,13 +386,29 @@ class OffsetLoader(keras.utils.PyDataset):
         return batch
 
     def _batch(self, index: int) -> Batch:
+        first, local, total, _ = self.replicas
+        if total == 1:
+            return self._one_batch(index)
+        num_batches = len(self.loader)
+        here = range(index * total, min((index + 1) * total, num_batches))
+        mine = range(index * total + first, index * total + first + local)
+        random_access = isinstance(self.loader, keras.utils.PyDataset)
+        batches = {i: self._one_batch(i) for i in here if i in mine or not random_access}
+        if not batches:
+            batches[-1] = self._one_batch(num_batches - 1)
+        template = next(iter(batches.values()))
+        nothing = inputs_and_labels(empty(cast("Any", template[0]) | template[1]))
+        chosen = [batches.get(i, nothing) for i in mine]
+        return cast("Batch", keras.tree.map_structure(lambda *parts: np.stack(parts), *chosen))
+
+    def _one_batch(self, index: int) -> Batch:
         if isinstance(self.loader, keras.utils.PyDataset):
             inputs, labels = self.loader[index]
         else:
             if self._iterator is None or index == 0:
                 self._iterator = iter(self.loader)
             inputs, labels = keras.tree.map_structure(np.asarray, next(self._iterator))
-            if index == len(self) - 1:  # tells a pipeline that its epoch is over
+            if index == len(self.loader) - 1:  # tells a pipeline that its epoch is over
                 next(self._iterator, None)
         labels = {
             key: value - element_sums(inputs, *self.tables[key]) if key in self.tables else value

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff.callbacks import TrainingState, trim_log
+from keras_mlff.callbacks import AveragedWeights, InputWait, TrainingState, trim_log
 from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import add_edges
@@ -47,6 +47,7 @@ def train(
     validation_freq: int = 1,
     tensorboard: bool = False,
     verbose: Any = 2,
+    save_steps: int = 0,
 ) -> keras.callbacks.History:
     """Trains a model; log, state and best weights stand in `folder` at any time.
 
@@ -68,9 +69,10 @@ def train(
         validation_freq: Epochs between validations.
         tensorboard: Whether to write TensorBoard files (needs TensorFlow).
         verbose: As in Keras.
+        save_steps: Steps between two writes of `state.npz`; 0 writes it about every 30 seconds.
 
     Returns:
-        Keras's history; the model holds the best weights.
+        Keras's history of whole epochs; the model holds the best weights.
     """
     folder = Path(folder)
     if not resume and (folder / STATE).exists():
@@ -81,6 +83,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     loader = GraphLoader(training, batch_size, shuffle=True, seed=seed)
     held_out = GraphLoader(validation, batch_size)
+    if verbose:
+        print(loader.summary)
     model.compile(optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics)
     best = keras.callbacks.ModelCheckpoint(
         folder / BEST, monitor=monitor, mode="min", save_best_only=True, save_weights_only=True
@@ -89,22 +93,31 @@ def train(
     if patience is not None:
         stop = keras.callbacks.EarlyStopping(monitor, patience=patience, mode="min")
         remembering.append(stop)
-    state = TrainingState(folder / STATE, loader, remembering)
+    state = TrainingState(folder / STATE, loader, remembering, steps=save_steps)
     first_epoch = state.restore(model) if resume else 0
     trim_log(folder / LOG, first_epoch)
     callbacks = [*remembering, keras.callbacks.CSVLogger(folder / LOG, append=True)]
+    if optimizer.use_ema:  # one for both of the runs below
+        callbacks.insert(0, AveragedWeights())
+    callbacks.append(InputWait())  # after the log, which is the same for each run
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
     callbacks.append(state)
-    history = model.fit(
-        loader,
-        validation_data=held_out,
-        validation_freq=validation_freq,
-        epochs=num_epochs,
-        initial_epoch=first_epoch,
-        callbacks=callbacks,
-        verbose=verbose,
-    )
+    epochs = [num_epochs]
+    if loader.position:  # Keras wants epochs of one length, and the rest of this one is short
+        epochs.insert(0, first_epoch + 1)
+    for last in epochs:
+        history = model.fit(
+            loader,
+            validation_data=held_out,
+            validation_freq=validation_freq,
+            epochs=last,
+            initial_epoch=loader.epoch,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+        if model.stop_training:
+            break
     if (folder / BEST).exists():
         model.load_weights(folder / BEST)
     return history

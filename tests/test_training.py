@@ -2,6 +2,11 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,12 +14,17 @@ import pytest
 
 from keras_mlff import callbacks, models, schedules, training
 from keras_mlff.graph import structure
+from keras_mlff.packing import GraphLoader
 
 NUM_EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
 def graphs():
+    return make_structures()
+
+
+def make_structures():
     random = np.random.default_rng(0)
     base = np.asarray([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [-0.3, 1.0, 0.0]])
     return [
@@ -34,23 +44,27 @@ def make(graphs):
     return model, training.with_edges(graphs, model)
 
 
-def run(graphs, folder, kill_after=None, **kwargs):
-    """Trains; `kill_after` epochs it stops like a process that is gone: nothing is cleaned up."""
+def run(graphs, folder, kill_after=None, kill_amid=None, **kwargs):
+    """Trains; `kill_after` epochs it stops like a process that is gone: nothing is cleaned up.
+
+    With `kill_amid` it does so before that step of the next epoch.
+    """
     model, edges = make(graphs)
     optimizer = keras.optimizers.Adam(
         schedules.warmup_cosine(1e-2, 3 * NUM_EPOCHS), use_ema=True, ema_momentum=0.9
     )
     if kill_after is not None:
         kwargs["resume"] = False
-        original = callbacks.TrainingState.on_epoch_begin
+        name = "on_epoch_begin" if kill_amid is None else "on_train_batch_begin"
+        original = getattr(callbacks.TrainingState, name)
 
-        def on_epoch_begin(self, epoch, logs=None):
-            original(self, epoch, logs)
-            if epoch == kill_after:
+        def interrupted(self, index, logs=None):
+            original(self, index, logs)
+            if (self._next_epoch - 1, index) == (kill_after, kill_amid or kill_after):
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(callbacks.TrainingState, "on_epoch_begin", on_epoch_begin)
+            patch.setattr(callbacks.TrainingState, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 train(model, edges, folder, optimizer, **kwargs)
         return model
@@ -73,22 +87,34 @@ def train(model, edges, folder, optimizer, **kwargs):
     )
 
 
+@pytest.fixture(scope="module")
+def whole_run(graphs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return run(graphs, folder, patience=10), folder
+
+
 # the killed process leaves its log open, as a killed process does
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_killed_training_resumes_to_the_last_bit(graphs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kill_amid", [None, 1, 2])
+def test_a_killed_training_resumes_to_the_last_bit(
+    graphs, whole_run, tmp_path, monkeypatch, kill_amid
+):
     """Data order, optimizer, averages, best weights and log go on as if nothing had happened."""
-    monkeypatch.setattr(callbacks.TrainingState.__init__, "__defaults__", (None, 0.0))
-    whole = run(graphs, tmp_path / "whole", patience=10)
-    run(graphs, tmp_path / "parts", kill_after=2, patience=10)
-    parts = run(graphs, tmp_path / "parts", resume=True, patience=10)
+    monkeypatch.setattr(callbacks.TrainingState.__init__, "__defaults__", (None, 0.0, 0))
+    whole, folder = whole_run
+    run(graphs, tmp_path, kill_after=2, kill_amid=kill_amid, patience=10)
+    with np.load(tmp_path / "state.npz") as state:
+        about = json.loads(str(state["about"]))
+    assert (about["epoch"], about["position"]) == (2, kill_amid or 0)
+    parts = run(graphs, tmp_path, resume=True, patience=10)
 
     for expected, found in zip(whole.weights, parts.weights, strict=True):
         np.testing.assert_array_equal(
             keras.ops.convert_to_numpy(expected), keras.ops.convert_to_numpy(found)
         )
     with (
-        np.load(tmp_path / "whole/state.npz") as expected,
-        np.load(tmp_path / "parts/state.npz") as found,
+        np.load(folder / "state.npz") as expected,
+        np.load(tmp_path / "state.npz") as found,
     ):
         assert expected.files == found.files
         about = [json.loads(str(file["about"])) for file in (expected, found)]
@@ -96,9 +122,61 @@ def test_a_killed_training_resumes_to_the_last_bit(graphs, tmp_path, monkeypatch
         assert about[0] == about[1]
         for name in set(expected.files) - {"about"}:
             np.testing.assert_array_equal(expected[name], found[name])
-    rows = [read_log(tmp_path / name) for name in ("whole", "parts")]
+    rows = [read_log(folder), read_log(tmp_path)]
     assert rows[0] == rows[1]
     assert [int(row["epoch"]) for row in rows[0]] == list(range(NUM_EPOCHS))
+
+
+@pytest.mark.slow
+def test_a_process_killed_amid_an_epoch_goes_on_as_if_it_had_not_been(tmp_path):
+    program = (
+        "import os, signal, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import keras\n"
+        "import test_training as t\n"
+        "class Kill(keras.callbacks.Callback):\n"
+        "    def on_train_batch_begin(self, batch, logs=None):\n"
+        "        if self.model.optimizer.iterations == int(sys.argv[3]):\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "original = keras.Model.fit\n"
+        "def fit(self, *args, callbacks, **kwargs):\n"
+        "    return original(self, *args, callbacks=[*callbacks, Kill()], **kwargs)\n"
+        "keras.Model.fit = fit\n"
+        "t.run(t.make_structures(), sys.argv[2], resume=True, save_steps=1)\n"
+    )
+    for folder, kills in [("whole", [-1]), ("parts", [5, 7, -1])]:
+        for kill in kills:
+            command = [sys.executable, "-c", program, str(Path(__file__).parent)]
+            command += [str(tmp_path / folder), str(kill)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            assert done.returncode == (0 if kill < 0 else -signal.SIGKILL), done.stderr
+    states = [np.load(tmp_path / folder / "state.npz") for folder in ("whole", "parts")]
+    assert states[0].files == states[1].files
+    for name in set(states[0].files) - {"about"}:
+        np.testing.assert_array_equal(states[0][name], states[1][name], err_msg=name)
+    assert read_log(tmp_path / "whole") == read_log(tmp_path / "parts")
+
+
+def test_the_share_of_time_spent_waiting_is_reported(graphs):
+    """Data that take 0.1 s a batch are waited for, data that are there are not."""
+
+    class Slow(GraphLoader):
+        seconds = 0.0
+
+        def __getitem__(self, index):
+            time.sleep(self.seconds)
+            return super().__getitem__(index)
+
+    model, edges = make(graphs)
+    model.compile(keras.optimizers.SGD(1e-4), loss={"energy": "mse", "forces": "mse"})
+    shares = []
+    loader = Slow(edges, 2)
+    for seconds in (0.0, 0.1):
+        loader.seconds = seconds
+        wait = callbacks.InputWait()
+        history = model.fit(loader, epochs=2, verbose=0, callbacks=[wait]).history
+        shares.append(history["input_wait"][-1])
+    assert 0.0 < shares[0] < 0.5 < shares[1] < 1.0
 
 
 def read_log(folder):

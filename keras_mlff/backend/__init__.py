@@ -15,6 +15,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import global_sum as global_sum
     from keras_mlff.backend.tensorflow import peak_device_memory as peak_device_memory
     from keras_mlff.backend.tensorflow import predict_step as predict_step
+    from keras_mlff.backend.tensorflow import replicas as replicas
     from keras_mlff.backend.tensorflow import run_once as run_once
     from keras_mlff.backend.tensorflow import segment_sum as segment_sum
     from keras_mlff.backend.tensorflow import test_step as test_step
@@ -28,6 +29,7 @@ elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import global_sum as global_sum
     from keras_mlff.backend.jax import peak_device_memory as peak_device_memory
     from keras_mlff.backend.jax import predict_step as predict_step  # type: ignore[assignment]
+    from keras_mlff.backend.jax import replicas as replicas
     from keras_mlff.backend.jax import run_once as run_once
     from keras_mlff.backend.jax import segment_sum as segment_sum
     from keras_mlff.backend.jax import test_step as test_step  # type: ignore[assignment]
@@ -41,6 +43,7 @@ elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import global_sum as global_sum
     from keras_mlff.backend.torch import peak_device_memory as peak_device_memory
     from keras_mlff.backend.torch import predict_step as predict_step
+    from keras_mlff.backend.torch import replicas as replicas
     from keras_mlff.backend.torch import run_once as run_once
     from keras_mlff.backend.torch import segment_sum as segment_sum
     from keras_mlff.backend.torch import test_step as test_step

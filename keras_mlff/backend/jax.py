@@ -11,7 +11,7 @@ import keras
 from jax import numpy as jnp
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.packing import OffsetLoader, Tables
+from keras_mlff.packing import OffsetLoader, Replicas, Tables
 
 Tensor = Any
 COMPILES = True
@@ -38,9 +38,10 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], An
         mapping = _mapping(model, trainable, non_trainable, metrics)
         mapping += list(zip(model.optimizer.variables, optimizer, strict=True))
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            predictions = model(inputs, training=True)
-            loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
-            logs = model.compute_metrics(inputs, labels, predictions)
+            predictions = _predict(model, inputs, training=True)
+            graph, targets = _joined(inputs, inputs), _joined(labels, inputs)
+            loss = model.compute_loss(x=graph, y=targets, y_pred=predictions, training=True)
+            logs = model.compute_metrics(graph, targets, predictions)
             scaled_loss = model.optimizer.scale_loss(loss)
         updated = (
             _current(scope, model.non_trainable_variables),
@@ -59,9 +60,10 @@ def test_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any
     trainable, non_trainable, metrics = state
     mapping = _mapping(model, trainable, non_trainable, metrics)
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-        predictions = model(inputs, training=False)
-        model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
-        logs = model.compute_metrics(inputs, labels, predictions)
+        predictions = _predict(model, inputs, training=False)
+        graph, targets = _joined(inputs, inputs), _joined(labels, inputs)
+        model.compute_loss(x=graph, y=targets, y_pred=predictions, training=False)
+        logs = model.compute_metrics(graph, targets, predictions)
     state = (
         trainable,
         _current(scope, model.non_trainable_variables),
@@ -94,9 +96,25 @@ def global_sum(value: Tensor) -> Tensor:
     return value
 
 
-def feed(data: Any, tables: Tables, see: Callable[[Any], None]) -> Any:
+def replicas() -> Replicas:
+    """Tells how many copies of a model share a step."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return Replicas()
+    devices = list(distribution.device_mesh.devices.flat)
+    local = [device for device in jax.local_devices() if _name(device) in devices]
+    first = min((devices.index(_name(device)) for device in local), default=0)
+    return Replicas(first, len(local), len(devices))
+
+
+def feed(
+    data: Any,
+    tables: Tables,
+    see: Callable[[Any], None],
+    waited: Callable[[float], None] | None = None,
+) -> Any:
     """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
-    return OffsetLoader(data, tables, see)
+    return OffsetLoader(data, tables, see, ahead=True, waited=waited, replicas=replicas())
 
 
 @contextlib.contextmanager
@@ -122,6 +140,27 @@ def peak_device_memory() -> int | None:
     return statistics.get("peak_bytes_in_use")
 
 
+def _predict(model: Any, inputs: Any, training: bool) -> dict[str, Tensor]:
+    """Predicts a batch, or one for each replica, whose graphs never need another device."""
+    if inputs["positions"].ndim == 2:
+        return model(inputs, training=training)
+    predictions = jax.vmap(lambda one: model(one, training=training))(inputs)
+    return _joined(predictions, inputs)
+
+
+def _joined(arrays: Any, inputs: Any) -> dict[str, Tensor]:
+    """Joins what the replicas have along atoms or graphs, for losses and metrics."""
+    if inputs["positions"].ndim == 2:
+        return arrays
+    num_replicas, num_graphs = inputs["graph_mask"].shape
+    joined = {}
+    for key, value in arrays.items():
+        if key == "graph_ids":
+            value = value + num_graphs * jnp.arange(num_replicas, dtype=value.dtype)[:, None]
+        joined[key] = value.reshape(-1, *value.shape[2:])
+    return joined
+
+
 def _mapping(model: Any, trainable: Any, non_trainable: Any, metrics: Any) -> list[Any]:
     return [
         *zip(model.trainable_variables, trainable, strict=True),
@@ -132,3 +171,8 @@ def _mapping(model: Any, trainable: Any, non_trainable: Any, metrics: Any) -> li
 
 def _current(scope: keras.StatelessScope, variables: Any) -> list[Tensor]:
     return [scope.get_current_value(variable) for variable in variables]
+
+
+def _name(device: Any) -> str:
+    """Names a device as Keras does."""
+    return f"{device.platform}:{device.id}"

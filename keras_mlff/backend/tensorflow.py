@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.packing import OffsetLoader, Tables
+from keras_mlff.graph import inputs_and_labels
+from keras_mlff.packing import OffsetLoader, Replicas, Tables, empty
 
 Tensor = Any
 COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
@@ -34,7 +36,7 @@ def value_and_gradient(
 
 def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Updates the weights with one batch."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = _own(data)
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
         loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
@@ -50,7 +52,7 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 def test_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Compares one batch with its labels."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = _own(data)
     predictions = model(inputs, training=False)
     model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
     return model.compute_metrics(inputs, labels, predictions)
@@ -75,25 +77,42 @@ def global_sum(value: Tensor) -> Tensor:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def feed(data: Any, tables: Tables, see: Callable[[Any], None]) -> Any:
+def replicas() -> Replicas:
+    """Tells how many copies of a model share a step."""
+    total = tf.distribute.get_strategy().num_replicas_in_sync
+    # XLA cannot compile the sum over replicas
+    return Replicas(0, total, total, can_compile=total == 1)
+
+
+def feed(
+    data: Any,
+    tables: Tables,
+    see: Callable[[Any], None],
+    waited: Callable[[float], None] | None = None,
+) -> Any:
     """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
     if isinstance(data, tf.data.Dataset):
         see(data.element_spec[0])
-        return data.map(
+        dataset = data.map(
             lambda inputs, labels: (inputs, _without_offsets(inputs, labels, tables)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-    loader = OffsetLoader(data, tables, see)
-    # unlike Keras's own conversion this one keeps every size static: one compilation
-    signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
+        if replicas().total > 1:
+            dataset = _stacked(dataset)
+    else:
+        loader = OffsetLoader(data, tables, see, replicas=replicas())
+        # unlike Keras's own conversion this one keeps every size static: one compilation
+        signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
 
-    def batches() -> Any:
-        for index in range(len(loader)):
-            yield loader[index]
-        loader.on_epoch_end()
+        def batches() -> Any:
+            for index in range(len(loader)):
+                yield loader[index]
+            loader.on_epoch_end()
 
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(loader))).prefetch(2)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader))).prefetch(2)
+    # a strategy fetches batches for its devices on its own
+    return dataset if waited is None or replicas().total > 1 else _timed(dataset, waited)
 
 
 def double_precision() -> contextlib.AbstractContextManager[None]:
@@ -117,6 +136,42 @@ def peak_device_memory() -> int | None:
     if not tf.config.list_physical_devices("GPU"):
         return None
     return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+
+
+def _own(data: Any) -> tuple[Any, Any]:
+    """Unpacks a batch; that of a replica comes with an axis of length one before the others."""
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    if inputs["positions"].shape.rank == 2:
+        return inputs, labels
+    return tf.nest.map_structure(lambda x: tf.reshape(x, x.shape[1:]), (inputs, labels))
+
+
+def _stacked(dataset: Any) -> Any:
+    """Stacks a batch for each replica, since TensorFlow deals out what stands along one axis."""
+    total = replicas().total
+    missing = -len(dataset) % total
+    inputs, labels = tf.nest.map_structure(
+        lambda spec: np.zeros(spec.shape, spec.dtype.as_numpy_dtype), dataset.element_spec
+    )
+    nothing = inputs_and_labels(empty(inputs | labels))
+    padding = tf.data.Dataset.from_tensors(nothing).repeat(missing)
+    return dataset.concatenate(padding).batch(total, drop_remainder=True)
+
+
+def _timed(dataset: Any, waited: Callable[[float], None]) -> Any:
+    """Reports how long each batch was waited for."""
+
+    def report(start: Tensor, batch: Any, end: Tensor) -> Any:
+        told = tf.numpy_function(lambda seconds: waited(float(seconds)), [end - start], [])
+        with tf.control_dependencies([told] if isinstance(told, tf.Operation) else told):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    clock = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
+    # asked for one after the other; a prefetch added by tf.data would hide the wait
+    timed = tf.data.Dataset.zip(clock, dataset, clock).map(report)
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    return timed.with_options(options)
 
 
 def _without_offsets(inputs: Any, labels: Any, tables: Tables) -> Any:

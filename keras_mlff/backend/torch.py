@@ -10,7 +10,7 @@ import keras
 import torch
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.packing import OffsetLoader, Tables
+from keras_mlff.packing import OffsetLoader, Replicas, Tables
 
 Tensor = Any
 COMPILES = False  # torch.compile cannot differentiate forces once more
@@ -87,9 +87,19 @@ def global_sum(value: Tensor) -> Tensor:
     return value
 
 
-def feed(data: Any, tables: Tables, see: Callable[[Any], None]) -> Any:
+def replicas() -> Replicas:
+    """Tells how many copies of a model share a step."""
+    return Replicas()
+
+
+def feed(
+    data: Any,
+    tables: Tables,
+    see: Callable[[Any], None],
+    waited: Callable[[float], None] | None = None,
+) -> Any:
     """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
-    return OffsetLoader(data, tables, see)
+    return OffsetLoader(data, tables, see, ahead=True, waited=waited)
 
 
 def double_precision() -> contextlib.AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_mlff import backend
 from keras_mlff import presets as preset_store
-from keras_mlff.callbacks import AveragedWeights
+from keras_mlff.callbacks import AveragedWeights, InputWait
 from keras_mlff.graph import (
     ATOM_LABELS,
     INPUT_LEVELS,
@@ -299,7 +299,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         """
         jit = jit_compile
         if jit == "auto":
-            jit = backend.COMPILES and not run_eagerly
+            jit = backend.COMPILES and not run_eagerly and backend.replicas().can_compile
         objective = Objective(loss or {}, loss_weights, metrics, self.outputs_with_stress)
         self._objective[:] = [objective]
         super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit)
@@ -356,6 +356,17 @@ class ForceField(keras.Model, metaclass=_Complete):
         self._objective[0].update_metrics(x, y, y_pred)
         return self._objective[0].logs()
 
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Reports the metrics of an epoch; Keras calls it, for all replicas together."""
+        if not self._objective:
+            return {}
+        return {key: float(value) for key, value in self._objective[0].logs().items()}
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Creates what the optimizer keeps; Keras would average the replicas' first batches."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
     def train_step(self, *args: Any) -> Any:
         """Updates the weights with one batch; see `keras_mlff.backend`."""
         return backend.train_step(self, *args)
@@ -389,9 +400,10 @@ class ForceField(keras.Model, metaclass=_Complete):
             kwargs["callbacks"] = _with_averages(callbacks)
         shuffle = kwargs.pop("shuffle", True)
         self.preset = None  # from here on it is another model
-        return super().fit(
-            self._feed(x, "fit", batch_size, shuffle), *args, shuffle=False, **kwargs
-        )
+        waits = [item for item in callbacks or [] if isinstance(item, InputWait)]
+        waited = waits[0].add if waits else None
+        data = self._feed(x, "fit", batch_size, shuffle, waited)
+        return super().fit(data, *args, shuffle=False, **kwargs)
 
     @_in_precision
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -431,6 +443,8 @@ class ForceField(keras.Model, metaclass=_Complete):
         for inputs, _ in (_as_numpy(batch) for batch in loader):
             self._count_shapes("predict", inputs)
             predicted = keras.tree.map_structure(np.asarray, self.predict_on_batch(inputs))
+            if backend.replicas().total > 1:  # TensorFlow's replicas all predict the same
+                predicted = {key: _first_rows(key, predicted[key], inputs) for key in predicted}
             parts.append(self._strip(self.add_offsets(predicted, inputs), inputs))
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -468,7 +482,14 @@ class ForceField(keras.Model, metaclass=_Complete):
 
     # Feeding
 
-    def _feed(self, x: Any, mode: str, batch_size: int, shuffle: bool = False) -> Any:
+    def _feed(
+        self,
+        x: Any,
+        mode: str,
+        batch_size: int,
+        shuffle: bool = False,
+        waited: Callable[[float], None] | None = None,
+    ) -> Any:
         if isinstance(x, (list, tuple, dict)):
             # elements that a preset has never seen may be learned, not judged
             x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
@@ -477,7 +498,7 @@ class ForceField(keras.Model, metaclass=_Complete):
             for head in self.heads
             if head.has_offset
         }
-        return backend.feed(x, tables, functools.partial(self._count_shapes, mode))
+        return backend.feed(x, tables, functools.partial(self._count_shapes, mode), waited)
 
     def _loader(self, x: Any, batch_size: int, shuffle: bool, any_element: bool = False) -> Any:
         if isinstance(x, dict):
@@ -672,6 +693,11 @@ def _joined(heads: list[Head]) -> Head:
 def _as_symbols(inputs: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:
     """Describes inputs by shape alone: tracing them creates weights without computing."""
     return {key: keras.KerasTensor(value.shape, str(value.dtype)) for key, value in inputs.items()}
+
+
+def _first_rows(key: str, value: Array, inputs: Graph) -> Array:
+    per_atom = _output_level(key) == "atom"
+    return value[: len(inputs["atom_mask"] if per_atom else inputs["graph_mask"])]
 
 
 def _output_level(key: str) -> str:

@@ -1,0 +1,89 @@
+"""Several devices compute what one does: the same losses, weights and predictions."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_mlff import distribution
+
+PROGRAM = Path(__file__).with_name("distribution_program.py")
+
+
+def start(folder, num_devices, *more, local_devices=None):
+    name = f"{num_devices}-{'-'.join(map(str, more))}.npz"
+    flags = [os.environ.get("XLA_FLAGS", "")]
+    flags.append(f"--xla_force_host_platform_device_count={local_devices or num_devices}")
+    environment = os.environ | {
+        "KERAS_BACKEND": keras.backend.backend(),
+        "XLA_FLAGS": " ".join(flags),
+        "JAX_PLATFORMS": "cpu",
+    }
+    arguments = [str(folder / name), str(num_devices), *map(str, more)]
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return process, folder / name
+
+
+def finish(process, file=None):
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors[-3000:]
+    return None if file is None else dict(np.load(file))
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    return finish(*start(tmp_path_factory.mktemp("one"), 1))
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        # float32: 1e-7 per operation, and sums in another order
+        np.testing.assert_allclose(other[key], value, rtol=1e-6, atol=1e-6, err_msg=key)
+
+
+needs_devices = pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras has no data parallelism on PyTorch"
+)
+
+
+@pytest.mark.slow
+@needs_devices
+def test_two_devices_give_what_one_does(one_device, tmp_path):
+    assert_same(one_device, finish(*start(tmp_path, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a dataset of TensorFlow's")
+def test_two_devices_share_a_pipeline(one_device, tmp_path):
+    assert_same(one_device, finish(*start(tmp_path, 2, "tf.data")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow has one process")
+def test_two_processes_give_what_one_does(one_device, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    options = {"local_devices": 1}
+    other, _ = start(tmp_path, 2, "loader", 1, port, **options)
+    results = finish(*start(tmp_path, 2, "loader", 0, port, **options))
+    finish(other)
+    assert_same(one_device, results)
+
+
+def test_what_a_backend_cannot_do_is_said():
+    if keras.backend.backend() == "jax":
+        pytest.skip("it can")
+    with pytest.raises(ValueError, match="Several processes are not supported"):
+        distribution.use_devices(None, "localhost:1", num_processes=2)
