@@ -82,7 +82,7 @@ def run(
     """Sets references, trains, judges the best weights, and publishes them if asked to.
 
     Args:
-        model: New, or trained where it is to be fine-tuned (its references are kept).
+        model: New; or trained, and then its references are adapted to the new labels.
         parts: Structures without edges.
         folder: Receives what `training.train` writes, and `results.json`.
         loss: See `ForceField.compile`; its names are the properties that the preset has.
@@ -102,9 +102,10 @@ def run(
     Returns:
         By property: `unit`, `test_mae`, `test_rmse`, and what was published.
     """
-    trained = model.preset is not None
-    if not trained:
+    if model.preset is None:
         model.fit_references(parts.training)
+    else:
+        model.adapt_references(parts.training)
     learned = training.with_edges(parts.training, model)
     if optimizer is None:
         optimizer = default_optimizer(

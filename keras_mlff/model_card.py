@@ -26,6 +26,7 @@ def publish(
     folder: str | Path,
     examples: Sequence[Graph],
     log: str | Path,
+    num_nve_steps: int = 4000,
     **metadata: Any,
 ) -> preset_store.Preset:
     """Writes a trained model as a preset with log, reference values, measurements and card.
@@ -35,6 +36,7 @@ def publish(
         folder: Such as `zoo/cmret/ch2`.
         examples: A few structures on which the model is measured and pinned.
         log: The training's CSV log.
+        num_nve_steps: Of dynamics at constant energy, where there are forces; 0 leaves it out.
         **metadata: See `presets.save`; `recipe`, `seed` and `metrics` are required, since a model
             without them cannot be made again or judged.
     """
@@ -42,8 +44,8 @@ def publish(
     if missing:
         raise ValueError(f"A preset needs {missing} besides its weights.")
     metadata["keras_mlff_version"] = keras_mlff.__version__
-    if "forces" in model.property_names:
-        metadata["nve"] = nve_drift(model, examples[0])
+    if "forces" in model.property_names and num_nve_steps:
+        metadata["nve"] = nve_drift(model, examples[0], num_nve_steps)
     folder = preset_store.save(model, folder, **metadata).folder
     shutil.copyfile(log, folder / LOG)
     double = models.load_preset(str(folder), dtype="float64")
@@ -108,7 +110,7 @@ def measure(folder: str | Path) -> dict[str, float]:
     return figures
 
 
-def nve_drift(model: ForceField, example: Graph, num_steps: int = 4000) -> dict[str, float]:
+def nve_drift(model: ForceField, example: Graph, num_steps: int) -> dict[str, float]:
     """Runs at constant energy from 300 K and measures how well the energy is kept.
 
     Returns:
@@ -171,9 +173,7 @@ def card(preset: preset_store.Preset) -> str:
     checks = about.get("checks", {})
     if checks:
         lines += ["", "## Checks", ""]
-        unit = (
-            "eV and eV/Å" if "energy" in preset.properties else "shares of each property's size"
-        )
+        unit = "eV and eV/Å" if "energy" in preset.properties else "shares of each property's size"
         lines += [f"Largest deviations in {unit} on the structures of `reference.json`.", ""]
         lines += _table({key: dict(value) for key, value in checks.items()}, transpose=True)
     if "nve" in about:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -56,6 +57,21 @@ def fit_offsets(head: Head, graphs: Sequence[Graph]) -> None:
         head.scale = _spread(forces)
     else:
         head.scale = _spread(rest)
+
+
+def adapt_offsets(head: Head, graphs: Sequence[Graph], predictions: Array) -> None:
+    """Adds to a head's references, or shift, what predictions miss of the labels on average."""
+    missing = _labels(graphs, head.name)[:, 0] - np.asarray(predictions, np.float64)
+    if not head.references:
+        head.shift += float(missing.mean())
+        return
+    graphs = _single(graphs)
+    corrected = [
+        cast("Graph", {**graph, "missing": value[None]})
+        for graph, value in zip(graphs, missing, strict=True)
+    ]
+    for number, value in least_squares(corrected, "missing").items():
+        head.references[number] = head.references.get(number, 0.0) + value
 
 
 def _single(graphs: Sequence[Graph]) -> Sequence[Graph]:

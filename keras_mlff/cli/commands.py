@@ -127,7 +127,8 @@ def train(
         raise ValueError(f"Training needs at least two structures. Received: {len(structures)}.")
     if preset is None:
         model.fit_references(seen)
-    model.preset = None  # new elements are learned now
+    else:
+        model.adapt_references(seen)
     weights = {key: float(value) for key, value in _parsed(loss_weights).items()}
     defaults = {"energy": 0.2, "forces": 0.8}
     training.train(

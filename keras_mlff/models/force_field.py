@@ -34,7 +34,7 @@ from keras_mlff.losses import Objective
 from keras_mlff.neighbors import add_edges
 from keras_mlff.ops import geometry
 from keras_mlff.packing import Batch, GraphLoader
-from keras_mlff.references import fit_offsets
+from keras_mlff.references import adapt_offsets, fit_offsets
 
 Tensor = Any
 _MAX_COMPILATIONS = 8  # a handful of shapes is a design, more is an accident
@@ -479,6 +479,74 @@ class ForceField(keras.Model, metaclass=_Complete):
             chosen = positional_encoding.options(self._arguments["distance_encoding"])
             self._arguments["distance_encoding"] = chosen | ends
         self.train_function = self.test_function = self.predict_function = None
+
+    def adapt_references(self, graphs: Sequence[Graph]) -> None:
+        """Moves the references of a trained model to another level of theory.
+
+        Energies of two methods differ mostly by a constant per element. Each head that has
+        references gets those that, with the network as it is, come closest to the labels.
+
+        Raises:
+            ValueError: If no head has references and a label.
+        """
+        adapted = [head for head in self.heads if head.name in graphs[0] and head.has_offset]
+        if not adapted:
+            raise ValueError(
+                "There are no references to adapt. Received: labels "
+                f"{sorted(inputs_and_labels(graphs[0])[1])}, heads "
+                f"{[head.name for head in self.heads]}. Call `fit_references` on a new model."
+            )
+        self.preset = None  # from here on it is another model, which may learn other elements
+        predicted = self.predict(list(graphs))
+        for head in adapted:
+            adapt_offsets(head, graphs, predicted[head.name])
+        self.train_function = self.test_function = self.predict_function = None
+
+    def freeze(self, *parts: str, keep: str | Sequence[str] = ()) -> list[str]:
+        """Keeps `fit` from changing parts of the model; call `compile` afterwards.
+
+        Args:
+            *parts: Parts to freeze, by attribute: `"embedding"`, `"interactions"`, `"readouts"`,
+                ...; all if none is named.
+            keep: Parts that stay trainable: `model.freeze(keep="readouts")` is the usual transfer
+                to other molecules.
+
+        Returns:
+            The names of all parts that are trainable now. `model.trainable = True` frees them all.
+
+        Raises:
+            ValueError: If the model has no such part.
+        """
+        owned = self._parts()
+        kept = {keep} if isinstance(keep, str) else set(keep)
+        unknown = sorted({*parts, *kept} - owned.keys())
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no such part. Received: {unknown}. "
+                f"Choose from {sorted(owned)}."
+            )
+        for name in parts or owned:
+            for member in owned[name] if name not in kept else ():
+                member.trainable = False
+        self.train_function = None
+        return [name for name, members in owned.items() if any(m.trainable for m in members)]
+
+    def _parts(self) -> dict[str, list[Any]]:
+        """Lists layers and weights with something to learn by the attribute that holds them."""
+        found: dict[str, list[Any]] = {}
+        # PyTorch's modules keep their members apart
+        for name in {**vars(self), **getattr(self, "_modules", {})}:
+            value = getattr(self, name)
+            listed = list(value) if isinstance(value, (list, tuple)) else [value]
+            members = [
+                item
+                for item in listed
+                if isinstance(item, keras.Variable)
+                or (isinstance(item, keras.layers.Layer) and item.weights)
+            ]
+            if members and not name.startswith("_"):
+                found[name] = members
+        return found
 
     # Feeding
 

@@ -540,3 +540,44 @@ def test_float32_stays_float32_where_jax_allows_float64():
     environment = os.environ | {"JAX_ENABLE_X64": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_references_adapt_to_another_level_of_theory(pair_net):
+    """A constant per element and atom is taken up whole; the network's part stays."""
+    model = compiled(pair_net)
+    graphs = make_graphs(12)
+    predicted = model.predict(graphs)["energy"]
+    shifts = {1: 0.7, 6: -20.0, 8: 3.0}
+    moved = [
+        {**graph, "energy": energy[None] + sum(shifts[z] for z in graph["atomic_numbers"].tolist())}
+        for graph, energy in zip(graphs, predicted, strict=True)
+    ]
+    model.adapt_references(moved)
+    after = model.predict(graphs)["energy"]
+    np.testing.assert_allclose(after, np.concatenate([g["energy"] for g in moved]), atol=1e-4)
+    for number, shift in shifts.items():
+        assert abs(model.heads[0].references[number] - REFERENCES[number] - shift) < 1e-4
+
+
+def test_frozen_parts_stay_as_they_are(pair_net):
+    """Only what is kept changes in training."""
+    model = compiled(pair_net, keras.optimizers.Adam(0.01))
+    names = set(model.freeze())
+    assert names == set()
+    model.trainable = True
+    assert model.freeze(keep="readouts") == ["readouts"]
+    model.compile("adam", loss={"energy": "mse"}, jit_compile=BACKEND == "jax")
+    learned = {variable.path for variable in model.trainable_variables}
+    before = {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}
+    model.fit(make_graphs(4), epochs=1, verbose=0)
+    for variable in model.variables:
+        value = keras.ops.convert_to_numpy(variable)
+        if variable.path in learned:
+            assert np.any(value != before[variable.path]), variable.path
+        elif "optimizer" not in variable.path:
+            np.testing.assert_array_equal(value, before[variable.path], err_msg=variable.path)
+
+
+def test_freezing_an_unknown_part_lists_the_parts(pair_net):
+    with pytest.raises(ValueError, match="readouts"):
+        compiled(pair_net).freeze("head")
