@@ -261,6 +261,25 @@ def test_shapes_are_the_same_with_and_without_tfds(tmp_path):
         assert one["shape"] == other["shape"]
 
 
+def test_order_is_kept_when_memory_is_short(tmp_path, monkeypatch):
+    """TFDS then writes ranges of keys to disk, here of 30 examples, and reads one at a time."""
+    shuffle = pytest.importorskip("tensorflow_datasets.core.shuffle")
+    used = set()
+    number = shuffle.get_bucket_number
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    monkeypatch.setattr(
+        shuffle,
+        "get_bucket_number",
+        lambda **kwargs: used.add(number(**kwargs)) or number(**kwargs),
+    )
+    monkeypatch.setattr(builder, "_KEY_STEP", 2**128 // (1000 * 30))
+    stored = builder.read("geometry_shapes/A", "train", data_dir=tmp_path)
+    direct = datasets.load("geometry_shapes/A", split="train")
+    assert used == set(range(7))
+    for one, other in zip(stored, direct, strict=True):
+        np.testing.assert_array_equal(one["positions"], other["positions"])
+
+
 def test_shapes_of_a_pair_differ_in_what_they_should():
     def lengths(points):
         return np.sort(np.linalg.norm(points[:, None] - points, axis=-1).ravel())
