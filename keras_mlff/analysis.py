@@ -174,3 +174,47 @@ def encoding_metrics(tables: Array, knots: Array) -> dict[str, float]:
         smoothness(tables),
     )
     return dict(zip(METRICS, values, strict=True))
+
+
+def attention_sizes(coefficients: Array) -> Array:
+    """Reduces attention coefficients to how much two atoms take of each other.
+
+    Args:
+        coefficients: `([num_heads,] num_atoms, num_atoms)`, receivers in rows, of either sign.
+
+    Returns:
+        `(num_atoms, num_atoms)`: absolute values, averaged over heads and both directions.
+    """
+    sizes = np.abs(coefficients)
+    if sizes.ndim == 3:
+        sizes = sizes.mean(axis=0)
+    return 0.5 * (sizes + sizes.T)
+
+
+def roc_auc(scores: Array, positive: Array) -> float:
+    """Computes the area under the receiver operating characteristic: 1 is perfect, 0.5 is chance.
+
+    It is the probability that a positive scores higher than a negative; ties count half.
+
+    Args:
+        scores: `(count,)`.
+        positive: `(count,)` bool.
+
+    Raises:
+        ValueError: If all are positive or none is.
+
+    Example:
+        >>> roc_auc(np.array([0.9, 0.8, 0.1]), np.array([True, False, False]))
+        1.0
+    """
+    num_positive = int(np.sum(positive))
+    num_negative = len(positive) - num_positive
+    if num_positive == 0 or num_negative == 0:
+        raise ValueError(
+            "The curve needs positives and negatives. "
+            f"Received: {num_positive} positives, {num_negative} negatives."
+        )
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - 0.5 * (counts - 1))[places]  # of ties, their mean
+    surplus = ranks[np.asarray(positive, np.bool_)].sum() - num_positive * (num_positive + 1) / 2
+    return float(surplus / (num_positive * num_negative))

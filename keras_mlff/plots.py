@@ -117,6 +117,38 @@ def attention(axes: Axes, coefficients: Array, atomic_numbers: Sequence[int]) ->
     return axes
 
 
+def attention_figure(
+    attention_by_layer: Mapping[str, Array],
+    distances: Array,
+    bonds: Array,
+    atomic_numbers: Sequence[int],
+) -> Any:
+    """Draws the attention of each layer, mean of sizes over heads, beside the distances.
+
+    Args:
+        attention_by_layer: What `ForceField.attention` returns.
+        distances: `(num_atoms, num_atoms)`, Å.
+        bonds: `(num_bonds, 2)`, marked by circles.
+        atomic_numbers: `(num_atoms,)`.
+    """
+    columns = min(4, len(attention_by_layer) + 1)
+    rows = -(-(len(attention_by_layer) + 1) // columns)
+    figure, grid = subplots(rows, columns)
+    panels = np.asarray(grid).reshape(-1)
+    panels[0].set_title("distance, Å; bonds circled")
+    attention(panels[0], distances, atomic_numbers)
+    for axes, (name, coefficients) in zip(panels[1:], attention_by_layer.items(), strict=False):
+        sizes = np.abs(coefficients)
+        attention(axes, sizes.mean(axis=0) if sizes.ndim == 3 else sizes, atomic_numbers)
+        axes.set_title(name)
+    both = np.concatenate([bonds, bonds[:, ::-1]])
+    for axes in panels[: len(attention_by_layer) + 1]:
+        axes.plot(both[:, 0], both[:, 1], "o", color="white", markerfacecolor="none", markersize=5)
+    for axes in panels[len(attention_by_layer) + 1 :]:
+        axes.set_axis_off()
+    return figure
+
+
 def encoding_dimensions(axes: Axes, knots: Array, table: Array, number: int = 10) -> Axes:
     """Draws the first dimensions of a table `(num_knots, num_features)` over its range, 0 to 1."""
     axes.plot(_relative(knots), table[:, :number], linewidth=1.0)

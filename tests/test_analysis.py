@@ -82,3 +82,32 @@ def test_command_prints_metrics_and_draws(tmp_path, capsys):
     assert "angle" in capsys.readouterr().out
     assert cli.main(["analyze", "encoding", folders[2], "--layer", "5"]) == 2
     assert "layer=5" in capsys.readouterr().err
+
+
+def test_the_area_under_the_curve_counts_pairs_in_order():
+    """Of 2 x 3 pairs the positive wins four and ties one."""
+    scores = np.asarray([0.9, 0.5, 0.5, 0.1, 0.7])
+    positive = np.asarray([True, True, False, False, False])
+    np.testing.assert_allclose(analysis.roc_auc(scores, positive), (3 + 1.5) / 6)
+    with pytest.raises(ValueError, match="0 positives"):
+        analysis.roc_auc(scores, np.zeros(5, bool))
+
+
+def test_attention_of_two_atoms_is_the_mean_of_both_directions_and_heads():
+    coefficients = np.asarray([[[0.0, -1.0], [0.5, 0.0]], [[0.0, 0.2], [-0.3, 0.0]]])
+    sizes = analysis.attention_sizes(coefficients)
+    np.testing.assert_allclose(sizes, [[0.0, 0.5], [0.5, 0.0]])
+
+
+def test_attention_is_drawn_and_compared_with_bonds(tmp_path, capsys):
+    small = models.CMRET(num_features=8, num_layers=2, num_radial=4, num_heads=2)
+    small.save_to_preset(str(tmp_path / "small"), elements=[1, 6])
+    file = tmp_path / "ch2.xyz"
+    file.write_text("3\n\nC 0 0 0\nH 0.9 0.5 0\nH -0.9 0.5 0\n")
+    figure = tmp_path / "attention.png"
+    command = ["analyze", "attention", file, "--preset", tmp_path / "small", "--output", figure]
+    assert cli.main([str(word) for word in command]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[1:3]] == ["layer0", "layer1"]
+    assert all(0.0 <= float(line.split()[1]) <= 1.0 for line in table[1:3])
+    assert figure.stat().st_size > 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from keras_mlff.cli.tables import print_table
 
 
@@ -18,5 +20,32 @@ def encoding(presets: list[str], output: str, layer: int) -> None:
             rows.append([name, quantity, *sizes, *(f"{value:.3f}" for value in metrics)])
     print_table(rows)
     figure = plots.encoding_figure(found, layer)
+    figure.savefig(output, dpi=120)
+    print(f"written: {output}")
+
+
+def attention(file: str, preset: str, output: str) -> None:
+    """Draws whom each atom attends to, beside distances, and tells whether that finds the bonds."""
+    from keras_mlff import analysis, models, plots
+    from keras_mlff.datasets.files import load_structures
+    from keras_mlff.md.observables import bonds
+
+    molecule = load_structures(file, labels=())[0]
+    positions, numbers = molecule["positions"], molecule["atomic_numbers"]
+    found = models.load_preset(preset).attention(molecule)
+    bonded = np.zeros((len(numbers), len(numbers)), np.bool_)
+    pairs = bonds(positions, numbers)
+    bonded[pairs[:, 0], pairs[:, 1]] = bonded[pairs[:, 1], pairs[:, 0]] = True
+    rows = [["layer", "ROC AUC, size of the coefficient against bonds"]]
+    for name, coefficients in found.items():
+        sizes = analysis.attention_sizes(coefficients)
+        apart = ~np.eye(len(numbers), dtype=np.bool_)
+        if bonded[apart].all() or not bonded.any():
+            rows.append([name, "every pair or no pair is bonded"])
+        else:
+            rows.append([name, f"{analysis.roc_auc(sizes[apart], bonded[apart]):.3f}"])
+    print_table(rows)
+    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    figure = plots.attention_figure(found, distances, pairs, numbers)
     figure.savefig(output, dpi=120)
     print(f"written: {output}")

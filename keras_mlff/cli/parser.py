@@ -118,11 +118,15 @@ def _parser() -> argparse.ArgumentParser:
     flag("--seed", type=int, default=0)
 
     analyses = commands.add_parser("analyze", help="Looks into presets.")
-    inside = analyses.add_subparsers(required=True, metavar="encoding")
+    inside = analyses.add_subparsers(required=True, metavar="attention|encoding")
     flag = add(inside, analyze.encoding)
     flag("presets", nargs="+", metavar="preset", help="such as egnn/qm9; several are compared")
     flag("--output", default="encoding.png", help="figure to write")
     flag("--layer", type=int, default=0, help="whose table is drawn")
+    flag = add(inside, analyze.attention)
+    flag("file", help="the first structure is looked at")
+    add_preset(flag)
+    flag("--output", default="attention.png", help="figure to write")
 
     flag = add(commands, actions.export)
     flag("folder", help="of the SavedModel")
