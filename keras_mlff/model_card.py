@@ -91,7 +91,7 @@ def measure(folder: str | Path) -> dict[str, float]:
     single = models.load_preset(str(folder))
     double = models.load_preset(str(folder), dtype="float64")
     has_energy = "energy" in double.property_names
-    properties = ["energy", "forces"] if has_energy else single.preset.properties
+    properties = ["energy", "forces"] if has_energy else preset_store.read(folder).properties
     figures: dict[str, float] = {}
     for name, model in (("float32", single), ("float64", double)):
         predicted, rotated = model.predict(structures), model.predict(turned)

@@ -46,6 +46,6 @@ def attention(file: str, preset: str, output: str) -> None:
             rows.append([name, f"{analysis.roc_auc(sizes[apart], bonded[apart]):.3f}"])
     print_table(rows)
     distances = np.linalg.norm(positions[:, None] - positions, axis=2)
-    figure = plots.attention_figure(found, distances, pairs, numbers)
+    figure = plots.attention_figure(found, distances, pairs, numbers.tolist())
     figure.savefig(output, dpi=120)
     print(f"written: {output}")
