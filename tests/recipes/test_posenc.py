@@ -1,0 +1,143 @@
+"""The recipes of learned tables run at toy size and read each other's results."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_mlff import models
+
+ROOT = Path(__file__).parents[2]
+TINY = {"num_features": 8, "num_layers": 1, "batch_size": 4, "num_epochs": 1, "verbose": 0}
+TABLE = {"num_knots": 6, "encoding_size": 4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recipes():
+    """Recipes import each other as programs do, from their own folder."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(ROOT / "recipes"))
+    yield
+    sys.path.remove(str(ROOT / "recipes"))
+    for name in set(sys.modules) - before:
+        if (ROOT / f"recipes/{name}.py").exists():
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def molecule(tmp_path_factory):
+    """Frames of a bent molecule in the layout of MD17's files, kcal/mol and Å."""
+    random = np.random.default_rng(0)
+    place = np.asarray([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    positions = place + random.normal(scale=0.02, size=(12, 3, 3))
+    forces = random.normal(size=(12, 3, 3))
+    file = tmp_path_factory.mktemp("md17") / "water.npz"
+    np.savez(
+        file,
+        z=[8, 1, 1],
+        R=positions,
+        E=random.normal(size=12) - 47000.0,
+        F=forces - forces.mean(axis=1, keepdims=True),
+        learn=np.arange(4),
+        hold=np.arange(4, 8),
+        judge=np.arange(8, 12),
+    )
+    return {"data": str(file), "training": "learn", "validation": "hold", "test": "judge"}
+
+
+@pytest.fixture(scope="module")
+def qm9(tmp_path_factory):
+    """Molecules in the layout of recipes/convert_qm9.py."""
+    targets = importlib.import_module("cmret_qm9").TARGETS
+    random = np.random.default_rng(0)
+    place = np.asarray([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    positions = place + random.normal(scale=0.02, size=(12, 3, 3))
+    file = tmp_path_factory.mktemp("qm9") / "qm9.npz"
+    np.savez(
+        file,
+        index=np.arange(12),
+        n_atoms=np.full(12, 3),
+        atomic_numbers=np.tile([8, 1, 1], 12),
+        positions=positions.reshape(-1, 3),
+        **{name: random.normal(size=12) ** 2 for name in targets},
+    )
+    return {"data": str(file), "num_validation": 4, "num_test": 4}
+
+
+@pytest.mark.parametrize("name", ["egnn_md17", "transformer_md17"])
+def test_md17_reports_forces_beside_the_paper(name, molecule, tmp_path):
+    recipe = importlib.import_module(name)
+    more = {"num_heads": 2} if name.startswith("transformer") else {"equivariant": True}
+    results = recipe.main(folder=str(tmp_path), **molecule, **TINY, **TABLE, **more)
+    assert results["forces"]["unit"] == "meV/Å"
+    kind = "EGNN" if name.startswith("egnn") else "Transformer"
+    expected = {"EGNN": 3.5, "Transformer": 6.2}[kind]
+    assert results["forces"][f"{kind} smooth, paper"] == expected
+    assert results["forces"]["NequIP"] == 9.0
+    model = models.load_preset(str(tmp_path / "model"))
+    tables = [item for item in model._flatten_layers() if hasattr(item, "x_max")]
+    assert 1.4 < tables[0].x_max < 1.8  # between the hydrogens, not the cutoff
+
+
+def test_encodings_by_their_names_in_the_paper():
+    recipe = importlib.import_module("egnn_md17")
+    assert recipe.encoding("original", 36, 32) is None
+    assert recipe.encoding("mlp", 36, 32) == {"kind": "mlp", "num_features": 32}
+    table = {"kind": "posenc", "num_knots": 36, "num_features": 32}
+    assert recipe.encoding("posenc", 36, 32) == table
+    assert recipe.encoding("smooth", 36, 32, 0.1) == {**table, "smoothness": 0.1}
+    # the paper's text lacks this number
+    assert "EGNN smooth, paper" not in recipe.published("EGNN", "naphthalene", "smooth")
+
+
+def test_rmd17_compares_with_the_same_budget(molecule, tmp_path, capsys):
+    recipe = importlib.import_module("posenc_rmd17")
+    settings = dict(TINY, architectures=("CMRET",), folder=str(tmp_path), **molecule)
+    results = recipe.main(**settings)
+    assert list(results) == ["CMRET_original", "CMRET_smooth"]
+    assert recipe.main(**settings) == results  # nothing is trained twice
+    assert "CMRET_smooth: energy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["egnn_qm9", "dimenet_pp_qm9"])
+def test_qm9_learns_what_it_is_told_to(name, qm9, tmp_path):
+    recipe = importlib.import_module(name)
+    targets = ("alpha", "gap", "U0")
+    results = recipe.main(targets=targets, folder=str(tmp_path), **qm9, **TINY, **TABLE)
+    assert sorted(results) == sorted(targets)
+    place = "EGNN smooth" if name == "egnn_qm9" else "DimeNet++ smooth"
+    assert results["alpha"][place] == {"EGNN smooth": 0.062, "DimeNet++ smooth": 0.048}[place]
+    saved = models.load_preset(str(tmp_path / "model"))
+    assert sorted(saved.preset.properties) == sorted(targets)
+
+
+def test_figures_are_drawn_from_what_is_trained(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    recipe = importlib.import_module("posenc_figures")
+    settings = {
+        "folder": str(tmp_path),
+        "targets": ("mu", "U0"),
+        "num_knots": 6,
+        "encoding_size": 4,
+        "sweep_knots": (4, 6),
+        "sweep_sizes": (4,),
+    }
+    with pytest.raises(ValueError, match="--commands"):
+        recipe.main(**settings)
+    assert recipe.main(commands=True, **settings) == {}
+    # two properties, then posenc of U0, and both with four knots
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    encoding = {"kind": "posenc", "num_knots": 6, "num_features": 4, "initial": "normal_both"}
+    for index, case in enumerate(["mu_smooth", "U0_smooth", "U0_posenc"]):
+        folder = tmp_path / f"{case}_knots6_size4"
+        model = models.EGNN(num_features=8, num_layers=2, distance_encoding=encoding)
+        model.save_to_preset(str(folder / "model"), elements=[1], properties=["energy"])
+        results = {case.partition("_")[0]: {"test_mae": 1.0 + index}}
+        (folder / "results.json").write_text(json.dumps(results))
+    table = recipe.main(**settings)
+    assert list(table) == ["mu", "U0"]
+    assert {file.name for file in tmp_path.glob("*.png")} == {f"figure{i}.png" for i in range(1, 6)}
+    assert "polynomial" in capsys.readouterr().out
