@@ -18,6 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: one thre
 import keras
 import pytest
 
+if keras.backend.backend() != "tensorflow":
+    # builders of data sets are TensorFlow's, whatever Keras computes with: once is enough
+    collect_ignore_glob = ["datasets/test_builders_*.py", "datasets/test_preparation.py"]
+
 
 def pytest_report_header() -> str:
     return f"keras backend: {keras.backend.backend()}"

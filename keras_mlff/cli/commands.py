@@ -23,7 +23,7 @@ EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),
     "jax": ("jax",),
     "torch": ("torch",),
-    "datasets": ("tensorflow", "tensorflow_datasets"),
+    "datasets": ("tensorflow", "tensorflow_datasets", "ase"),
     "md": ("ase", "vesin"),
     "plots": ("matplotlib",),
     "qm": ("pyscf",),
