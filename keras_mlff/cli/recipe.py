@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
         argv: Instead of the command line's.
 
     Returns:
-        What the function returns. Errors end the program with one line and status 2.
+        What the function returns; a dict of results is printed too. Errors end the program with
+        one line and status 2.
     """
     documentation = inspect.getdoc(function) or inspect.getdoc(inspect.getmodule(function)) or ""
     parser = argparse.ArgumentParser(
@@ -53,6 +55,8 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
     status, result = guarded(lambda: function(**arguments), debug, parser.prog)
     if status:
         raise SystemExit(status)
+    if isinstance(result, Mapping):
+        print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
     return result
 
 

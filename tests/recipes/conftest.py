@@ -1,0 +1,47 @@
+"""How tests load and run recipes, which are scripts beside the package."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def load_recipe(monkeypatch):
+    """Imports a recipe by name, as Python does that runs it: beside the others."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    yield importlib.import_module
+    for path in RECIPES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def eager():
+    """Leaves compiling backends out: models are tested there, and a recipe is the same on all."""
+    if keras.backend.backend() != "torch":
+        pytest.skip("a recipe is run once, where nothing is compiled")
+
+
+@pytest.fixture
+def trajectory(tmp_path):
+    """Writes frames of an invented molecule in kcal/mol and Å, and three splits of them."""
+    random = np.random.default_rng(0)
+    file = tmp_path / "invented.npz"
+    rest = np.asarray([[0.0, 0.0, 0.0], [1.1, 0.0, 0.0], [-0.4, 1.0, 0.0], [-0.5, -0.6, 0.9]])
+    forces = random.normal(size=(16, 4, 3)) * 10.0
+    np.savez(
+        file,
+        positions=rest + random.normal(scale=0.05, size=(16, 4, 3)),
+        atomic_numbers=np.asarray([6, 1, 1, 8]),
+        energy=random.normal(size=16) - 1000.0,
+        forces=forces - forces.mean(axis=1, keepdims=True),
+        learn=np.arange(8),
+        choose=np.arange(6, 12),  # two of them are learned
+        judge=np.arange(12, 16),
+    )
+    return file
