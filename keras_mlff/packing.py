@@ -13,6 +13,7 @@ import numpy as np
 from keras_mlff.graph import (
     Array,
     Graph,
+    Level,
     count,
     inputs_and_labels,
     join,
@@ -326,10 +327,8 @@ class Replicas(NamedTuple):
 def empty(batch: Mapping[str, Any]) -> Graph:
     """Gives a batch of the same shapes that is nothing but padding."""
     nothing = cast("Graph", {key: np.asarray(value)[:0] for key, value in batch.items()})
-    return pad(
-        nothing,
-        *(count(batch, what) for what in ("graph", "atom", "edge", "triplet")),  # type: ignore[arg-type]
-    )
+    levels: tuple[Level, ...] = ("graph", "atom", "edge", "triplet")
+    return pad(nothing, *(count(batch, what) for what in levels))
 
 
 class OffsetLoader(keras.utils.PyDataset):

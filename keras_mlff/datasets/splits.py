@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,70 @@ def select(split: str, parts: Mapping[str, Sequence[int] | Array]) -> Array:
         bounds = [_bound(match[name], len(rows)) for name in ("start", "stop")]
         chosen.append(rows[slice(*bounds)])
     return np.concatenate(chosen)
+
+
+def by_seed(num_structures: int, sizes: Mapping[str, int], seed: int) -> dict[str, Array]:
+    """Draws parts at random; what is left over is in none.
+
+    Args:
+        num_structures: To choose from.
+        sizes: Number of structures of each part; -1, once at most, is all the rest.
+        seed: Of the drawing. A part stays the same if a later one changes its size.
+
+    Raises:
+        ValueError: If there are too few structures.
+
+    Example:
+        >>> by_seed(6, {"test": 2, "train": -1}, seed=0)
+        {'test': array([3, 2]), 'train': array([5, 4, 0, 1])}
+    """
+    order = np.random.default_rng(seed).permutation(num_structures)
+    return dict(zip(sizes, _cut(order, list(sizes.values())), strict=True))
+
+
+def by_group(
+    groups: Sequence[Any] | Array, sizes: Mapping[str, int], seed: int
+) -> dict[str, Array]:
+    """Draws whole groups at random, so that no part has seen what another is tested on.
+
+    Args:
+        groups: The group of each structure: a molecule's name, the number of a trajectory.
+        sizes: Number of groups of each part; -1, once at most, is all the rest.
+        seed: Of the drawing.
+
+    Raises:
+        ValueError: If there are too few groups.
+
+    Example:
+        >>> by_group(["a", "a", "b", "c"], {"test": 1, "train": -1}, seed=0)
+        {'test': array([3]), 'train': array([0, 1, 2])}
+    """
+    names, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    drawn = by_seed(len(names), sizes, seed)
+    return {part: np.flatnonzero(np.isin(numbers, chosen)) for part, chosen in drawn.items()}
+
+
+def digest(parts: Mapping[str, Sequence[int] | Array]) -> str:
+    """Names a split by its content, for a preset's metadata: 16 hexadecimal digits.
+
+    The order inside of a part does not count.
+    """
+    found = hashlib.sha256()
+    for part, indices in sorted(parts.items()):
+        found.update(f"{part}:{len(indices)}:".encode())
+        found.update(np.sort(np.asarray(indices, "<i8")).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _cut(order: Array, sizes: Sequence[int]) -> list[Array]:
+    wanted = sum(size for size in sizes if size >= 0)
+    if wanted > len(order) or any(size < -1 for size in sizes) or list(sizes).count(-1) > 1:
+        raise ValueError(
+            f"Parts of {list(sizes)} cannot be cut from {len(order)}. Sizes are counts, and -1, "
+            "which may occur once, is all the rest."
+        )
+    given = iter(np.split(order[:wanted], np.cumsum([size for size in sizes if size >= 0])[:-1]))
+    return [order[wanted:] if size == -1 else next(given) for size in sizes]
 
 
 def _bound(text: str | None, count: int) -> int | None:

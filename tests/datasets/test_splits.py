@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_mlff.datasets import splits
 from keras_mlff.datasets.splits import select
 
 PARTS = {"train": np.arange(7), "test": np.arange(7, 10)}
@@ -32,3 +33,33 @@ def test_unreadable_split_is_refused(split):
 def test_unknown_split_lists_the_known():
     with pytest.raises(ValueError, match=r"split='valid', known are \['test', 'train'\]"):
         select("valid", PARTS)
+
+
+def test_random_parts_do_not_overlap_and_repeat():
+    parts = splits.by_seed(100, {"test": 10, "validation": 5, "train": -1}, seed=1)
+    assert [len(parts[name]) for name in ("test", "validation", "train")] == [10, 5, 85]
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(100))
+    again = splits.by_seed(100, {"test": 10, "validation": 5, "train": 40}, seed=1)
+    np.testing.assert_array_equal(again["test"], parts["test"])
+    np.testing.assert_array_equal(again["train"], parts["train"][:40])
+    other = splits.by_seed(100, {"test": 10}, seed=2)
+    assert set(other["test"]) != set(parts["test"])
+    with pytest.raises(ValueError, match="cannot be cut from 3"):
+        splits.by_seed(3, {"test": 2, "train": 2}, seed=0)
+    with pytest.raises(ValueError, match="may occur once"):
+        splits.by_seed(3, {"test": -1, "train": -1}, seed=0)
+
+
+def test_a_group_is_in_one_part():
+    groups = np.repeat(["a", "b", "c", "d"], [5, 1, 3, 2])
+    parts = splits.by_group(groups, {"test": 2, "train": -1}, seed=0)
+    assert not set(groups[parts["test"]]) & set(groups[parts["train"]])
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(11))
+
+
+def test_the_digest_of_a_split_tells_splits_apart():
+    parts = {"train": [3, 1], "test": [0]}
+    assert splits.digest(parts) == splits.digest({"test": [0], "train": [1, 3]})
+    different = [{"train": [3], "test": [0, 1]}, {"train": [3, 2], "test": [0]}, {"train": [3, 1]}]
+    assert len({splits.digest(other) for other in [parts, *different]}) == 4
+    assert splits.digest(parts) == "dcbf2939294c5c58"
