@@ -72,6 +72,26 @@ class AveragedWeights(keras.callbacks.Callback):
         self._raw = None
 
 
+class ScheduledWeights(keras.callbacks.Callback):
+    """Sets the factors of losses that have a `losses.WeightSchedule`; `fit` adds it by itself.
+
+    Validation weighs as the last epoch does.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Sets the epoch's factors."""
+        self._epoch = epoch
+        self.model.schedule_loss_weights(epoch)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Sets the factors of the end."""
+        self.model.schedule_loss_weights(None)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Goes on with the epoch's factors."""
+        self.model.schedule_loss_weights(self._epoch)
+
+
 class TrainingState(keras.callbacks.Callback):
     """Writes everything that training needs to go on after a kill as if nothing had happened.
 

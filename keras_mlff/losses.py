@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mlff import backend
@@ -53,6 +54,70 @@ class PerAtom(keras.losses.Loss):
         return {**super().get_config(), "loss": loss}
 
 
+@keras.saving.register_keras_serializable("keras_mlff")
+class WeightSchedule:
+    """Factor of a loss that changes from epoch to epoch, linearly between given points.
+
+    Validation always weighs as the last point does, so that its loss can be compared between
+    epochs. Within an epoch the factor stays.
+
+    Args:
+        points: Pairs of epoch (from 0) and factor, epochs ascending.
+
+    Example:
+        >>> WeightSchedule([(0, 0.1), (100, 0.1), (200, 1.0)]).at(150)
+        0.55
+    """
+
+    def __init__(self, points: Sequence[tuple[int, float]]) -> None:
+        self.points = [(int(epoch), float(weight)) for epoch, weight in points]
+        epochs = [epoch for epoch, _ in self.points]
+        if not epochs or epochs != sorted(set(epochs)):
+            raise ValueError(
+                "A schedule is a list of (epoch, weight), its epochs ascending. "
+                f"Received: points={points}."
+            )
+
+    def at(self, epoch: int) -> float:
+        """Computes the factor of an epoch."""
+        epochs, weights = np.asarray(self.points).T
+        return float(np.interp(epoch, epochs, weights))
+
+    @property
+    def last(self) -> float:
+        """The factor in the end."""
+        return self.points[-1][1]
+
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments."""
+        return {"points": [list(point) for point in self.points]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WeightSchedule:
+        """Makes the schedule of a config."""
+        return cls(**config)
+
+
+class ScheduledWeight(keras.metrics.Metric):
+    """Holds the factor of this epoch where compiled steps read it anew: beside the metrics."""
+
+    def __init__(self, schedule: WeightSchedule, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.schedule = schedule
+        start = keras.initializers.Constant(schedule.at(0))
+        self.value = self.add_variable((), start, aggregation="mean", name="value")
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing."""
+
+    def reset_state(self) -> None:
+        """Does nothing: epochs begin with the factor that they are given."""
+
+    def result(self) -> Tensor:
+        """Returns the factor."""
+        return ops.convert_to_tensor(self.value)
+
+
 class Objective:
     """What `compile` was given: losses, their weights and metrics by name of the property.
 
@@ -61,7 +126,7 @@ class Objective:
 
     Args:
         loss: Name of a loss or a Keras loss for each property that is learned.
-        loss_weights: Factor of each, 1 where not given.
+        loss_weights: Factor of each, or its schedule; 1 where not given.
         metrics: Name(s) or Keras metric(s) for each property that is watched.
         outputs: Names that the model predicts.
 
@@ -72,7 +137,7 @@ class Objective:
     def __init__(
         self,
         loss: Mapping[str, Any],
-        loss_weights: Mapping[str, float] | None,
+        loss_weights: Mapping[str, float | WeightSchedule] | None,
         metrics: Mapping[str, Any] | None,
         outputs: list[str],
     ) -> None:
@@ -104,7 +169,15 @@ class Objective:
             )
         self.losses = {key: _per_row(value) for key, value in loss.items()}
         self.per_atom = {key for key, value in loss.items() if isinstance(value, PerAtom)}
-        self.weights = {key: float((loss_weights or {}).get(key, 1.0)) for key in loss}
+        self.scheduled: dict[str, ScheduledWeight] = {}
+        self.weights: dict[str, Any] = {}  # numbers or variables
+        for key in loss:
+            weight = (loss_weights or {}).get(key, 1.0)
+            if isinstance(weight, WeightSchedule):
+                self.scheduled[key] = ScheduledWeight(weight, name=f"{key}_weight")
+                self.weights[key] = self.scheduled[key].value
+            else:
+                self.weights[key] = float(weight)
         self.trackers = {key: keras.metrics.Mean(name=f"{key}_loss") for key in loss}
         self.regularization = keras.metrics.Mean(name="regularization")
         self.has_regularization = False
@@ -118,7 +191,7 @@ class Objective:
     def all_metrics(self) -> list[keras.metrics.Metric]:
         """Every tracker, in one order."""
         watched = [metric for by_name in self.metrics.values() for metric in by_name.values()]
-        return [*self.trackers.values(), self.regularization, *watched]
+        return [*self.trackers.values(), self.regularization, *watched, *self.scheduled.values()]
 
     def loss(
         self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]

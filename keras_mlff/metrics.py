@@ -56,6 +56,63 @@ def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dic
     return found
 
 
+class S2EF(NamedTuple):
+    """The four numbers by which OC20 judges "structure to energy and forces"."""
+
+    energy_mae: float  # eV
+    force_mae: float  # eV/Å, per component, of free atoms
+    force_cosine: float  # mean cosine of the angle between forces on free atoms
+    efwt: float  # share of structures whose energy and forces are both within the thresholds
+
+
+def s2ef(
+    structures: Sequence[Graph],
+    predictions: Mapping[str, Array],
+    fixed: Sequence[Array] | None = None,
+    energy_threshold: float = 0.02,
+    force_threshold: float = 0.03,
+) -> S2EF:
+    """Computes the errors that OC20 reports.
+
+    Args:
+        structures: With `energy` and `forces`.
+        predictions: What `model.predict(structures)` returns.
+        fixed: For each structure the atoms that a relaxation held, `(num_atoms,)`, whose forces do
+            not count; none where not given.
+        energy_threshold: eV.
+        force_threshold: eV/Å, of the largest component.
+
+    Returns:
+        Errors; a structure without free atoms is judged by its energy alone.
+
+    Reference: Chanussot et al., 2021, https://doi.org/10.1021/acscatal.0c04525
+    """
+    if not structures:
+        raise ValueError("There is nothing to compare. Received: no structures.")
+    sizes = [count(graph, "atom") for graph in structures]
+    known = np.concatenate([graph["energy"] for graph in structures])
+    energy_errors = np.abs(np.asarray(predictions["energy"], np.float64) - known)
+    free = np.ones(sum(sizes), bool) if fixed is None else ~np.concatenate(fixed).astype(bool)
+    if free.shape != (sum(sizes),):
+        raise ValueError(
+            f"`fixed` needs a value for each of the {sum(sizes)} atoms. Received: {free.shape}."
+        )
+    forces = np.concatenate([graph["forces"] for graph in structures]).astype(np.float64)
+    predicted = np.asarray(predictions["forces"], np.float64)
+    differences = np.where(free[:, None], np.abs(predicted - forces), 0.0)
+    lengths = np.linalg.norm(forces, axis=1) * np.linalg.norm(predicted, axis=1)
+    # a force of zero has no direction, and counts as a right angle
+    cosines = np.sum(forces * predicted, axis=1) / np.maximum(lengths, 1e-8)
+    largest = np.maximum.reduceat(differences.max(axis=1), np.cumsum([0, *sizes[:-1]]))
+    within = (energy_errors < energy_threshold) & (largest < force_threshold)
+    return S2EF(
+        float(energy_errors.mean()),
+        float(differences.sum() / max(3 * free.sum(), 1)),
+        float(cosines[free].mean()) if free.any() else float("nan"),
+        float(within.mean()),
+    )
+
+
 def _errors(difference: Array) -> Errors:
     absolute = np.abs(difference)
     return Errors(

@@ -36,7 +36,7 @@ def train(
     folder: str | Path,
     optimizer: keras.optimizers.Optimizer,
     loss: Mapping[str, Any],
-    loss_weights: Mapping[str, float] | None = None,
+    loss_weights: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     batch_size: int = 32,
     num_epochs: int = 100,

@@ -32,12 +32,12 @@ _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
 _FIXED: dict[str, tuple[Any, ...]] = {
     "readout": ("sum", "add"),
     "use_sigmoid": (False,),
-    "zbl": (False,),
     "layer_norm_eps": (1e-5,),
     "output_dim": (1,),
     "num_targets": (1,),
 }
-_FLAGS = ("has_norm_before_flag", "has_norm_after_flag", "has_dropout_flag")
+_FLAGS = ("has_norm_before_flag", "has_norm_after_flag", "has_dropout_flag", "zbl")
+_ZBL = {"cutoff": 1.0, "screening": "alphanet", "cutoff_function": "cosine"}
 # what does not change the energy
 _IGNORED = (
     "seed",
@@ -88,6 +88,7 @@ def arguments_of(hyperparameters: Mapping[str, Any], variant: str) -> dict[str, 
             "has_norm_after_flag=True."
         )
     arguments["message_norm"] = "all" if before else "phases" if after else "none"
+    arguments["zbl"] = dict(_ZBL) if hyperparameters.get("zbl", False) else False
     arguments["dropout"] = 0.5 if hyperparameters.get("has_dropout_flag", False) else 0.0
     return arguments
 

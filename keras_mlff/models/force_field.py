@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_mlff import backend
 from keras_mlff import presets as preset_store
-from keras_mlff.callbacks import AveragedWeights, InputWait
+from keras_mlff.callbacks import AveragedWeights, InputWait, ScheduledWeights
 from keras_mlff.graph import (
     ATOM_LABELS,
     INPUT_LEVELS,
@@ -29,10 +29,11 @@ from keras_mlff.graph import (
 )
 from keras_mlff.heads import EnergyHead, Head
 from keras_mlff.layers import positional_encoding
+from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
-from keras_mlff.losses import Objective
+from keras_mlff.losses import Objective, WeightSchedule
 from keras_mlff.neighbors import add_edges
-from keras_mlff.ops import geometry
+from keras_mlff.ops import geometry, segment
 from keras_mlff.packing import Batch, GraphLoader
 from keras_mlff.references import adapt_offsets, fit_offsets
 
@@ -115,6 +116,8 @@ class ForceField(keras.Model, metaclass=_Complete):
         heads: What to predict: heads or their configs; an `EnergyHead` where `None`.
         dtype: Precision, `"float32"` or `"float64"`.
         name: Of the Keras model.
+        zbl: Whether atoms closer than 1 Å repel each other whatever the network says, or the
+            arguments of `keras_mlff.layers.zbl.ZBLRepulsion`: `{"cutoff": 0.8}`.
     """
 
     built: bool
@@ -131,12 +134,14 @@ class ForceField(keras.Model, metaclass=_Complete):
         heads: Sequence[Head | dict[str, Any]] | None = None,
         dtype: Any = None,
         name: str | None = None,
+        zbl: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__(dtype=dtype, name=name)
         if cutoff <= 0.0:
             raise ValueError(f"The cutoff is a length in Å above 0. Received: cutoff={cutoff}.")
         self.cutoff = float(cutoff)
         self.heads = _make_heads(heads)
+        self.repulsion = zbl_layer.get(zbl, self.cutoff)
         self.preset: preset_store.Preset | None = None
         self.compilations: dict[str, set[Any]] = {"fit": set(), "evaluate": set(), "predict": set()}
         self.jit_compile = backend.COMPILES
@@ -198,6 +203,10 @@ class ForceField(keras.Model, metaclass=_Complete):
             for head in group:
                 properties |= head(graph, scalars[:, first : first + width], vectors)
                 first += width
+        if self.repulsion is not None and "energy" in properties:
+            repulsion = self.repulsion(graph)  # (num_atoms,)
+            properties["atomic_energies"] = properties["atomic_energies"] + repulsion
+            properties["energy"] = properties["energy"] + segment.sum_over_atoms(repulsion, graph)
         return properties
 
     def _head_groups(self) -> list[list[Head]]:
@@ -282,7 +291,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         self,
         optimizer: Any = "adam",
         loss: Mapping[str, Any] | None = None,
-        loss_weights: Mapping[str, float] | None = None,
+        loss_weights: Mapping[str, float | WeightSchedule] | None = None,
         metrics: Mapping[str, Any] | None = None,
         run_eagerly: bool = False,
         jit_compile: bool | str = "auto",
@@ -292,7 +301,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         Args:
             optimizer: Keras optimizer or its name.
             loss: A loss per property, `{"energy": "mse", "forces": "mse"}`.
-            loss_weights: A factor per property.
+            loss_weights: A factor per property, or its `losses.WeightSchedule`.
             metrics: One or several per property, `{"energy": "mae", "forces": ["mae", "rmse"]}`.
             run_eagerly: For debugging.
             jit_compile: Whether to compile by XLA; `"auto"` does on TensorFlow and JAX.
@@ -328,6 +337,14 @@ class ForceField(keras.Model, metaclass=_Complete):
         """Compiles as a saved model was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+    def schedule_loss_weights(self, epoch: int | None) -> None:
+        """Sets the factors that have a schedule to those of an epoch; `None` is the end."""
+        for objective in self._objective:
+            for weight in objective.scheduled.values():
+                schedule = weight.schedule
+                value = schedule.last if epoch is None else schedule.at(epoch)
+                self.assign_weights([(weight.value, np.asarray(value, np.float32))])
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -398,6 +415,8 @@ class ForceField(keras.Model, metaclass=_Complete):
         if self.compiled and getattr(self.optimizer, "use_ema", False):
             # otherwise validation would see the raw weights, and the result the averaged ones
             kwargs["callbacks"] = _with_averages(callbacks)
+        if self._objective and self._objective[0].scheduled:
+            kwargs["callbacks"] = [ScheduledWeights(), *(kwargs.get("callbacks") or [])]
         shuffle = kwargs.pop("shuffle", True)
         self.preset = None  # from here on it is another model
         waits = [item for item in callbacks or [] if isinstance(item, InputWait)]
@@ -410,6 +429,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         """Computes loss and metrics on what `fit` takes: a list (loss first), or a dict."""
         if kwargs.pop("_use_cached_eval_dataset", False):  # `fit` validates through here
             return super().evaluate(x, *args, _use_cached_eval_dataset=True, **kwargs)
+        self.schedule_loss_weights(None)
         batch_size = kwargs.pop("batch_size", None) or 32
         as_dict = kwargs.pop("return_dict", False)
         logs = super().evaluate(

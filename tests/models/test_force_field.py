@@ -203,6 +203,36 @@ def test_averaged_weights_are_what_validation_and_files_see(pair_net, tmp_path, 
 # ----- regularization and devices
 
 
+def test_factors_of_losses_follow_their_schedule(pair_net):
+    """Validation weighs as the end does, and no epoch compiles anew."""
+    graphs = make_graphs(8)
+    model = compiled(pair_net)
+    weights = {"energy": losses.WeightSchedule([(0, 0.5), (2, 2.5)]), "forces": 0.25}
+    loss = {"energy": "mse", "forces": "mse"}
+    model.compile(keras.optimizers.SGD(0.0), loss, weights, jit_compile=BACKEND == "jax")
+    history = model.fit(
+        graphs, batch_size=4, epochs=4, validation_data=graphs, verbose=0, shuffle=False
+    ).history
+    energy, forces = history["energy_loss"], history["forces_loss"]
+    expected = [w * energy[0] + 0.25 * forces[0] for w in (0.5, 1.5, 2.5, 2.5)]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(history["val_loss"], [expected[3]] * 4, rtol=1e-5)
+    np.testing.assert_allclose(model.evaluate(graphs, batch_size=4)[0], expected[3], rtol=1e-5)
+    config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    assert config["loss_weights"]["energy"].points == [(0, 0.5), (2, 2.5)]
+    with pytest.raises(ValueError, match="ascending"):
+        losses.WeightSchedule([(3, 1.0), (0, 2.0)])
+
+
+def test_clipped_gradients_make_bounded_steps(pair_net):
+    model = compiled(pair_net, keras.optimizers.SGD(1.0, global_clipnorm=0.5))
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    model.fit(make_graphs(4), batch_size=4, epochs=1, verbose=0)
+    after = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    moved = sum(np.sum((new - old) ** 2) for new, old in zip(after, before, strict=True))
+    np.testing.assert_allclose(moved**0.5, 0.5, rtol=1e-3)
+
+
 def test_penalties_of_layers_are_part_of_the_loss(pair_net):
     model, graphs = compiled(pair_net, penalty=0.5), make_graphs(7)
     kernel = keras.ops.convert_to_numpy(model.dense.kernel)

@@ -1,0 +1,113 @@
+"""Repulsion of nuclei that come closer than any data shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mlff import units
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph
+from keras_mlff.layers import cutoff as cutoffs
+from keras_mlff.ops import geometry, segment
+
+Tensor = Any
+
+
+class Screening(NamedTuple):
+    """How electrons screen two nuclei: sum of weight * exp(-rate * d / length)."""
+
+    weights: tuple[float, ...]
+    rates: tuple[float, ...]
+    length: float  # Å, of two atoms: length / (Z_i^power + Z_j^power)
+    power: float
+
+
+SCREENINGS = {
+    "universal": Screening(
+        (0.18175, 0.50986, 0.28022, 0.02817),
+        (3.1998, 0.94229, 0.4029, 0.20162),
+        0.8854 * units.bohr,
+        0.23,
+    ),
+    "alphanet": Screening(
+        (0.187, 0.3769, 0.189, 0.081, 0.003, 0.037, 0.0546, 0.0715),
+        (3.20, 1.10, 0.102, 0.958, 1.28, 1.14, 1.69, 5.0),
+        1.001 * 0.8854 * units.bohr,
+        0.6032,
+    ),
+}
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class ZBLRepulsion(keras.layers.Layer):
+    """Adds half of Z_i Z_j e² / (4 pi eps0 d) times screening and envelope to each end of a pair.
+
+    There is nothing to learn. Bonds longer than `cutoff` are left as they are.
+
+    Args:
+        cutoff: Å, where the repulsion ends.
+        screening: `"universal"` (Ziegler, Biersack and Littmark), or `"alphanet"`, the constants of
+            the AlphaNet authors' program.
+        cutoff_function: What takes it to zero, see `keras_mlff.layers.cutoff`.
+
+    Reference: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids, 1985
+    """
+
+    def __init__(
+        self,
+        cutoff: float = 1.0,
+        screening: str = "universal",
+        cutoff_function: str = "polynomial",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if screening not in SCREENINGS:
+            raise ValueError(
+                f"Unknown screening. Received: '{screening}'. Choose one of {sorted(SCREENINGS)}."
+            )
+        if cutoff <= 0.0:
+            raise ValueError(f"The repulsion ends at a length above 0. Received: {cutoff} Å.")
+        self.cutoff, self.screening = float(cutoff), SCREENINGS[screening]
+        self.envelope = cutoffs.get(cutoff_function)
+
+    def call(self, graph: Graph) -> Tensor:
+        """Computes the energy of each atom, `(num_atoms,)`, eV."""
+        edge_vectors = geometry.edge_vectors(graph, 2.0 * self.cutoff)
+        lengths = geometry.edge_lengths(edge_vectors)
+        # beyond its reach the repulsion must be finite, or its gradient would not be zero
+        near = ops.logical_and(lengths < self.cutoff, graph["edge_mask"])
+        lengths = ops.where(near, lengths, ops.zeros_like(lengths) + self.cutoff)
+        charges = np.arange(MAX_ATOMIC_NUMBER + 1.0)
+        table = np.stack([charges, charges**self.screening.power], axis=1)
+        table = ops.convert_to_tensor(table, lengths.dtype)
+        atoms = ops.take(table, graph["atomic_numbers"], axis=0)  # (num_atoms, 2)
+        senders = ops.take(atoms, graph["senders"], axis=0)
+        receivers = ops.take(atoms, graph["receivers"], axis=0)
+        scaled = lengths * (senders[:, 1] + receivers[:, 1]) / self.screening.length
+        terms = zip(self.screening.weights, self.screening.rates, strict=True)
+        screened = sum(weight * ops.exp(-rate * scaled) for weight, rate in terms)
+        energies = units.coulomb_constant * senders[:, 0] * receivers[:, 0] * screened / lengths
+        energies = segment.mask(energies * self.envelope(lengths, self.cutoff), near)
+        return 0.5 * segment.sum_over_edges(energies, graph)
+
+
+def get(zbl: bool | Mapping[str, Any], cutoff: float) -> ZBLRepulsion | None:
+    """Makes the repulsion that a model asks for.
+
+    Args:
+        zbl: Whether there is one, or its arguments.
+        cutoff: Å, of the model, whose edges the repulsion shares.
+    """
+    if zbl is False or zbl is None:
+        return None
+    made = ZBLRepulsion(**({} if zbl is True else dict(zbl)))
+    if made.cutoff > cutoff:
+        raise ValueError(
+            "The repulsion sees the model's neighbors only, so it cannot reach beyond them. "
+            f"Received: zbl cutoff {made.cutoff} Å, model cutoff {cutoff} Å."
+        )
+    return made
