@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,15 @@ class Parts(NamedTuple):
     training: list[Graph]
     validation: list[Graph]
     test: list[Graph]
+
+    def digest(self) -> str:
+        """Names the split by the structures in it, whatever their order: 16 hexadecimal digits."""
+        found = hashlib.sha256()
+        for name, part in self._asdict().items():
+            found.update(f"{name}:{len(part)}:".encode())
+            for key in sorted(hashlib.sha256(_key(graph)).digest() for graph in part):
+                found.update(key)
+        return found.hexdigest()[:16]
 
 
 def load_parts(source: str, training: str, validation: str, test: str, **options: Any) -> Parts:
@@ -66,7 +76,7 @@ def run(
     parts: Parts,
     folder: str | Path,
     loss: Mapping[str, Any],
-    loss_weights: Mapping[str, float] | None = None,
+    loss_weights: Mapping[str, Any] | None = None,
     batch_size: int = 10,
     num_epochs: int = 100,
     learning_rate: float = 1e-3,
@@ -134,7 +144,10 @@ def run(
             preset,
             examples=[parts.test[0], parts.test[-1]],
             log=Path(folder, training.LOG),
-            split=", ".join(f"{len(part):,} {name}" for name, part in parts._asdict().items()),
+            split={
+                **{name: f"{len(part):,} structures" for name, part in parts._asdict().items()},
+                "SHA-256": parts.digest(),
+            },
             seed=seed,
             compute=f"{training.cpu_hours(folder):.2f} CPU hours ({keras.backend.backend()})",
             metrics=results,

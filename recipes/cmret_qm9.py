@@ -12,7 +12,6 @@ Run: python recipes/cmret_qm9.py --preset=zoo/cmret/qm9
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import datasets, heads, models, schedules, training, units
+from keras_mlff import datasets, experiment, heads, models, units
 from keras_mlff.graph import Graph
-from keras_mlff.metrics import errors
 
 # the unit that papers print, and its size in ours
 TARGETS: dict[str, tuple[str, float]] = {
@@ -136,8 +134,8 @@ def target_of(head: heads.Head) -> str:
 
 def split_molecules(
     data: str, num_validation: int, num_test: int, num_train: int, seed: int
-) -> tuple[list[Graph], list[Graph], list[Graph]]:
-    """Loads the molecules and cuts a random permutation: training, validation, test."""
+) -> experiment.Parts:
+    """Loads the molecules and cuts a random permutation."""
     is_file = bool(Path(data).suffix)
     molecules = datasets.load(data, labels=tuple(TARGETS) if is_file else None)
     order = np.random.default_rng(seed).permutation(len(molecules)).tolist()
@@ -145,7 +143,7 @@ def split_molecules(
     last = bounds[1] + num_train if num_train else len(order)
     held_out, judged, learned = order[: bounds[0]], order[bounds[0] : bounds[1]], order[bounds[1] :]
     parts = (learned[: last - bounds[1]], held_out, judged)
-    return tuple([molecules[i] for i in part] for part in parts)  # type: ignore[return-value]
+    return experiment.Parts(*([molecules[i] for i in part] for part in parts))
 
 
 def train(
@@ -167,85 +165,31 @@ def train(
 ) -> dict[str, Any]:
     """Trains any architecture with such heads; recipes of other architectures call it."""
     targets = [name for name in TARGETS if name in map(target_of, model.heads)]
-    learned, held_out, judged = split_molecules(data, num_validation, num_test, num_train, seed)
-    model.fit_references(learned)
-    spreads = {name: _spread(model, name, learned) for name in targets}
-    graphs = training.with_edges(learned, model)
-    total_steps = num_epochs * training.steps_per_epoch(graphs, batch_size)
-    training.train(
+    parts = split_molecules(data, num_validation, num_test, num_train, seed)
+    model.fit_references(parts.training)
+    spreads = {name: _spread(model, name, parts.training) for name in targets}
+    return experiment.run(
         model,
-        graphs,
-        training.with_edges(held_out, model),
+        parts,
         folder,
-        keras.optimizers.Adam(
-            schedules.warmup_cosine(learning_rate, total_steps, final_fraction=1e-3),
-            clipnorm=1.0,
-            use_ema=True,
-            ema_momentum=0.999,
-        ),
         loss=dict.fromkeys(targets, "mae"),
         # every property counts the same, in units of what the references leave
         loss_weights={name: 1.0 / (len(targets) * spreads[name]) for name in targets},
         batch_size=batch_size,
         num_epochs=num_epochs,
+        learning_rate=learning_rate,
         seed=seed,
         resume=resume,
         verbose=verbose,
-    )
-    found = errors(judged, model.predict(judged, batch_size=100))
-    results = {
-        name: {
-            "unit": unit,
-            "test_mae": found[name].mae / size,
-            "std_of_label": float(np.std([graph[name] for graph in judged])) / size,  # type: ignore[literal-required]
-            **{key: float(values[i]) for key, values in (published or PUBLISHED).items()},
-        }
-        for i, (name, (unit, size)) in enumerate(TARGETS.items())
-        if name in targets
-    }
-    Path(folder, "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if preset:
-        save_preset(
-            model, preset, folder, results, judged, len(learned), len(held_out), seed, about
-        )
-    return results
-
-
-def _spread(model: models.ForceField, name: str, molecules: Sequence[Graph]) -> float:
-    """Computes the mean absolute deviation of what references and shift leave of a label."""
-    head = next(head for head in model.heads if name in head.labels)
-    rest = [graph[name][0] - head.offsets(graph)[0] for graph in molecules]  # type: ignore[literal-required]
-    return float(np.mean(np.abs(rest - np.mean(rest))))
-
-
-def save_preset(
-    model: models.ForceField,
-    preset: str,
-    folder: str,
-    results: dict[str, Any],
-    judged: Sequence[Graph],
-    num_learned: int,
-    num_held_out: int,
-    seed: int,
-    about: dict[str, Any],
-) -> None:
-    """Writes the preset with everything its card says."""
-    from keras_mlff import model_card
-
-    model_card.publish(
-        model,
-        preset,
-        examples=judged[:2],
-        log=Path(folder, training.LOG),
+        display=TARGETS,
+        published={
+            paper: dict(zip(TARGETS, map(float, values), strict=True))
+            for paper, values in (published or PUBLISHED).items()
+        },
+        preset=preset,
         dataset="QM9, the molecules whose structure and 12 properties are all at hand "
         "(recipes/convert_qm9.py), those that failed the consistency check left out",
         level_of_theory="B3LYP/6-31G(2df,p)",
-        split=f"{num_learned:,} training, {num_held_out:,} validation, {len(judged):,} test "
-        "molecules; seeded",
-        seed=seed,
-        compute=f"{training.cpu_hours(folder):.2f} CPU hours ({keras.backend.backend()})",
-        metrics=results,
-        properties=list(results),
         notes=[
             "Published errors are those of one model per property, trained on 100,000 to 110,000 "
             "molecules; the full QM9 is not what this model was trained on, so the columns are "
@@ -254,6 +198,13 @@ def save_preset(
         license="Apache-2.0",
         **about,
     )
+
+
+def _spread(model: models.ForceField, name: str, molecules: Sequence[Graph]) -> float:
+    """Computes the mean absolute deviation of what references and shift leave of a label."""
+    head = next(head for head in model.heads if name in head.labels)
+    rest = [graph[name][0] - head.offsets(graph)[0] for graph in molecules]  # type: ignore[literal-required]
+    return float(np.mean(np.abs(rest - np.mean(rest))))
 
 
 if __name__ == "__main__":
