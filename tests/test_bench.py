@@ -52,6 +52,14 @@ def test_results_are_json_and_a_table(comparison):
     assert "device MiB" not in lines[0]  # nothing to say without a device
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="measures TensorFlow alone")
+def test_tensorflow_is_measured_without_xla():
+    compared = bench.compare(
+        backends=["tensorflow-graph"], batch_sizes=[1], repeats=1, arguments=SMALL
+    )
+    assert [row["backend"] for row in compared["results"]] == ["tensorflow-graph"] * 2
+
+
 def test_systems_are_what_they_are_called():
     for graph in systems.make("ethanol", 2):
         assert np.bincount(graph["atomic_numbers"])[[1, 6, 8]].tolist() == [6, 2, 1]

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -257,6 +258,23 @@ def test_triplets_without_shifts_are_those_of_a_molecule():
     edges = neighbor_list(invent_positions(9, None, None), 2.5)
     for without, with_shifts in zip(triplets(*edges[:2]), triplets(*edges), strict=True):
         np.testing.assert_array_equal(without, with_shifts)
+
+
+@pytest.mark.parametrize("num_atoms", [1000, 4000])
+def test_triplets_take_memory_of_edges_times_neighbors(num_atoms):
+    """A chain of atoms, each with 12 neighbors: arrays of atoms cubed would be 8 GB and more."""
+    places = np.arange(num_atoms)
+    offsets = np.asarray([*range(-6, 0), *range(1, 7)])
+    receivers = np.repeat(places, 12)
+    senders = receivers + np.tile(offsets, num_atoms)
+    kept = (senders >= 0) & (senders < num_atoms)
+    senders, receivers = senders[kept], receivers[kept]
+    tracemalloc.start()
+    found, _ = triplets(senders, receivers)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) <= len(senders) * 11
+    assert peak < 60 * len(senders) * 12  # some integers of eight bytes for each
 
 
 def test_triplets_need_sorted_edges():

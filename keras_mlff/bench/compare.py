@@ -20,6 +20,8 @@ import numpy as np
 from keras_mlff.bench import systems
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# TensorFlow without XLA: what a program of its own would be, in the graph mode of TensorFlow
+PLAIN = {"tensorflow-graph": "tensorflow"}
 TASKS = ("train", "predict")
 _TURN = 5  # steps, before another backend has its turn
 _THREAD_VARIABLES = (
@@ -69,6 +71,7 @@ def compare(
     Args:
         architectures: Names of model classes.
         backends: All that are installed where `None`; ratios refer to the first.
+            `"tensorflow-graph"` is TensorFlow without XLA.
         batch_sizes: Structures in a batch.
         system: `"ethanol"` or `"silicon:64"`.
         repeats: Measured steps of each kind.
@@ -85,9 +88,10 @@ def compare(
         RuntimeError: If a backend fails.
     """
     backends = list(backends or installed_backends())
-    unknown = sorted(set(backends) - set(BACKENDS))
+    known = [*BACKENDS, *PLAIN]
+    unknown = sorted(set(backends) - set(known))
     if unknown or not backends:
-        raise ValueError(f"Unknown backends. Received: {unknown}. Choose from {list(BACKENDS)}.")
+        raise ValueError(f"Unknown backends. Received: {unknown}. Choose from {known}.")
     if min(repeats, threads, *batch_sizes) < 1:
         raise ValueError(
             "Repeats, threads and batch sizes are at least 1. "
@@ -143,7 +147,7 @@ class _Worker:
 
     def __init__(self, backend: str, threads: int) -> None:
         self.backend = backend
-        environment = dict(os.environ) | {"KERAS_BACKEND": backend}
+        environment = dict(os.environ) | {"KERAS_BACKEND": PLAIN.get(backend, backend)}
         environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         if threads == 1:
@@ -202,7 +206,7 @@ def _measure(
     late = dict.fromkeys([(task, name) for task in TASKS for name in workers], 0)
     for name, worker in workers.items():
         say(f"  {name} compiles")
-        worker.ask("prepare", **case)
+        worker.ask("prepare", **case, xla=name not in PLAIN)
         for task in TASKS:
             first[task, name] = worker.ask("warm_up", task=task)
             times[task, name] = []

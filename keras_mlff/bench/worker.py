@@ -33,10 +33,16 @@ class Case:
         arguments: Of its constructor.
         system: See `systems.make`.
         batch_size: Structures in the batch.
+        xla: Whether XLA compiles, where the backend has it.
     """
 
     def __init__(
-        self, architecture: str, arguments: dict[str, Any], system: str, batch_size: int
+        self,
+        architecture: str,
+        arguments: dict[str, Any],
+        system: str,
+        batch_size: int,
+        xla: bool = True,
     ) -> None:
         if architecture not in ARCHITECTURES:
             raise ValueError(
@@ -50,6 +56,7 @@ class Case:
             keras.optimizers.Adam(1e-4),
             loss={"energy": "mse", "forces": "mse"},
             loss_weights={"energy": 0.2, "forces": 0.8},
+            jit_compile="auto" if xla else False,
         )
         graphs = [
             add_edges(graph, self.model.cutoff, self.model.uses_triplets)

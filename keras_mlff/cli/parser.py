@@ -135,7 +135,11 @@ def _parser() -> argparse.ArgumentParser:
 
     flag = add(commands, actions.bench)
     flag("--architectures", nargs="+", default=["CMRET"])
-    flag("--backends", nargs="+", help="all that are installed, if not given")
+    flag(
+        "--backends",
+        nargs="+",
+        help="all that are installed, if not given; tensorflow-graph is TensorFlow without XLA",
+    )
     flag("--batch-sizes", nargs="+", type=int, default=[5, 32])
     flag("--system", default="ethanol", help="or silicon:64")
     flag("--repeats", type=int, default=20, help="measured steps")

@@ -8,6 +8,7 @@ from keras_mlff.graph import structure
 from keras_mlff.models.dimenet_pp import DimeNetPP
 from keras_mlff.models.egnn import EGNN
 from keras_mlff.models.transformer import DistanceTransformer
+from keras_mlff.neighbors import add_edges
 
 SMALL = {"num_features": 8, "num_layers": 2, "cutoff": 3.5, "dtype": "float64"}
 TABLE = {"kind": "posenc", "num_features": 5, "num_knots": 8}
@@ -83,3 +84,16 @@ def test_smoothness_reaches_the_loss():
         model = kind(**SMALL, distance_encoding="smooth")
         assert len(model.losses) == number
         assert kind(**SMALL, distance_encoding="posenc").losses == []
+
+
+def test_dimenet_holds_nothing_larger_than_its_triplets():
+    """Every intermediate value has a row for each atom, edge or triplet; none is atoms cubed."""
+    positions = 1.3 * np.arange(20.0)[:, None] * [[1.0, 0.2, 0.0]]
+    chain = add_edges(structure(positions, [6] * 20), 3.0, triplets=True)
+    model = DimeNetPP(**SMALL | {"cutoff": 3.0}, distance_encoding=TABLE)
+    model.run_eagerly = True
+    rows = {len(chain[key]) for key in ("atomic_numbers", "senders", "triplet_in")}
+    assert max(rows) < 20 * 4 * 4
+    recorded = model.inspect(chain)
+    assert {len(value) for value in recorded.values()} <= rows
+    assert len(recorded["triplet_basis"]) == len(chain["triplet_in"])
