@@ -47,9 +47,11 @@ def main(
     """
     if role == "dispatcher":
         service.start_dispatcher(int(dispatcher.rpartition(":")[2]), Path(folder, "journal")).join()
-    elif role == "worker":
+        return None
+    if role == "worker":
         service.start_worker(port, dispatcher, host).join()
-    if role != "all":
+        return None
+    if role == "training":
         return train(dispatcher, num_epochs, batch_size, num_features, num_layers, folder)
     command = [sys.executable, __file__, f"--dispatcher={dispatcher}", f"--folder={folder}"]
     helpers = [subprocess.Popen([*command, "--role=dispatcher"])]
