@@ -72,7 +72,7 @@ def test_tiny_run_writes_what_the_package_reads(recipe, tmp_path):
     assert 1.0 < energies[0] - energies[1] < 4.0  # allene is stable at 90 degrees
     with np.load(output) as file:
         np.testing.assert_allclose(file["dihedral"], [0.0, 90.0, 180.0])
-        np.testing.assert_allclose(file["spin_square"], [1.0, 0.0, 1.0], atol=0.2)
+        np.testing.assert_allclose(file["spin_square"], [1.0, 0.0, 1.0], atol=0.3)
         assert file["restricted_energy"][0] > file["energy"][0] + 0.1
     for point in points:
         np.testing.assert_allclose(point["forces"].sum(axis=0), 0.0, atol=1e-4)

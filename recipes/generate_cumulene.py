@@ -1,0 +1,270 @@
+"""Rotor scans of cumulenes C3H4 to C9H4, beside which figure 2a of So3krates is drawn.
+
+One end of a rigid chain of carbons turns against the other: energies and forces at dihedral angles
+of 0 to 180 degrees. Bonds and angles are those of the scans of the GNL cumulenes (C=C 1.315 Å at
+the ends and 1.279 Å within, C-H 1.086 Å, H-C-H 118.71 degrees), so that models trained on those are
+drawn at the same geometries.
+
+Level: PBE0/def2-SVP in PySCF, integrals by density fitting; the paper does not name its own. State:
+the lowest singlet. Twisting breaks a pi bond, and half way a restricted determinant is 0.4 eV too
+high (C3H4) and has a cusp. So every point is solved unrestricted (UKS), from the restricted
+orbitals with the highest occupied and the lowest empty one mixed by 45 degrees, in opposite senses
+for the two spins: the broken-symmetry singlet, not spin-projected. Near the stable angle it falls
+back onto the restricted solution. Energies of that one and <S²> are written too.
+
+Angles above 90 degrees are mirror images of those below.
+
+Run: python recipes/generate_cumulene.py  (continues where it was stopped)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_mlff import units
+
+Array = npt.NDArray[Any]
+
+END_BOND, INNER_BOND, CH_BOND, HCH_ANGLE = 1.315, 1.279, 1.086, 118.71  # Å, degrees
+CONVERGENCE = {"conv_tol": 1e-9, "conv_tol_grad": 1e-5, "grids_level": 3}  # hartree, hartree/bohr
+NAMES = ("energy", "restricted_energy", "spin_square", "forces")
+
+
+def geometry(num_carbons: int, dihedral: float) -> tuple[Array, Array]:
+    """Lays a chain along z, the hydrogens of its start in the plane of x.
+
+    Args:
+        num_carbons: At least 2.
+        dihedral: Between the planes of the ends, degrees.
+
+    Returns:
+        Positions `(num_atoms, 3)` in Å and atomic numbers, carbons first.
+    """
+    inner = [INNER_BOND] * (num_carbons - 3)
+    heights = np.cumsum([0.0, END_BOND, *inner, END_BOND][:num_carbons])
+    half = np.deg2rad(0.5 * HCH_ANGLE)
+    out, across = CH_BOND * np.cos(half), CH_BOND * np.sin(half)
+    positions = [[0.0, 0.0, height] for height in heights]
+    for height, turn in ((-out, 0.0), (heights[-1] + out, np.deg2rad(dihedral))):
+        for side in (across, -across):
+            positions.append([side * np.cos(turn), side * np.sin(turn), height])
+    return np.asarray(positions), np.asarray([6] * num_carbons + [1] * 4, np.int32)
+
+
+def mirrored(forces: Array) -> Array:
+    """Gives the forces at 180 degrees minus the angle: y reversed, the last hydrogens exchanged."""
+    order = [*range(len(forces) - 2), -1, -2]
+    return np.asarray(forces[order] * [1.0, -1.0, 1.0])
+
+
+def solve(num_carbons: int, dihedral: float, functional: str, basis: str) -> dict[str, Array]:
+    """Solves the Kohn-Sham equations of one point.
+
+    Returns:
+        `energy` and `restricted_energy` in eV, `spin_square`, `forces` `(num_atoms, 3)` in eV/Å.
+
+    Raises:
+        RuntimeError: If the unrestricted equations do not converge.
+    """
+    from pyscf import dft, gto
+
+    positions, numbers = geometry(num_carbons, dihedral)
+    molecule = gto.M(
+        # bohr, so that the conversion is ours and not that of PySCF's version
+        atom=list(zip(numbers.tolist(), positions / units.bohr, strict=True)),
+        unit="Bohr",
+        basis=basis,
+        verbose=0,
+    )
+
+    def solver(kind: Any) -> Any:
+        made = kind(molecule).density_fit()
+        made.xc, made.chkfile, made.max_cycle = functional, None, 100
+        made.conv_tol, made.conv_tol_grad = CONVERGENCE["conv_tol"], CONVERGENCE["conv_tol_grad"]
+        made.grids.level = CONVERGENCE["grids_level"]
+        return made
+
+    restricted, unrestricted = solver(dft.RKS), solver(dft.UKS)
+    restricted.kernel()
+    num_pairs = molecule.nelectron // 2
+    densities = []
+    for sign in (1.0, -1.0):
+        orbitals = restricted.mo_coeff[:, :num_pairs].copy()
+        empty = restricted.mo_coeff[:, num_pairs]
+        orbitals[:, -1] = (orbitals[:, -1] + sign * empty) * np.sqrt(0.5)
+        densities.append(orbitals @ orbitals.T)
+    unrestricted.kernel(dm0=np.stack(densities))
+    if not unrestricted.converged:
+        raise RuntimeError(
+            f"The SCF did not converge. Received: C{num_carbons}H4 at {dihedral} degrees."
+        )
+    gradients = unrestricted.nuc_grad_method()
+    gradients.grid_response = True  # without it the forces do not add up to zero
+    return {
+        "energy": np.asarray(unrestricted.e_tot * units.hartree),
+        # where two states cross it may have none
+        "restricted_energy": np.asarray(
+            restricted.e_tot * units.hartree if restricted.converged else np.nan
+        ),
+        "spin_square": np.asarray(unrestricted.spin_square()[0]),
+        "forces": -gradients.kernel() * units.hartree_per_bohr,
+    }
+
+
+def solve_all(
+    points: list[tuple[int, float]],
+    solve_point: Callable[[int, float], dict[str, Array]],
+    partial: Path,
+    level: str,
+) -> dict[tuple[int, float], dict[str, Array]]:
+    """Solves every point that `partial` does not hold yet and writes the file after each.
+
+    Args:
+        points: Numbers of carbons and dihedral angles.
+        solve_point: Solves one.
+        partial: File of the finished points, npz.
+        level: Level of theory; a partial file of another one is refused.
+
+    Raises:
+        ValueError: If `partial` belongs to another level of theory.
+    """
+    stored: dict[str, Array] = {"level": np.array(level)}
+    if partial.exists():
+        with np.load(partial) as file:
+            stored = dict(file)
+        if str(stored["level"]) != level:
+            raise ValueError(
+                "The partial file was computed at another level of theory. Received: "
+                f"partial='{partial}' with {stored['level']}, now {level}. Move it away."
+            )
+    missing = [point for point in points if f"{_key(*point)}/energy" not in stored]
+    start = time.monotonic()
+    for number, point in enumerate(missing, start=1):
+        begun, cpu = time.monotonic(), time.process_time()
+        stored |= {f"{_key(*point)}/{name}": value for name, value in solve_point(*point).items()}
+        save(partial, stored)
+        seconds, total = time.monotonic() - begun, time.monotonic() - start
+        print(
+            f"[{number}/{len(missing)}] {_key(*point)}: "
+            f"{float(stored[f'{_key(*point)}/energy']):.6f} eV, "
+            f"<S²> {float(stored[f'{_key(*point)}/spin_square']):.3f}; {seconds:.0f} s, "
+            f"{time.process_time() - cpu:.0f} of the CPU; {total / 60:.0f} min in all",
+            flush=True,
+        )
+    return {point: {name: stored[f"{_key(*point)}/{name}"] for name in NAMES} for point in points}
+
+
+def _key(num_carbons: int, dihedral: float) -> str:
+    return f"C{num_carbons}H4 at {dihedral:.4f} degrees"
+
+
+def save(file: Path, arrays: dict[str, Array]) -> None:
+    """Writes an npz so that an interruption leaves either the old file or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    with unfinished.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    os.replace(unfinished, file)
+
+
+def main(
+    output: str = "runs/cumulene_scans.npz",
+    num_carbons: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9),
+    num_angles: int = 19,
+    functional: str = "pbe0",
+    basis: str = "def2-svp",
+) -> Path:
+    """Computes the scans and writes them to `output`.
+
+    Args:
+        output: The npz file, which `datasets.load` reads, with a split for each chain, `C3H4` and
+            so on; finished points are kept beside it until the end.
+        num_carbons: Lengths of the chains.
+        num_angles: Dihedral angles from 0 to 90 degrees, to be solved.
+        functional: PySCF's name.
+        basis: PySCF's name.
+
+    Returns:
+        The path of the written file.
+
+    Raises:
+        ImportError: If PySCF is not installed.
+    """
+    try:
+        import pyscf
+    except ImportError as error:
+        raise ImportError(
+            "Computing the scans needs PySCF. Install it with `pip install keras-mlff[qm]`."
+        ) from error
+    pyscf.lib.num_threads(1)
+    solved_angles = np.linspace(0.0, 90.0, num_angles).tolist()
+    theory = {
+        "functional": functional,
+        "basis": basis,
+        "state": "lowest singlet, unrestricted (UKS) from orbitals of broken symmetry",
+        "integrals": "density fitting, PySCF's default auxiliary basis",
+        "scf": CONVERGENCE,
+        "gradients": "analytic, with the response of the integration grid",
+        "pyscf": pyscf.__version__,
+    }
+    file = Path(output)
+    partial = file.with_name(f"{file.name}.partial")
+    solutions = solve_all(
+        [(carbons, angle) for carbons in num_carbons for angle in solved_angles],
+        lambda carbons, angle: solve(carbons, angle, functional, basis),
+        partial,
+        json.dumps(theory),
+    )
+    rows: dict[str, list[Any]] = {name: [] for name in NAMES}
+    positions, numbers, dihedrals, splits = [], [], [], {}
+    for carbons in num_carbons:
+        first = len(dihedrals)
+        above = [180.0 - angle for angle in reversed(solved_angles[:-1])]
+        for angle in [*solved_angles, *above]:
+            solution = dict(solutions[carbons, min(angle, 180.0 - angle)])
+            if angle > 90.0:
+                solution["forces"] = mirrored(solution["forces"])
+            place, kinds = geometry(carbons, angle)
+            positions.append(place)
+            numbers.append(kinds)
+            dihedrals.append(angle)
+            for name in NAMES:
+                rows[name].append(solution[name])
+        splits[f"split_C{carbons}H4"] = np.arange(first, len(dihedrals), dtype=np.int32)
+    metadata = {
+        "content": "rigid rotor scans of cumulenes",
+        "recipe": "recipes/generate_cumulene.py",
+        "units": "Å, degrees, eV, eV/Å (CODATA 2018); scf thresholds in hartree, hartree/bohr",
+        "theory": theory,
+    }
+    save(
+        file,
+        {
+            "positions": np.concatenate(positions),
+            "atomic_numbers": np.concatenate(numbers),
+            "n_atoms": np.asarray([len(kinds) for kinds in numbers], np.int32),
+            "energy": np.asarray(rows["energy"]),
+            "forces": np.concatenate(rows["forces"]),
+            "restricted_energy": np.asarray(rows["restricted_energy"]),
+            "spin_square": np.asarray(rows["spin_square"]),
+            "dihedral": np.asarray(dihedrals),
+            **splits,
+            "metadata": np.array(json.dumps(metadata, ensure_ascii=False)),
+        },
+    )
+    partial.unlink(missing_ok=True)
+    return file
+
+
+if __name__ == "__main__":
+    from keras_mlff.cli import run
+
+    run(main)
