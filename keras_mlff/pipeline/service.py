@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import shutil
 import tempfile
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +25,7 @@ from keras_mlff.graph import Array
 from keras_mlff.packing import Batch, GraphLoader
 
 _HEARTBEAT = 1_000  # ms
+_PATIENCE = 60.0  # s without a batch after which the client reads the rest by itself
 _TIMEOUT = 20_000  # ms without a heartbeat after which a worker is given up
 
 
@@ -106,7 +110,7 @@ def from_service(
 
     def batches() -> Iterator[Any]:
         seen = np.zeros(num_batches, np.bool_)
-        for index, batch in served:
+        for index, batch in _until_silent(served):
             if not seen[int(index)]:
                 seen[int(index)] = True
                 yield batch
@@ -118,6 +122,30 @@ def from_service(
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).prefetch(1)
+
+
+def _until_silent(served: Any) -> Iterator[Any]:
+    """Gives what the service gives, until it ends or says nothing for a long time."""
+    waiting: queue.Queue[Any] = queue.Queue(2)
+
+    def take() -> None:
+        try:
+            for item in served:
+                waiting.put(item)
+        except Exception as error:  # TensorFlow's are of many types, and the client can go on
+            warnings.warn(f"The service has failed: {error}", stacklevel=1)
+        waiting.put(None)
+
+    # a daemon: a client of a dead worker may wait for ever
+    threading.Thread(target=take, daemon=True).start()
+    while True:
+        try:
+            item = waiting.get(timeout=_PATIENCE)
+        except queue.Empty:
+            return
+        if item is None:
+            return
+        yield item
 
 
 def _layout(batch: Batch) -> list[tuple[int, str, tuple[int, ...], np.dtype[Any]]]:
