@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
-from keras_mlff import datasets, model_card, schedules, training
-from keras_mlff.graph import Graph
+from keras_mlff import datasets, model_card, plots, schedules, training
+from keras_mlff.datasets import splits
+from keras_mlff.graph import Graph, count
 from keras_mlff.metrics import errors
 from keras_mlff.models import ForceField
 
@@ -71,6 +73,27 @@ def load_parts(source: str, training: str, validation: str, test: str, **options
     return parts
 
 
+def random_parts(
+    structures: Sequence[Graph],
+    num_validation: int,
+    num_test: int,
+    num_training: int = -1,
+    seed: int = 0,
+) -> Parts:
+    """Cuts a random permutation of structures, for data without a published split.
+
+    Args:
+        structures: All of one kind.
+        num_validation: Chosen by the seed alone, whatever the number to learn from.
+        num_test: Likewise.
+        num_training: -1 takes the rest; smaller numbers are part of larger ones.
+        seed: Of the permutation.
+    """
+    sizes = {"test": num_test, "validation": num_validation, "training": num_training}
+    parts = splits.by_seed(len(structures), sizes, seed)
+    return Parts(**{name: [structures[row] for row in rows] for name, rows in parts.items()})
+
+
 def run(
     model: ForceField,
     parts: Parts,
@@ -104,7 +127,8 @@ def run(
         seed: Of the order.
         resume: Goes on after an interruption.
         verbose: As in Keras.
-        display: Units of the results for each property; this package's where not given.
+        display: Units of the results for each property; this package's where not given. Where
+            it has `energy_per_atom`, that error is reported too.
         published: Errors to print beside ours, `{"paper": {"energy": 0.1}}`, in those units.
         preset: Folder to publish into.
         **about: What the preset says of itself, see `model_card.publish`; `recipe` is required.
@@ -167,9 +191,10 @@ def judge(
     """Computes test errors in the units that papers print; see `run`."""
     found = errors(structures, model.predict(structures))
     units = {label: head.unit for head in model.heads for label in head.labels}
-    units |= {"forces": "eV/Å", "stress": "eV/Å³"}
+    units |= {"forces": "eV/Å", "stress": "eV/Å³", "energy_per_atom": "eV/atom"}
     results: dict[str, Any] = {}
-    for name in properties:
+    derived = {"energy_per_atom"} & found.keys() & (display or {}).keys()
+    for name in [*properties, *derived]:
         unit, size = (display or {}).get(name, (units[name], 1.0))
         results[name] = {
             "unit": unit,
@@ -180,6 +205,27 @@ def judge(
             },
         }
     return results
+
+
+def parity_figure(model: ForceField, parts: Parts, file: str | Path) -> None:
+    """Draws predictions against labels of energy per atom and forces, for each part."""
+    drawn = {name: part for name, part in parts._asdict().items() if part}
+    figure, axes = plots.subplots(2, len(drawn), width=3.2, height=3.2)
+    for column, (name, structures) in enumerate(drawn.items()):
+        predicted = model.predict(structures)
+        sizes = np.asarray([count(graph, "atom") for graph in structures])
+        energies = np.concatenate([graph["energy"] for graph in structures]) / sizes
+        mean = energies.mean()
+        plots.parity(
+            axes[0, column],
+            1e3 * (energies - mean),
+            1e3 * (predicted["energy"] / sizes - mean),
+            "energy / (meV/atom)",
+        )
+        forces = np.concatenate([graph["forces"] for graph in structures])
+        plots.parity(axes[1, column], forces, predicted["forces"], "forces / (eV/Å)")
+        axes[0, column].set_title(name)
+    figure.savefig(file, dpi=150)
 
 
 def default_optimizer(learning_rate: float, total_steps: int) -> keras.optimizers.Optimizer:

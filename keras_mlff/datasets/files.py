@@ -63,7 +63,9 @@ def load_structures(
     of each in `n_atoms` `(n,)`. Beside them `energy` (or `E`) `(n,)`, `forces` (or `F`) and, if
     need be, `cell`, `pbc`, `stress`, `total_charge`, `spin_multiplicity`. An array `split_<name>`
     or any other one-dimensional array of integers lists the structures of a split; an array
-    `split` of text names the split of each structure.
+    `split` of text names the split of each structure. Other arrays with a text, a truth value or
+    an index into `<name>_names` for each structure make splits too, one for each value:
+    `"group_Surface"`, `"verified_True"`, `"topology_abw"`.
 
     Everything else is read by ASE: extended XYZ (`.xyz`, `.extxyz`), databases (`.db`),
     trajectories (`.traj`) and more. Total charge and spin multiplicity are `info["charge"]` and
@@ -92,7 +94,7 @@ def load_structures(
         raise ValueError(f"The file holds no structures. Received: path='{path}'.")
     parts = {"all": np.arange(len(rows))}
     if path.suffix == ".npz":
-        parts |= _splits_of_npz(path)
+        parts |= _splits_of_npz(path, len(rows))
     factors = _factors(energy_unit, length_unit)
     chosen = select(split, parts)
     structures = [_structure(path, index, rows[index], labels, factors) for index in chosen]
@@ -303,14 +305,22 @@ def _per_structure(path: Path, key: str, array: Array, count: int) -> Array:
     return array.reshape(count) if array.shape == (count, 1) else array
 
 
-def _splits_of_npz(path: Path) -> dict[str, Array]:
+def _splits_of_npz(path: Path, count: int) -> dict[str, Array]:
     """Reads named splits: arrays of row numbers, or `split` with a name for each structure."""
     parts: dict[str, Array] = {}
     with np.load(path) as file:
         for name in file.files:
             array = file[name]
-            if name == "split" and array.dtype.kind in "US":
-                parts |= {part: np.flatnonzero(array == part) for part in np.unique(array).tolist()}
+            if f"{name}_names" in file.files and array.dtype.kind in "iu":
+                array = file[f"{name}_names"][array]
+            if array.shape == (count,) and array.dtype.kind in "USb":
+                values, members = np.unique(array.astype(np.str_), return_inverse=True)
+                if 2 * len(values) <= count or name == "split":  # else a name for each structure
+                    prefix = "" if name == "split" else f"{name}_"
+                    parts |= {
+                        f"{prefix}{value}": np.flatnonzero(members == index)
+                        for index, value in enumerate(values)
+                    }
             elif array.ndim == 1 and array.dtype.kind in "iu" and name not in _NOT_SPLITS:
                 parts[name.removeprefix("split_")] = array
     return parts

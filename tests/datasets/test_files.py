@@ -143,6 +143,32 @@ def test_splits_of_the_file_are_known(save):
         load_structures(path, split="valid")
 
 
+def test_structures_are_chosen_by_what_the_file_says_of_them(tmp_path):
+    path = tmp_path / "crystals.npz"
+    np.savez(
+        path,
+        positions=np.zeros((4, 1, 3)),
+        atomic_numbers=[8],
+        energy=np.arange(4.0),
+        forces=np.zeros((4, 1, 3)),
+        topology=np.asarray([1, 0, 1, 1], np.uint8),
+        topology_names=np.asarray([b"abw", b"sod"]),
+        group=["Surface", "Surface", "AIMD-NVT", "AIMD-NVT"],
+        verified=np.asarray([True, False, True, False]),
+        description=["a", "b", "c", "d"],
+    )
+
+    def energies(split):
+        return [graph["energy"][0] for graph in load_structures(path, split=split)]
+
+    assert energies("topology_sod[1:]+topology_abw") == [2.0, 3.0, 1.0]
+    assert energies("group_Surface") == [0.0, 1.0]
+    assert energies("verified_True") == [0.0, 2.0]
+    for name in ("topology", "description_a", "topology_names_abw"):
+        with pytest.raises(ValueError, match="no such split"):
+            energies(name)
+
+
 def test_wrong_count_is_refused(save):
     with pytest.raises(ValueError, match=r"'energy' .* needs a row for each of the 2 structures"):
         load_structures(save(E=ENERGY[:1]))
