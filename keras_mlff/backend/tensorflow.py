@@ -46,6 +46,8 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     zero = tf.UnconnectedGradients.ZERO
     values = [variable.value for variable in variables]  # zeros need TensorFlow's own
     gradients = tape.gradient(scaled_loss, values, unconnected_gradients=zero)
+    # rows of an embedding that several atoms share must be added up before clipping measures them
+    gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(inputs, labels, predictions)
 

@@ -10,6 +10,7 @@ except ImportError as error:
 
 from keras_mlff.md.calculator import MLFFCalculator as MLFFCalculator
 from keras_mlff.md.dynamics import Trajectory as Trajectory
+from keras_mlff.md.dynamics import run_npt as run_npt
 from keras_mlff.md.dynamics import run_nve as run_nve
 from keras_mlff.md.dynamics import run_nvt as run_nvt
 from keras_mlff.md.dynamics import set_temperature as set_temperature

@@ -12,6 +12,7 @@ from ase.constraints import FixCom
 from ase.io import write
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
@@ -30,6 +31,7 @@ class Trajectory:
         kinetic_energies: `(num_frames,)`, eV.
         temperatures: `(num_frames,)`, K.
         atomic_numbers: `(num_atoms,)`.
+        volumes: `(num_frames,)`, Å³, zero without a cell.
     """
 
     times: Array
@@ -38,6 +40,7 @@ class Trajectory:
     kinetic_energies: Array
     temperatures: Array
     atomic_numbers: Array
+    volumes: Array
 
     @property
     def total_energies(self) -> Array:
@@ -141,6 +144,47 @@ def run_nvt(
         atoms.set_constraint(constraints)
 
 
+def run_npt(
+    atoms: Atoms,
+    temperature: float,
+    num_steps: int,
+    pressure: float = 0.0,
+    time_step: float = 1.0,
+    thermostat_time: float = 100.0,
+    barostat_time: float = 1000.0,
+    interval: int = 1,
+    output: str | Path | None = None,
+) -> Trajectory:
+    """Runs a crystal at constant temperature and pressure; its cell breathes and keeps its shape.
+
+    The thermostat is a Nosé-Hoover chain, the barostat that of Martyna, Tobias and Klein.
+
+    Args:
+        atoms: Periodic, with a calculator that knows stress; moved in place.
+        temperature: K.
+        num_steps: Steps.
+        pressure: GPa.
+        time_step: fs.
+        thermostat_time: fs, of the thermostat's answer.
+        barostat_time: fs, of the barostat's answer.
+        interval: Steps from one recorded frame to the next.
+        output: Extended XYZ file to write the frames to.
+    """
+    if not np.all(atoms.pbc):
+        raise ValueError(
+            f"Pressure needs a cell that is periodic in all directions. Received: pbc={atoms.pbc}."
+        )
+    dynamics = IsotropicMTKNPT(
+        atoms,
+        timestep=time_step * units.femtosecond,
+        temperature_K=temperature,
+        pressure_au=pressure * units.gigapascal,
+        tdamp=thermostat_time * units.femtosecond,
+        pdamp=barostat_time * units.femtosecond,
+    )
+    return _run(dynamics, num_steps, time_step, interval, output)
+
+
 def _run(
     dynamics: MolecularDynamics,
     num_steps: int,
@@ -161,6 +205,7 @@ def _run(
                 atoms.get_potential_energy(),
                 atoms.get_kinetic_energy(),
                 atoms.get_temperature(),
+                abs(np.linalg.det(atoms.cell.array)),
             )
         )
         if output is not None:
@@ -169,6 +214,6 @@ def _run(
     dynamics.attach(keep, interval=interval)
     dynamics.run(num_steps)
     columns = [np.asarray(column, np.float64) for column in zip(*frames, strict=True)]
-    times, positions, potential, kinetic, temperatures = columns
+    times, positions, potential, kinetic, temperatures, volumes = columns
     numbers = atoms.get_atomic_numbers()
-    return Trajectory(times, positions, potential, kinetic, temperatures, numbers)
+    return Trajectory(times, positions, potential, kinetic, temperatures, numbers, volumes)

@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 from ase.io import read
 
 from keras_mlff import models
-from keras_mlff.md import MLFFCalculator, observables, run_nve, run_nvt, set_temperature
+from keras_mlff.md import (
+    MLFFCalculator,
+    observables,
+    run_npt,
+    run_nve,
+    run_nvt,
+    set_temperature,
+)
 
 
 @pytest.fixture
@@ -41,6 +49,22 @@ def test_velocities_have_the_temperature_and_no_drift(water):
     assert water.get_temperature() == pytest.approx(450.0)
     np.testing.assert_allclose(water.get_momenta().sum(axis=0), 0.0, atol=1e-10)
     np.testing.assert_allclose(water.get_angular_momentum(), 0.0, atol=1e-10)
+
+
+def test_npt_relaxes_the_volume():
+    """A crystal that starts under tension shrinks to where ASE's own potential has no pressure."""
+    crystal = bulk("Cu", cubic=True) * (2, 2, 2)
+    crystal.calc = EMT()
+    crystal.set_cell(crystal.cell * 1.03, scale_atoms=True)
+    set_temperature(crystal, 50.0)
+    start = crystal.get_volume()
+    trajectory = run_npt(
+        crystal, 50.0, 300, time_step=4.0, thermostat_time=100.0, barostat_time=200.0, interval=10
+    )
+    assert trajectory.volumes[0] == pytest.approx(start)
+    assert trajectory.volumes[-10:].mean() == pytest.approx(start / 1.03**3, rel=0.02)
+    with pytest.raises(ValueError, match="periodic"):
+        run_npt(molecule("H2O"), 300.0, 1)
 
 
 def test_nvt_holds_the_temperature_and_writes_frames(tmp_path):

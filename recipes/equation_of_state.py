@@ -1,0 +1,207 @@
+"""Equation of state, lattice constant and dynamics at constant pressure of a crystal, through ASE.
+
+Energies of scaled cells are fitted by the equation of Birch and Murnaghan; lattice constant and
+bulk modulus follow from it, and again from a relaxation of cell and atoms from a strained start. A
+run at constant temperature and pressure gives the volume at that temperature. Where a file with
+strained cells of the same crystal is given, lattice constant and bulk modulus are derived from its
+stresses, and the model's energies of the same cells are drawn beside the file's.
+
+Run: python recipes/equation_of_state.py --preset=alphanet/mlearn_si --reference=mlearn_Si.npz
+Copper: add --element=Cu --structure=fcc --lattice-constant=3.61
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.eos import EquationOfState
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+
+from keras_mlff import datasets, md, models, plots, units
+from keras_mlff.graph import Array, Graph
+
+
+def main(
+    preset: str,
+    element: str = "Si",
+    structure: str = "diamond",
+    lattice_constant: float = 5.431,
+    strain: float = 0.06,
+    num_points: int = 13,
+    reference: str = "",
+    reference_split: str = "group_Elastic",
+    num_npt_steps: int = 2000,
+    temperature: float = 300.0,
+    repeat: int = 2,
+    time_step: float = 1.0,
+    folder: str = "runs/equation_of_state",
+) -> dict[str, Any]:
+    """Computes both, draws them and writes results.json.
+
+    Args:
+        preset: Any periodic one, by name ("alphanet/mlearn_si") or folder.
+        element: Chemical symbol.
+        structure: Of ASE's `bulk`: "diamond", "fcc", "bcc", ...
+        lattice_constant: Å, of the cubic cell to start from.
+        strain: Largest change of the lattice constant, as a share.
+        num_points: Volumes of the equation of state.
+        reference: File with strained cells of the same crystal, with stress.
+        reference_split: Which of them.
+        num_npt_steps: Of dynamics at constant pressure; 0 leaves it out.
+        temperature: K.
+        repeat: Cubic cells along each axis in dynamics.
+        time_step: fs.
+        folder: Receives results.json, equation_of_state.png and npt.png.
+    """
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    calculator = md.MLFFCalculator(models.load_preset(preset), dtype="float64")
+    crystal = bulk(element, structure, a=lattice_constant, cubic=True)
+    scales = np.linspace(1.0 - strain, 1.0 + strain, num_points)
+    volumes, energies = np.asarray([_evaluate(crystal, scale, calculator) for scale in scales]).T
+    fit = EquationOfState(volumes, energies, eos="birchmurnaghan")
+    volume, energy, modulus = fit.fit()
+    results: dict[str, Any] = {
+        "lattice_constant": _edge(volume, crystal),
+        "bulk_modulus_gpa": modulus / units.gigapascal,
+        "energy_per_atom": energy,
+        "relaxed": relax(crystal, calculator),
+    }
+    compared = None
+    if reference:
+        cells = strained_cells(reference, reference_split)
+        results["reference"], compared = compare(calculator.model, cells, len(crystal))
+    draw(volumes, energies, compared, root / "equation_of_state.png")
+    if num_npt_steps:
+        results["npt"] = heat(
+            crystal.repeat(repeat), calculator, temperature, num_npt_steps, time_step, root
+        )
+    text = json.dumps(results, indent=1) + "\n"
+    (root / "results.json").write_text(text, encoding="utf-8")
+    print(text)
+    return results
+
+
+def _evaluate(crystal: Atoms, scale: float, calculator: Any) -> tuple[float, float]:
+    """Computes volume (Å³) and energy (eV) per atom of a scaled cell."""
+    scaled = crystal.copy()
+    scaled.set_cell(crystal.cell * scale, scale_atoms=True)
+    scaled.calc = calculator
+    return scaled.get_volume() / len(scaled), scaled.get_potential_energy() / len(scaled)
+
+
+def _edge(volume: float, crystal: Atoms) -> float:
+    """Computes the edge of the cubic cell, Å, from the volume per atom."""
+    return float((volume * len(crystal)) ** (1.0 / 3.0))
+
+
+def relax(crystal: Atoms, calculator: Any, force: float = 1e-4) -> dict[str, Any]:
+    """Relaxes cell and atoms from a strained and shaken start."""
+    atoms = crystal.copy()
+    strain = np.asarray([[0.02, 0.01, 0.0], [0.01, -0.01, 0.0], [0.0, 0.0, 0.015]])
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.rattle(0.02, seed=0)
+    atoms.calc = calculator
+    optimizer = BFGS(FrechetCellFilter(atoms), logfile=None)
+    converged = bool(optimizer.run(fmax=force, steps=500))
+    return {
+        "cell_lengths": atoms.cell.lengths().tolist(),
+        "cell_angles": atoms.cell.angles().tolist(),
+        "largest_force": float(np.abs(atoms.get_forces()).max()),
+        "largest_stress_gpa": float(np.abs(atoms.get_stress()).max() / units.gigapascal),
+        "steps": optimizer.nsteps,
+        "converged": converged,
+    }
+
+
+def heat(
+    atoms: Atoms, calculator: Any, temperature: float, num_steps: int, time_step: float, root: Path
+) -> dict[str, float]:
+    """Runs at constant temperature and pressure and averages over the second half."""
+    atoms.calc = calculator
+    md.set_temperature(atoms, temperature)
+    trajectory = md.run_npt(atoms, temperature, num_steps, time_step=time_step, interval=10)
+    half = len(trajectory.times) // 2
+    figure, axes = plots.subplots(1, 2)
+    for place, values, name in (
+        (axes[0, 0], trajectory.volumes / len(atoms), "volume / (Å³/atom)"),
+        (axes[0, 1], trajectory.temperatures, "temperature / K"),
+    ):
+        place.plot(trajectory.times, values, linewidth=1.0)
+        place.set(xlabel="time / fs", ylabel=name)
+    figure.savefig(root / "npt.png", dpi=150)
+    return {
+        "volume_per_atom": float(trajectory.volumes[half:].mean() / len(atoms)),
+        "temperature": float(trajectory.temperatures[half:].mean()),
+    }
+
+
+def strained_cells(reference: str, split: str, force: float = 0.05) -> list[Graph]:
+    """Loads strained cells whose atoms are where symmetry wants them.
+
+    Args:
+        reference: File with energies, forces and stress.
+        split: Of the file.
+        force: eV/Å, the largest component that is let pass.
+    """
+    cells = datasets.load(reference, split, ("energy", "forces", "stress"))
+    return [cell for cell in cells if np.abs(cell["forces"]).max() < force]
+
+
+def compare(
+    model: models.ForceField, cells: Sequence[Graph], num_atoms: int
+) -> tuple[dict[str, float], dict[str, Array]]:
+    """Derives lattice constant and bulk modulus from the labels, and predicts the same cells.
+
+    In a cubic crystal the mean of the three normal stresses is the bulk modulus times the relative
+    change of the volume, in whatever direction it is strained, to first order. A cubic polynomial
+    in the logarithm of the volume has its zero at the volume without stress.
+
+    Returns:
+        The derived numbers; volumes, labels and predictions per atom.
+    """
+    sizes = np.asarray([len(cell["positions"]) for cell in cells])
+    volumes = np.asarray([abs(np.linalg.det(cell["cell"][0])) for cell in cells]) / sizes
+    known = np.concatenate([cell["energy"] for cell in cells]) / sizes
+    stresses = np.asarray([np.trace(cell["stress"][0]) / 3.0 for cell in cells])
+    curve = np.polynomial.Polynomial.fit(np.log(volumes), stresses, 3)
+    roots = curve.roots()
+    inside = roots[np.isreal(roots)].real
+    middle = np.log(volumes[np.argmin(known)])
+    zero = inside[np.argmin(np.abs(inside - middle))]
+    derived = {
+        "lattice_constant": float((np.exp(zero) * num_atoms) ** (1.0 / 3.0)),
+        "bulk_modulus_gpa": float(curve.deriv()(zero) / units.gigapascal),
+        "energy_per_atom": float(known.min()),
+        "num_cells": len(cells),
+    }
+    predicted = model.predict(list(cells))["energy"] / sizes
+    return derived, {"volumes": volumes, "reference": known, "model": predicted}
+
+
+def draw(volumes: Array, energies: Array, compared: Mapping[str, Array] | None, file: Path) -> None:
+    """Draws energies against volumes; beside them predictions and labels of strained cells."""
+    figure, axes = plots.subplots(1, 1 if compared is None else 2)
+    axes[0, 0].plot(volumes, energies - energies.min(), marker=".", label="model, even strain")
+    if compared is not None:
+        for key, style in (("reference", "ko"), ("model", "x")):
+            values = compared[key] - compared[key].min()
+            axes[0, 1].plot(compared["volumes"], values, style, ms=4, label=key)
+        axes[0, 1].set_title("strained cells of the reference")
+    for place in axes[0]:
+        place.set(xlabel="volume / (Å³/atom)", ylabel="energy / (eV/atom)")
+        place.legend(frameon=False)
+    figure.savefig(file, dpi=150)
+
+
+if __name__ == "__main__":
+    from keras_mlff.cli import run
+
+    run(main)
