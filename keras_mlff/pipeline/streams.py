@@ -8,9 +8,9 @@ from typing import Any
 
 from keras_mlff import datasets
 from keras_mlff.datasets import files
-from keras_mlff.graph import Graph, structure
+from keras_mlff.graph import Array, Graph, structure
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Batch, Budget, GraphLoader
+from keras_mlff.packing import Budget, GraphLoader
 from keras_mlff.pipeline import store
 from keras_mlff.pipeline.edges import with_edges
 
@@ -52,12 +52,26 @@ def from_graphs(
     if verbose:
         print(loader.summary)
 
-    def batches() -> Iterator[Batch]:
-        yield from loader
-        loader.on_epoch_end()
+    example = loader[0]
 
-    signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    def goes_on(number: int) -> bool:
+        if number < len(loader):
+            return True
+        loader.on_epoch_end()
+        return False
+
+    def arrays(number: int) -> list[Array]:
+        return tf.nest.flatten(loader[number])
+
+    def batch(number: Any) -> Any:
+        flat = tf.numpy_function(arrays, [number], [x.dtype for x in tf.nest.flatten(example)])
+        batch = tf.nest.pack_sequence_as(example, flat)
+        return tf.nest.map_structure(lambda x, y: tf.ensure_shape(x, y.shape), batch, example)
+
+    # `from_generator` would copy each array through Python objects, at a tenth of the speed
+    numbers = tf.data.Dataset.range(position + len(loader) + 1)
+    numbers = numbers.take_while(lambda number: tf.numpy_function(goes_on, [number], tf.bool))
+    dataset = numbers.map(batch)
     if position == 0:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
     # one ahead, not more: looking at the first batch of two must not end the epoch
