@@ -26,6 +26,7 @@ def main(
     num_knots: int = 36,
     encoding_size: int = 32,
     smoothness: float = 0.01,
+    initial: egnn_md17.Start = "normal",
     num_validation: int = 1000,
     num_test: int = 5000,
     num_train: int = 0,
@@ -51,6 +52,7 @@ def main(
         num_knots: Of the tables.
         encoding_size: Numbers that a distance or angle becomes.
         smoothness: Factor of the smoothness loss.
+        initial: What tables start from: random numbers, or Gaussians of the distance.
         num_validation: Molecules that choose the best weights.
         num_test: Molecules that are judged.
         num_train: Molecules to learn from; 0 takes the rest.
@@ -72,7 +74,7 @@ def main(
         num_layers=num_layers,
         cutoff=cutoff,
         distance_encoding=egnn_md17.encoding(
-            distance_encoding, num_knots, encoding_size, smoothness
+            distance_encoding, num_knots, encoding_size, smoothness, initial
         ),
         heads=cmret_qm9.make_heads(targets),
     )
@@ -93,7 +95,8 @@ def main(
         published={name: row for name, row in egnn_qm9.PUBLISHED.items() if "DimeNet" in name},
         recipe=f"python recipes/dimenet_pp_qm9.py --targets {' '.join(targets)} "
         f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} --cutoff={cutoff} "
+        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
+        f"--cutoff={cutoff} "
         f"--num-features={num_features} --num-layers={num_layers} --num-train={num_train} "
         f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
         f"--seed={seed}",

@@ -45,6 +45,7 @@ PUBLISHED = {
 }
 DISPLAY = {"energy": ("meV", units.meV), "forces": ("meV/Å", units.meV)}
 Encoding = Literal["original", "mlp", "posenc", "smooth"]
+Start = Literal["normal", "gaussian_rbf"]
 
 
 def main(
@@ -59,6 +60,7 @@ def main(
     num_knots: int = 36,
     encoding_size: int = 32,
     smoothness: float = 0.01,
+    initial: Start = "normal",
     equivariant: bool = False,
     paper: bool = False,
     num_features: int = 128,
@@ -88,6 +90,7 @@ def main(
         num_knots: Of the tables.
         encoding_size: Numbers that a distance becomes.
         smoothness: Factor of the smoothness loss.
+        initial: What tables start from: random numbers, or Gaussians of the distance.
         equivariant: Whether positions move from layer to layer.
         paper: Whether all atoms exchange messages and the energy is read from their sum.
         num_features: Width.
@@ -106,7 +109,9 @@ def main(
     model = models.EGNN(
         num_features=num_features,
         num_layers=num_layers,
-        distance_encoding=encoding(distance_encoding, num_knots, encoding_size, smoothness),
+        distance_encoding=encoding(
+            distance_encoding, num_knots, encoding_size, smoothness, initial
+        ),
         equivariant=equivariant,
         all_pairs=paper,
         readout="graph" if paper else "atom",
@@ -125,7 +130,7 @@ def main(
         preset,
         recipe=f"python recipes/egnn_md17.py --molecule={molecule} --dataset={dataset} "
         f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} "
+        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
         f"--num-features={num_features} --num-layers={num_layers} "
         f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
         f"--seed={seed}" + "".join(f" --{name}" for name, value in flags.items() if value),
@@ -140,13 +145,15 @@ def main(
     )
 
 
-def encoding(kind: str, num_knots: int, size: int, smoothness: float = 0.01) -> Any:
+def encoding(
+    kind: str, num_knots: int, size: int, smoothness: float = 0.01, initial: str = "normal"
+) -> Any:
     """Writes the four variants of the paper as what models take."""
     if kind == "original":
         return None
     if kind == "mlp":
         return {"kind": "mlp", "num_features": size}
-    table = {"kind": "posenc", "num_knots": num_knots, "num_features": size}
+    table = {"kind": "posenc", "num_knots": num_knots, "num_features": size, "initial": initial}
     return {**table, "smoothness": smoothness} if kind == "smooth" else table
 
 

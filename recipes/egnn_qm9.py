@@ -41,6 +41,7 @@ def main(
     num_knots: int = 36,
     encoding_size: int = 32,
     smoothness: float = 0.01,
+    initial: egnn_md17.Start = "normal",
     paper: bool = False,
     num_validation: int = 1000,
     num_test: int = 5000,
@@ -66,6 +67,7 @@ def main(
         num_knots: Of the tables.
         encoding_size: Numbers that a distance becomes.
         smoothness: Factor of the smoothness loss.
+        initial: What tables start from: random numbers, or Gaussians of the distance.
         paper: Whether all atoms exchange messages, and elements are coded as in the paper.
         num_validation: Molecules that choose the best weights.
         num_test: Molecules that are judged.
@@ -86,7 +88,7 @@ def main(
         num_features=num_features,
         num_layers=num_layers,
         distance_encoding=egnn_md17.encoding(
-            distance_encoding, num_knots, encoding_size, smoothness
+            distance_encoding, num_knots, encoding_size, smoothness, initial
         ),
         all_pairs=paper,
         species=(1, 6, 7, 8, 9) if paper else None,
@@ -110,7 +112,7 @@ def main(
         published={name: row for name, row in PUBLISHED.items() if "EGNN" in name},
         recipe=f"python recipes/egnn_qm9.py --targets {' '.join(targets)} "
         f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} "
+        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
         f"--num-features={num_features} --num-layers={num_layers} --num-train={num_train} "
         f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
         f"--seed={seed}" + " --paper" * paper,

@@ -29,6 +29,7 @@ def main(
     num_knots: int = 36,
     encoding_size: int = 32,
     smoothness: float = 0.01,
+    initial: egnn_md17.Start = "normal",
     num_features: int = 128,
     num_layers: int = 6,
     num_heads: int = 8,
@@ -57,6 +58,7 @@ def main(
         num_knots: Of the tables.
         encoding_size: Numbers that a distance becomes.
         smoothness: Factor of the smoothness loss.
+        initial: What tables start from: random numbers, or Gaussians of the distance.
         num_features: Width.
         num_layers: Layers.
         num_heads: Heads.
@@ -76,7 +78,7 @@ def main(
         num_layers=num_layers,
         num_heads=num_heads,
         distance_encoding=egnn_md17.encoding(
-            distance_encoding, num_knots, encoding_size, smoothness
+            distance_encoding, num_knots, encoding_size, smoothness, initial
         ),
     )
     return egnn_md17.train(
@@ -92,7 +94,7 @@ def main(
         preset,
         recipe=f"python recipes/transformer_md17.py --molecule={molecule} --dataset={dataset} "
         f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} "
+        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
         f"--num-features={num_features} --num-layers={num_layers} "
         f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
         f"--seed={seed}",

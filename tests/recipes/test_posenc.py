@@ -86,7 +86,7 @@ def test_encodings_by_their_names_in_the_paper():
     recipe = importlib.import_module("egnn_md17")
     assert recipe.encoding("original", 36, 32) is None
     assert recipe.encoding("mlp", 36, 32) == {"kind": "mlp", "num_features": 32}
-    table = {"kind": "posenc", "num_knots": 36, "num_features": 32}
+    table = {"kind": "posenc", "num_knots": 36, "num_features": 32, "initial": "normal"}
     assert recipe.encoding("posenc", 36, 32) == table
     assert recipe.encoding("smooth", 36, 32, 0.1) == {**table, "smoothness": 0.1}
     # the paper's text lacks this number
