@@ -179,7 +179,8 @@ def train(
         losses,
         {name: weights[name] for name in losses},
         display=display or DISPLAY,
-        **{"license": "Apache-2.0", "citation": CITATION, **options},
+        # dynamics of the card: crystals have ten times the atoms of molecules
+        **{"num_nve_steps": 1000, "license": "Apache-2.0", "citation": CITATION, **options},
     )
     if figures:
         experiment.parity_figure(model, parts, Path(folder, "parity.png"))
