@@ -165,6 +165,34 @@ def encoding_components(axes: Axes, knots: Array, components: Array, label: str)
     return axes
 
 
+def projected_atoms(
+    axes: Axes, components: Array, groups: Mapping[str, tuple[Sequence[int], str]]
+) -> Axes:
+    """Draws what atoms carry in two principal components `(num_atoms, 2)`, a color per group.
+
+    Args:
+        axes: Where to draw.
+        components: `(num_atoms, 2)`.
+        groups: Atoms and color of each group, by label.
+    """
+    for label, (atoms, color) in groups.items():
+        axes.scatter(*components[list(atoms)].T, s=36, color=color, label=label, alpha=0.8)
+    axes.set(xlabel="first component", ylabel="second component")
+    axes.legend(frameon=False, fontsize="small")
+    return axes
+
+
+def error_curve(
+    axes: Axes, points: Mapping[str, tuple[Array, Array]], labels: tuple[str, str]
+) -> Axes:
+    """Draws errors on logarithmic scales against the size of something, a line per label."""
+    for label, (sizes, values) in points.items():
+        axes.plot(sizes, values, marker="o", markersize=4, linewidth=1.2, label=label)
+    axes.set(xlabel=labels[0], ylabel=labels[1], xscale="log", yscale="log")
+    axes.legend(frameon=False)
+    return axes
+
+
 def slope_profile(axes: Axes, knots: Array, slopes: Array, color: str | None = None) -> Axes:
     """Draws how large normalized slopes `(num_layers, num_knots, num_features)` are, and where.
 

@@ -224,7 +224,8 @@ def main(
         json.dumps(theory),
     )
     rows: dict[str, list[Any]] = {name: [] for name in NAMES}
-    positions, numbers, dihedrals, splits = [], [], [], {}
+    positions, numbers, splits = [], [], {}
+    dihedrals: list[float] = []
     for carbons in num_carbons:
         first = len(dihedrals)
         above = [180.0 - angle for angle in reversed(solved_angles[:-1])]

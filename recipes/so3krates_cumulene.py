@@ -1,0 +1,278 @@
+"""So3krates on cumulenes with and without non-local corrections (figures 2, 3 and 8 of the paper).
+
+Turning one end of the chain changes the energy, and no atom sees both ends: within 2.5 Å and four
+layers, coordinates of degree 1 carry no orientation from one end to the other, so the local model
+is flat. The non-local one is not bound to be.
+
+The paper's data are not public. Trained here on the GNL cumulenes v0.2 (200 frames of C3H4 to
+C10H4, C13H4 and C14H4; 11, 12, 15 and 16 carbons are for testing alone), and drawn beside their
+scans and those of recipes/generate_cumulene.py, which are of another level of theory.
+
+Run: python recipes/so3krates_cumulene.py --data=gnl_v0.2.npz --scans=gnl_scans.npz
+    --reference=runs/cumulene_scans.npz --preset=zoo/so3krates/cumulene
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import generate_cumulene
+import keras
+import numpy as np
+
+from keras_mlff import analysis, datasets, experiment, models, plots
+from keras_mlff.graph import Array, Graph, structure
+
+UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
+ANGLES = np.linspace(0.0, 180.0, 37)
+DISPLAY = {"energy": ("meV", 1e-3), "forces": ("meV/Å", 1e-3)}
+ENDS = {"start": "tab:red", "end": "tab:green"}
+
+
+def main(
+    data: str = "gnl_v0.2.npz",
+    scans: str = "",
+    reference: str = "",
+    kinds: tuple[str, ...] = ("local", "nonlocal"),
+    num_features: int = 132,
+    num_layers: int = 4,
+    max_degree: int = 1,
+    cutoff: float = 2.5,
+    variant: str = "smooth",
+    batch_size: int = 5,
+    num_epochs: int = 500,
+    learning_rate: float = 1e-3,
+    energy_weight: float = 0.01,
+    profiles: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9, 12),
+    projected: int = 9,
+    seed: int = 0,
+    folder: str = "runs/so3krates_cumulene",
+    preset: str = "",
+    verbose: int = 2,
+) -> dict[str, Any]:
+    """Trains what is missing, judges it and draws.
+
+    Args:
+        data: The GNL cumulenes, with the splits `train`, `val` and `test`.
+        scans: Their scans, with names in `scan` and angles in `phi_deg`; may be left out.
+        reference: What recipes/generate_cumulene.py writes; may be left out.
+        kinds: Models to train and draw: "local", "nonlocal".
+        num_features: Width.
+        num_layers: Layers.
+        max_degree: Of the coordinates, from 1 on.
+        cutoff: Å.
+        variant: "smooth", or "paper" as published.
+        batch_size: Frames per step.
+        num_epochs: Of the cosine decay.
+        learning_rate: Its peak.
+        energy_weight: Of the energy's squared error in eV; forces have the rest of one.
+        profiles: Numbers of carbons of the chains to turn.
+        projected: Number of carbons of the chain whose coordinates are projected.
+        seed: Of weights and order.
+        folder: Receives a folder for each model, `results.json` and the figures.
+        preset: Folder to write the non-local model into.
+        verbose: As in Keras.
+
+    Returns:
+        Test errors by model and part of the test.
+    """
+    parts = experiment.load_parts(data, "train", "val", "test")
+    trained, results = {}, {}
+    start: dict[str, models.So3krates] = {}
+    for kind in kinds:
+        place = Path(folder, kind)
+        model, start[kind] = (
+            build(kind, num_features, num_layers, max_degree, cutoff, variant, seed)
+            for _ in range(2)
+        )
+        if (place / experiment.RESULTS).exists():
+            model.fit_references(parts.training)
+            model.load_weights(place / "best.weights.h5")
+        else:
+            experiment.run(
+                model,
+                parts,
+                place,
+                loss={"energy": "mse", "forces": "mse"},
+                loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
+                batch_size=batch_size,
+                num_epochs=num_epochs,
+                learning_rate=learning_rate,
+                seed=seed,
+                resume=True,  # of what is there, if anything
+                verbose=verbose,
+                display=DISPLAY,
+                preset=preset if kind == "nonlocal" else "",
+                description="Cumulenes C3H4 to C14H4, turned and distorted; non-local corrections.",
+                dataset="Guaranteed Non-Local cumulenes v0.2",
+                level_of_theory="DFT in ORCA, not named in the data",
+                recipe=f"python recipes/so3krates_cumulene.py --num-epochs={num_epochs} "
+                f"--batch-size={batch_size} --seed={seed}",
+                license="Apache-2.0",
+                citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
+            )
+        trained[kind] = model
+        results[kind] = judge(model, parts.test)
+    Path(folder, experiment.RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    figures = {
+        "profiles": profile_figure(trained, profiles, scans, reference),
+        "coordinates": coordinate_figure(start, trained, projected),
+    }
+    if scans:
+        figures["lengths"] = length_figure(trained, scans)
+    if "nonlocal" in trained:
+        figures["attention"] = attention_figure(trained["nonlocal"], projected)
+    for name, figure in figures.items():
+        figure.savefig(Path(folder, f"{name}.png"), dpi=120)
+    return results
+
+
+def build(
+    kind: str,
+    num_features: int,
+    num_layers: int,
+    max_degree: int,
+    cutoff: float,
+    variant: str,
+    seed: int,
+) -> models.So3krates:
+    """Makes a model as it is before training."""
+    keras.utils.set_random_seed(seed)
+    return models.So3krates(
+        num_features=num_features,
+        num_layers=num_layers,
+        degrees=range(1, max_degree + 1),
+        cutoff=cutoff,
+        variant=variant,
+        nonlocal_={"local": False, "nonlocal": True}[kind],
+    )
+
+
+def judge(model: models.So3krates, test: list[Graph]) -> dict[str, Any]:
+    """Computes errors for chains as long as those of the training, and for others."""
+    others = {number for numbers in UNSEEN.values() for number in numbers}
+    groups = {"known lengths": [g for g in test if count_carbons(g) not in others]}
+    for name, numbers in UNSEEN.items():
+        groups[name] = [graph for graph in test if count_carbons(graph) in numbers]
+    return {
+        name: experiment.judge(model, graphs, ("energy", "forces"), DISPLAY)
+        for name, graphs in groups.items()
+        if graphs
+    }
+
+
+def count_carbons(graph: Graph) -> int:
+    """Tells how long a chain is."""
+    return int(np.sum(graph["atomic_numbers"] == 6))
+
+
+def rotor(num_carbons: int, angles: Array) -> list[Graph]:
+    """Makes a chain at several dihedral angles."""
+    return [structure(*generate_cumulene.geometry(num_carbons, angle)) for angle in angles]
+
+
+def profile_figure(
+    trained: Mapping[str, models.So3krates], profiles: tuple[int, ...], scans: str, reference: str
+) -> Any:
+    """Draws energies against the dihedral angle, each relative to its own minimum (figure 2a)."""
+    columns = min(4, len(profiles))
+    figure, grid = plots.subplots(-(-len(profiles) // columns), columns, width=3.2, height=2.8)
+    panels = grid.ravel()
+    for panel, carbons in zip(panels, profiles, strict=False):
+        for label, (angles, energies) in references(carbons, scans, reference).items():
+            panel.plot(angles, energies - energies.min(), "o", markersize=3, label=label)
+        for kind, model in trained.items():
+            energies = model.predict(rotor(carbons, ANGLES), batch_size=len(ANGLES))["energy"]
+            panel.plot(ANGLES, energies - energies.min(), linewidth=1.3, label=kind)
+        panel.set(title=f"C{carbons}H4", xlabel="dihedral / degrees", ylabel="energy / eV")
+        panel.legend(frameon=False, fontsize="x-small")
+    for panel in panels[len(profiles) :]:
+        panel.set_axis_off()
+    return figure
+
+
+def references(carbons: int, scans: str, reference: str) -> dict[str, tuple[Array, Array]]:
+    """Finds what is known of a chain: angles and energies by where they are from."""
+    found = {}
+    if reference:
+        with np.load(reference) as file:
+            if f"split_C{carbons}H4" in file:
+                rows = file[f"split_C{carbons}H4"]
+                theory = json.loads(str(file["metadata"]))["theory"]
+                label = f"{theory['functional']}/{theory['basis']}, unrestricted"
+                found[label] = (file["dihedral"][rows], file["energy"][rows])
+    if scans:
+        with np.load(scans) as file:
+            rows = np.flatnonzero(file["scan"] == f"cumulene-angle-scan-n{carbons}")
+            if len(rows):
+                found["GNL"] = (file["phi_deg"][rows], file["E"][rows])
+    return found
+
+
+def length_figure(trained: Mapping[str, models.So3krates], scans: str) -> Any:
+    """Draws what turning from 5 to 85 degrees costs, against the length of the chain."""
+    structures = datasets.load(scans)
+    with np.load(scans) as file:
+        names = file["scan"]
+    low, high = (
+        [structures[row] for row in np.flatnonzero(names == f"cumulene-length-scan-{angle}deg-30")]
+        for angle in (5, 85)
+    )
+    lengths = [count_carbons(graph) for graph in low]
+    figure, ((axes,),) = plots.subplots(1, 1, width=5.0)
+    differences = [float(b["energy"][0] - a["energy"][0]) for a, b in zip(low, high, strict=True)]
+    axes.plot(lengths, differences, "ko", markersize=3, label="GNL")
+    for kind, model in trained.items():
+        energies = [model.predict(part, batch_size=10)["energy"] for part in (low, high)]
+        axes.plot(lengths, energies[1] - energies[0], linewidth=1.3, label=kind)
+    axes.set(xlabel="number of carbons", ylabel="E(85°) - E(5°) / eV")
+    axes.legend(frameon=False)
+    return figure
+
+
+def coordinate_figure(
+    start: Mapping[str, models.So3krates],
+    trained: Mapping[str, models.So3krates],
+    carbons: int,
+    angle: float = 45.0,
+) -> Any:
+    """Projects the last coordinates of all atoms, before and after training (figure 3)."""
+    (molecule,) = rotor(carbons, np.asarray([angle]))
+    groups = {
+        "carbon": (range(carbons), "0.6"),
+        **{
+            f"hydrogen, {end}": (range(carbons + 2 * i, carbons + 2 * i + 2), color)
+            for i, (end, color) in enumerate(ENDS.items())
+        },
+    }
+    figure, grid = plots.subplots(len(trained), 2)
+    for row, kind in zip(grid, trained, strict=True):
+        for axes, (when, model) in zip(
+            row, {"before": start[kind], "after": trained[kind]}.items(), strict=True
+        ):
+            inside = model.inspect(molecule)
+            last = inside[f"layer{model.num_layers - 1}/coordinates"]
+            plots.projected_atoms(axes, analysis.principal_components(last), groups)
+            axes.set_title(f"{kind}, {when} training")
+    return figure
+
+
+def attention_figure(model: models.So3krates, carbons: int, angle: float = 45.0) -> Any:
+    """Draws the size of the non-local attention of each layer, degrees averaged (figure 8)."""
+    (molecule,) = rotor(carbons, np.asarray([angle]))
+    inside = model.inspect(molecule)
+    figure, grid = plots.subplots(1, model.num_layers, width=3.6, height=3.0)
+    for layer, axes in enumerate(grid[0]):
+        matrix = np.abs(inside[f"layer{layer}/nonlocals/attention"][0]).mean(axis=0)
+        plots.attention(axes, matrix, molecule["atomic_numbers"].tolist())
+        axes.set_title(f"layer {layer + 1}")
+    return figure
+
+
+if __name__ == "__main__":
+    from keras_mlff.cli import run
+
+    run(main)

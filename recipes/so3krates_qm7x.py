@@ -1,0 +1,202 @@
+"""So3krates on molecules of QM7-X: force errors against the degree of the coordinates (figure 4).
+
+The paper takes 250 molecules with 80 training frames each, and 25 others that the models have never
+seen. The sample at hand has ten frames of each of 250 molecules. So here a joint model learns from
+seven frames of each of 225 molecules (1,575 instead of 20,000), is chosen by one and judged by two;
+25 molecules are held out altogether, such whose list of atoms occurs once. Individual models learn
+from seven frames of one molecule, a tenth of the paper's, and only of a few molecules. The errors
+are no reproduction of the paper's; how they fall with the degree may be compared.
+
+Run: python recipes/so3krates_qm7x.py --data=qm7x_2500.npz
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mlff import datasets, experiment, models, plots, units
+from keras_mlff.experiment import Parts
+from keras_mlff.graph import Graph
+
+DISPLAY = {
+    "energy": ("kcal/mol", units.kcal_per_mol),
+    "forces": ("kcal/mol/Å", units.kcal_per_mol_per_angstrom),
+}
+FRAMES = 10  # of a molecule, one after the other
+NUM_TRAIN, NUM_VALIDATION = 7, 1  # of them
+
+
+def main(
+    data: str = "qm7x_2500.npz",
+    kinds: tuple[str, ...] = ("joint", "individual"),
+    max_degrees: tuple[int, ...] = (0, 1, 2, 3),
+    num_unknown: int = 25,
+    num_individual: int = 5,
+    num_features: int = 132,
+    num_layers: int = 6,
+    joint_batch_size: int = 10,
+    individual_batch_size: int = 1,
+    joint_epochs: int = 100,
+    individual_epochs: int = 300,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    folder: str = "runs/so3krates_qm7x",
+    verbose: int = 2,
+) -> dict[str, Any]:
+    """Trains what is missing, judges it and draws.
+
+    Args:
+        data: The sample: ten frames of each molecule, one after the other.
+        kinds: "joint", one model for all molecules; "individual", one for each.
+        max_degrees: Coordinates have the degrees from 1 to this one, or 0 alone.
+        num_unknown: Molecules held out, for the joint models.
+        num_individual: Molecules with models of their own.
+        num_features: Width, divisible by 1 to 4.
+        num_layers: Layers.
+        joint_batch_size: Frames per step.
+        individual_batch_size: Frames per step.
+        joint_epochs: Of the cosine decay.
+        individual_epochs: Of the cosine decay.
+        learning_rate: Its peak.
+        seed: Of held-out molecules, weights and order.
+        folder: Receives a folder for each model, `results.json` and `degrees.png`.
+        verbose: As in Keras.
+
+    Returns:
+        By kind and degree, errors for frames of known and of unknown molecules.
+    """
+    molecules = split_molecules(datasets.load(data))
+    known, unknown = hold_out(molecules, num_unknown, seed)
+    chosen = np.random.default_rng([seed, 1]).permutation(len(known))[:num_individual]
+    results: dict[str, Any] = {kind: {} for kind in kinds}
+
+    def train(kind: str, degree: int, name: str, learned: list[list[Graph]]) -> dict[str, Any]:
+        place = Path(folder, name)
+        file = place / "errors.json"
+        if file.exists():
+            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            return found
+        keras.utils.set_random_seed(seed)
+        joint = kind == "joint"
+        model = models.So3krates(
+            num_features=num_features,
+            num_layers=num_layers,
+            degrees=range(1, degree + 1) if degree else (0,),
+        )
+        errors = {
+            "known": experiment.run(
+                model,
+                parts(learned),
+                place,
+                loss={"energy": "mse", "forces": "mse"},
+                loss_weights={"energy": 0.01, "forces": 0.99},
+                batch_size=joint_batch_size if joint else individual_batch_size,
+                num_epochs=joint_epochs if joint else individual_epochs,
+                learning_rate=learning_rate,
+                seed=seed,
+                resume=True,  # of what is there, if anything
+                verbose=verbose,
+                display=DISPLAY,
+            )
+        }
+        if joint:
+            frames = [graph for molecule in unknown for graph in molecule]
+            errors["unknown"] = experiment.judge(model, frames, ("energy", "forces"), DISPLAY)
+        file.write_text(json.dumps(errors, indent=1) + "\n", "utf-8")
+        return errors
+
+    for degree in max_degrees:
+        for kind in kinds:
+            if kind == "joint":
+                results[kind][str(degree)] = train(kind, degree, f"joint_{degree}", known)
+                continue
+            single = [
+                train(kind, degree, f"individual_{degree}_{index}", [known[index]])
+                for index in chosen
+            ]
+            results[kind][str(degree)] = {"known": mean([item["known"] for item in single])}
+        text = json.dumps(results, indent=1) + "\n"
+        Path(folder, experiment.RESULTS).write_text(text, "utf-8")
+    figure(results).savefig(Path(folder, "degrees.png"), dpi=120)
+    return results
+
+
+def split_molecules(graphs: list[Graph]) -> list[list[Graph]]:
+    """Gathers the frames of each molecule."""
+    return [graphs[first : first + FRAMES] for first in range(0, len(graphs), FRAMES)]
+
+
+def hold_out(
+    molecules: list[list[Graph]], number: int, seed: int
+) -> tuple[list[list[Graph]], list[list[Graph]]]:
+    """Parts molecules into known and unknown ones; of the latter's atoms there is no other.
+
+    Raises:
+        ValueError: If there are not as many such molecules.
+    """
+    kinds = [molecule[0]["atomic_numbers"].tobytes() for molecule in molecules]
+    single = [place for place, kind in enumerate(kinds) if kinds.count(kind) == 1]
+    if len(single) < number:
+        raise ValueError(
+            f"Only {len(single)} molecules have a list of atoms of their own. "
+            f"Received: num_unknown={number}."
+        )
+    held = set(np.random.default_rng(seed).permutation(single)[:number].tolist())
+    known = [molecule for place, molecule in enumerate(molecules) if place not in held]
+    return known, [molecules[place] for place in sorted(held)]
+
+
+def parts(molecules: list[list[Graph]]) -> Parts:
+    """Takes from each molecule frames to learn from, to choose by and to judge by."""
+    bounds = [0, NUM_TRAIN, NUM_TRAIN + NUM_VALIDATION, FRAMES]
+    return Parts(
+        *(
+            [graph for molecule in molecules for graph in molecule[first:last]]
+            for first, last in itertools.pairwise(bounds)
+        )
+    )
+
+
+def mean(errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Averages errors over models."""
+    return {
+        name: {
+            "unit": errors[0][name]["unit"],
+            **{
+                key: float(np.mean([item[name][key] for item in errors]))
+                for key in ("test_mae", "test_rmse")
+            },
+        }
+        for name in errors[0]
+    }
+
+
+def figure(results: dict[str, Any]) -> Any:
+    """Draws force errors against the degree, of known and of unknown molecules."""
+    made, axes = plots.subplots(1, 2)
+    for panel, where in zip(axes[0], ("known", "unknown"), strict=True):
+        for kind, by_degree in results.items():
+            points = [
+                (int(degree), errors[where]["forces"]["test_mae"])
+                for degree, errors in by_degree.items()
+                if where in errors
+            ]
+            if points:
+                panel.plot(*np.asarray(points).T, marker="o", label=kind)
+        panel.set(title=f"{where} molecules", xlabel="highest degree")
+        panel.set(ylabel="force MAE / kcal/mol/Å", yscale="log")
+        if panel.lines:
+            panel.legend(frameon=False)
+    return made
+
+
+if __name__ == "__main__":
+    from keras_mlff.cli import run
+
+    run(main)

@@ -1,0 +1,220 @@
+"""How stable dynamics with a preset are: 100 ps at 500 K without a broken bond, and energy drift.
+
+Starts from a structure of the preset, holds the temperature (Langevin) and watches every bond; then
+goes on at constant energy from the last frame. Works for molecules and any architecture.
+
+Run: python recipes/stability.py --preset=so3krates/md17_ethanol
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_mlff import datasets, md, model_card, models, plots
+from keras_mlff.graph import Array
+from keras_mlff.md import observables
+
+BOND = 1.5  # times the sum of the covalent radii, beyond which a bond is broken
+FRAMES, FIGURE, RESULTS = "frames.npz", "stability.png", "results.json"
+
+
+def main(
+    preset: str = "so3krates/md17_ethanol",
+    data: str = "",
+    split: str = "all[:1]",
+    temperature: float = 500.0,
+    nvt_ps: float = 100.0,
+    nve_ps: float = 10.0,
+    time_step: float = 0.5,
+    friction: float = 0.01,
+    interval: int = 10,
+    piece_ps: float = 1.0,
+    seed: int = 0,
+    dtype: str = "float32",
+    folder: str = "runs/stability",
+) -> dict[str, Any]:
+    """Runs in pieces, writes each as it is done, and goes on where it was stopped.
+
+    Args:
+        preset: Name or folder.
+        data: File with the structure to start from; that of the preset's reference where empty.
+        split: Which structure of the file; the first is taken.
+        temperature: K.
+        nvt_ps: Length at constant temperature, ps.
+        nve_ps: Length at constant energy, ps.
+        time_step: fs.
+        friction: 1/fs.
+        interval: Steps from one recorded frame to the next.
+        piece_ps: Length between two writes, ps.
+        seed: Of velocities and random forces.
+        dtype: Of the forces, "float32" or "float64".
+        folder: Receives `frames.npz`, `results.json` and `stability.png`.
+
+    Returns:
+        What `summarize` finds.
+    """
+    model = models.load_preset(preset)
+    assert model.preset is not None
+    if data:
+        start = datasets.load(data, split, labels=())[0]
+    else:
+        start = model_card.references(model.preset.folder)[0]["structure"]
+    atoms = md.to_atoms(start)
+    atoms.calc = md.MLFFCalculator(model, dtype=dtype)
+    file = Path(folder, FRAMES)
+    settings = {
+        "preset": preset,
+        "temperature": temperature,
+        "time_step": time_step,
+        "friction": friction,
+        "interval": interval,
+        "piece_ps": piece_ps,
+        "seed": seed,
+        "dtype": dtype,
+    }
+    stored = resume(file, settings)
+    bonds = observables.bonds(start["positions"], start["atomic_numbers"])
+    limits = breaking_lengths(start["atomic_numbers"], bonds)
+    num_steps = max(1, round(piece_ps * 1e3 / time_step))
+
+    def drive(ensemble: str, length: float, run: Callable[[int], md.Trajectory]) -> None:
+        for piece in range(int(stored[f"{ensemble}/pieces"]), round(length / piece_ps)):
+            if is_broken(stored):
+                break
+            begun = time.monotonic()
+            frames = run(piece)
+            first = 0 if piece == 0 else 1  # the last frame of the piece before
+            stretches = observables.distances(frames.positions, bonds) / limits
+            parts = {
+                "times": frames.times + piece * piece_ps * 1e3,
+                "temperatures": frames.temperatures,
+                "total_energies": frames.total_energies,
+                "stretches": stretches.max(axis=1, initial=0.0),
+            }
+            for name, values in parts.items():
+                before = stored.get(f"{ensemble}/{name}", np.zeros(0))
+                stored[f"{ensemble}/{name}"] = np.concatenate([before, values[first:]])
+            stored[f"{ensemble}/pieces"] = np.asarray(piece + 1)
+            stored["positions"], stored["momenta"] = atoms.get_positions(), atoms.get_momenta()
+            save(file, stored)
+            seconds = time.monotonic() - begun
+            print(
+                f"{ensemble.upper()}: {(piece + 1) * piece_ps:g} of {length:g} ps, "
+                f"{frames.temperatures.mean():.0f} K, longest bond {stretches.max():.2f} of what "
+                f"breaks it, {1e3 * seconds / num_steps:.1f} ms per step",
+                flush=True,
+            )
+
+    if "positions" in stored:
+        atoms.set_positions(stored["positions"])
+        atoms.set_momenta(stored["momenta"])
+    else:
+        md.set_temperature(atoms, temperature, seed=seed)
+    drive(
+        "nvt",
+        nvt_ps,
+        lambda piece: md.run_nvt(
+            atoms, temperature, num_steps, time_step, friction, seed * 1_000_003 + piece, interval
+        ),
+    )
+    drive("nve", nve_ps, lambda piece: md.run_nve(atoms, num_steps, time_step, interval))
+    results = summarize(stored, len(atoms)) | {"settings": settings}
+    Path(folder, RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    figure(stored).savefig(Path(folder, FIGURE), dpi=120)
+    return results
+
+
+def breaking_lengths(atomic_numbers: Array, bonds: Array) -> Array:
+    """Lists how long each bond is when it counts as broken, Å."""
+    from ase.data import covalent_radii
+
+    return np.asarray(BOND * covalent_radii[atomic_numbers[bonds]].sum(axis=1))
+
+
+def resume(file: Path, settings: dict[str, Any]) -> dict[str, Array]:
+    """Reads what is done, or makes a beginning.
+
+    Raises:
+        ValueError: If it was done with other settings.
+    """
+    text = json.dumps(settings)
+    if not file.exists():
+        zero = np.asarray(0)
+        return {"settings": np.asarray(text), "nvt/pieces": zero, "nve/pieces": zero}
+    with np.load(file) as arrays:
+        stored = dict(arrays)
+    if str(stored["settings"]) != text:
+        raise ValueError(
+            f"The folder holds a run with other settings. Received: {text}, there "
+            f"{stored['settings']}. Choose another folder."
+        )
+    return stored
+
+
+def save(file: Path, arrays: dict[str, Array]) -> None:
+    """Writes an npz so that an interruption leaves either the old file or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    with unfinished.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    os.replace(unfinished, file)
+
+
+def is_broken(stored: dict[str, Array]) -> bool:
+    """Tells whether a bond has been longer than a bond can be."""
+    found = [stored[key] for key in stored if key.endswith("/stretches")]
+    return any(bool(np.any(stretches > 1.0)) for stretches in found)
+
+
+def summarize(stored: dict[str, Array], num_atoms: int) -> dict[str, Any]:
+    """Tells for each ensemble how long it ran, how hot, and whether a bond broke; and the drift."""
+    results: dict[str, Any] = {}
+    for ensemble in ("nvt", "nve"):
+        times = stored.get(f"{ensemble}/times", np.zeros(0))
+        if not len(times):
+            continue
+        stretches = stored[f"{ensemble}/stretches"]
+        broken = np.flatnonzero(stretches > 1.0)
+        results[ensemble] = {
+            "length_ps": float(times[-1]) * 1e-3,
+            "mean_temperature_K": float(stored[f"{ensemble}/temperatures"].mean()),
+            "longest_bond": float(stretches.max()),
+            "first_broken_ps": float(times[broken[0]]) * 1e-3 if len(broken) else None,
+        }
+        if ensemble == "nve":
+            energies = stored["nve/total_energies"]
+            drift = observables.energy_drift(times, energies, num_atoms)
+            results["nve"] |= {
+                "drift_meV_per_atom_ps": 1e3 * drift,
+                "largest_deviation_meV": 1e3 * float(np.abs(energies - energies[0]).max()),
+            }
+    return results
+
+
+def figure(stored: dict[str, Array]) -> Any:
+    """Draws temperature and longest bond at constant temperature, and the conserved energy."""
+    made, ((heat, bond, energy),) = plots.subplots(1, 3)
+    times = stored["nvt/times"] * 1e-3
+    heat.plot(times, stored["nvt/temperatures"], linewidth=0.5)
+    heat.set(xlabel="time / ps", ylabel="temperature / K", title="constant temperature")
+    bond.plot(times, stored["nvt/stretches"], linewidth=0.5)
+    bond.axhline(1.0, color="tab:red", linewidth=1.0)
+    bond.set(xlabel="time / ps", ylabel="longest bond / length at which it breaks")
+    if "nve/times" in stored:
+        energies = stored["nve/total_energies"]
+        energy.plot(stored["nve/times"] * 1e-3, 1e3 * (energies - energies[0]), linewidth=0.5)
+    energy.set(xlabel="time / ps", ylabel="total energy / meV", title="constant energy")
+    return made
+
+
+if __name__ == "__main__":
+    from keras_mlff.cli import run
+
+    run(main)

@@ -1,0 +1,171 @@
+"""The experiments of So3krates and the check of stability run at toy size, down to figures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_mlff import models
+
+TINY = {"num_features": 12, "num_layers": 1, "verbose": 0}
+pytestmark = pytest.mark.usefixtures("eager")
+
+
+def balanced(random, numbers):
+    """Draws forces on the atoms of each structure that add up to zero."""
+    parts = [random.normal(size=(number, 3)) for number in numbers]
+    return np.concatenate([part - part.mean(axis=0) for part in parts])
+
+
+def figures(folder):
+    return {file.name for file in folder.glob("*.png")}
+
+
+def test_cumulene_is_trained_once_and_drawn(load_recipe, tmp_path):
+    pytest.importorskip("matplotlib")
+    recipe = load_recipe("so3krates_cumulene")
+    random = np.random.default_rng(0)
+    lengths = [3, 4, 3, 4, 3, 11]
+    frames = [load_recipe("generate_cumulene").geometry(n, 20.0 * i) for i, n in enumerate(lengths)]
+    numbers = [len(kinds) for _, kinds in frames]
+    arrays = {
+        "R": np.concatenate([place for place, _ in frames])
+        + random.normal(scale=0.02, size=(sum(numbers), 3)),
+        "z": np.concatenate([kinds for _, kinds in frames]),
+        "n_atoms": numbers,
+        "E": np.asarray(lengths) * -1000.0 + random.normal(size=len(lengths)),
+        "F": balanced(random, numbers),
+    }
+    data, scans = tmp_path / "gnl.npz", tmp_path / "scans.npz"
+    np.savez(data, **arrays, split=np.asarray(["train", "train", "train", "val", "test", "test"]))
+    names = [f"cumulene-length-scan-{angle}deg-30" for angle in (5, 5, 85, 85)]
+    names += ["cumulene-angle-scan-n3", "cumulene-angle-scan-n12"]
+    np.savez(scans, **arrays, scan=np.asarray(names), phi_deg=np.arange(6.0))
+    settings = TINY | {
+        "data": str(data),
+        "scans": str(scans),
+        "num_epochs": 1,
+        "batch_size": 2,
+        "profiles": (3, 4),
+        "projected": 3,
+        "folder": str(tmp_path / "run"),
+    }
+    results = recipe.main(**settings)
+    assert list(results) == ["local", "nonlocal"]
+    assert list(results["local"]) == ["known lengths", "11 and 12 carbons"]
+    expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png"}
+    assert figures(tmp_path / "run") == expected
+    log = (tmp_path / "run/local/log.csv").stat().st_mtime
+    again = recipe.main(**settings)
+    assert (tmp_path / "run/local/log.csv").stat().st_mtime == log
+    for kind in results:
+        found = again[kind]["known lengths"]["forces"]["test_mae"]
+        assert found == pytest.approx(results[kind]["known lengths"]["forces"]["test_mae"])
+
+
+# one molecule tells nothing about its elements
+@pytest.mark.filterwarnings("ignore:The compositions determine")
+def test_qm7x_holds_molecules_out(load_recipe, tmp_path):
+    pytest.importorskip("matplotlib")
+    recipe = load_recipe("so3krates_qm7x")
+    random = np.random.default_rng(0)
+    place = np.asarray([[0, 0, 0], [1.1, 0, 0], [-0.4, 1.0, 0], [-0.5, -0.6, 0.9]])
+    # the last two are made of the same atoms, so neither is unknown to a model of the other
+    kinds = np.repeat([[6, 1, 1, 8], [7, 1, 1, 8], [8, 1, 1, 0], [8, 1, 1, 0]], 10, axis=0)
+    forces = np.zeros((40, 4, 3))
+    forces[kinds > 0] = balanced(random, (kinds > 0).sum(axis=1))
+    data = tmp_path / "sample.npz"
+    np.savez(
+        data,
+        R=(place + random.normal(scale=0.05, size=(40, 4, 3))) * (kinds > 0)[:, :, None],
+        z=kinds,
+        E=kinds.sum(axis=1) * -100.0 + random.normal(size=40),
+        F=forces,
+    )
+    settings = TINY | {
+        "data": str(data),
+        "max_degrees": (0, 1),
+        "num_unknown": 1,
+        "num_individual": 1,
+        "joint_epochs": 1,
+        "individual_epochs": 1,
+        "folder": str(tmp_path / "run"),
+    }
+    results = recipe.main(**settings)
+    assert results["joint"]["0"].keys() == {"known", "unknown"}
+    assert results["individual"]["1"]["known"]["forces"]["unit"] == "kcal/mol/Å"
+    assert figures(tmp_path / "run") == {"degrees.png"}
+    assert recipe.main(**settings) == results
+    molecules = recipe.split_molecules(list(recipe.datasets.load(str(data))))
+    _, unknown = recipe.hold_out(molecules, 2, 0)
+    assert [item[0]["atomic_numbers"][0] for item in unknown] == [6, 7]
+    with pytest.raises(ValueError, match="Only 2 molecules"):
+        recipe.hold_out(molecules, 3, 0)
+
+
+def test_data_efficiency_gives_every_size_as_many_steps(load_recipe, trajectory, tmp_path):
+    pytest.importorskip("matplotlib")
+    results = load_recipe("so3krates_data_efficiency").main(
+        data=str(trajectory),
+        training="learn",
+        validation="choose",
+        test="judge",
+        num_train=(2, 4),
+        batch_size=2,
+        num_steps=2,
+        folder=str(tmp_path / "run"),
+        **TINY,
+    )
+    assert {kind: list(found) for kind, found in results.items()} == {
+        "with": ["2", "4"],
+        "without": ["2", "4"],
+    }
+    epochs = [
+        len((tmp_path / f"run/ethanol_{number}_with/log.csv").read_text().splitlines()) - 1
+        for number in (2, 4)
+    ]
+    assert epochs == [2, 1]
+    assert figures(tmp_path / "run") == {"errors.png"}
+
+
+def test_stability_goes_on_where_it_stopped(load_recipe, tmp_path):
+    pytest.importorskip("matplotlib")
+    recipe = load_recipe("stability")
+    random = np.random.default_rng(0)
+    data = tmp_path / "start.npz"
+    place = np.asarray([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]])
+    np.savez(data, R=place + random.normal(scale=0.01, size=place.shape), z=[8, 1, 1])
+    model = models.EGNN(num_features=8, num_layers=1)
+    # without forces: a gas of free atoms keeps its energy, and its bonds for a while
+    for weight in model.readouts[0].trainable_variables:
+        weight.assign(0.0 * weight)
+    model.save_to_preset(str(tmp_path / "still"), elements=[1, 8], properties=["energy", "forces"])
+    settings = {
+        "preset": str(tmp_path / "still"),
+        "data": str(data),
+        "temperature": 10.0,
+        "piece_ps": 0.002,
+        "interval": 2,
+        "folder": str(tmp_path / "run"),
+    }
+    recipe.main(nvt_ps=0.004, nve_ps=0.0, **settings)
+    results = recipe.main(nvt_ps=0.004, nve_ps=0.004, **settings)
+    assert results["nvt"]["length_ps"] == results["nve"]["length_ps"] == pytest.approx(0.004)
+    assert results["nvt"]["first_broken_ps"] is None
+    assert abs(results["nve"]["drift_meV_per_atom_ps"]) < 1e-6
+    assert json.loads((tmp_path / "run/results.json").read_text("utf-8")) == results
+    with np.load(tmp_path / "run/frames.npz") as frames:
+        np.testing.assert_allclose(frames["nvt/times"], [0.0, 1.0, 2.0, 3.0, 4.0])
+    assert figures(tmp_path / "run") == {"stability.png"}
+    with pytest.raises(ValueError, match="other settings"):
+        recipe.main(nvt_ps=0.004, **settings | {"temperature": 20.0})
+
+
+def test_stability_stops_at_a_broken_bond(load_recipe):
+    recipe = load_recipe("stability")
+    stored = {"nvt/stretches": np.asarray([0.7, 1.2]), "nvt/times": np.asarray([0.0, 5.0])}
+    stored["nvt/temperatures"] = np.asarray([500.0, 500.0])
+    assert recipe.is_broken(stored)
+    assert recipe.summarize(stored, 3)["nvt"]["first_broken_ps"] == pytest.approx(0.005)
+    limits = recipe.breaking_lengths(np.asarray([8, 1, 1]), np.asarray([[0, 1], [0, 2]]))
+    assert np.all((limits > 1.3) & (limits < 1.6))
