@@ -41,7 +41,9 @@ class PairAttention(keras.layers.Layer):
     each degree; where the degrees do not divide the features, the last features take no part in
     the latter. There is no softmax: coefficients vanish with the envelope.
 
-    All that an atom sends lies side by side, so that each layer looks up atoms twice and sums once.
+    All that an atom sends lies side by side, so that each layer looks up atoms twice. `split` cuts
+    it apart again: its gradient is a concatenation, while that of slices, a sum of padded arrays,
+    took a third of the time.
 
     Args:
         num_features: Width of the features, divisible by `num_heads`.
@@ -103,34 +105,38 @@ class PairAttention(keras.layers.Layer):
             reach: `(num_pairs, 1)`, an envelope for coordinates beyond that of distance.
             pairs: Which atoms send to which.
         """
-        wide, narrow = self.num_features, self.coordinate_width
         query, key, value = self._maps(self.feature_maps, features, self.num_heads, 3)
         degree_query, degree_key = self._maps(
-            self.coordinate_maps, features[:, :narrow], len(self.degrees), 2
+            self.coordinate_maps, features[:, : self.coordinate_width], len(self.degrees), 2
         )
+        wide, both = self.num_features, self.num_features + self.coordinate_width
+        end = both + coordinates.shape[-1]
         received = pairs.from_receivers(ops.concatenate([query, degree_query, coordinates], axis=1))
         sent = pairs.from_senders(ops.concatenate([key, degree_key, coordinates, value], axis=1))
-        both, end = wide + narrow, wide + narrow + coordinates.shape[-1]
-        distances = invariants(received[:, both:] - sent[:, both:end], self.degrees, self.kind)
+        query, degree_query, here = ops.split(received, [wide, both], axis=1)
+        key, degree_key, there, value = ops.split(sent, [wide, both, end], axis=1)
+        distances = invariants(here - there, self.degrees, self.kind)
         feature_filter, coordinate_filter = self.filters(geometry.basis, distances)
-        scores = received[:, :wide] * sent[:, :wide] * feature_filter
+        scores = query * key * feature_filter
         coefficients = self._sum_heads(scores, self.num_heads) * geometry.envelope
-        scores = received[:, wide:both] * sent[:, wide:both] * coordinate_filter
+        scores = degree_query * degree_key * coordinate_filter
         degree_scores = self._sum_heads(scores, len(self.degrees))
         envelope = geometry.envelope if reach is None else geometry.envelope + reach
         steps = harmonics.spread_degrees(degree_scores * envelope, self.degrees)
-        values = ops.reshape(sent[:, end:], (-1, self.num_heads, self.head_width))
-        messages = ops.reshape(coefficients[:, :, None] * values, (-1, wide))
-        moved = pairs.sum(ops.concatenate([messages, steps * geometry.harmonics], axis=1))
-        return Attended(moved[:, :wide], moved[:, wide:], coefficients, degree_scores)
+        values = ops.reshape(value, (-1, self.num_heads, self.head_width))
+        messages = ops.reshape(coefficients[:, :, None] * values, (-1, self.num_features))
+        return Attended(
+            pairs.sum(messages),
+            pairs.sum(steps * geometry.harmonics),
+            coefficients,
+            degree_scores,
+        )
 
     def _maps(self, layer: Any, features: Tensor, num_heads: int, number: int) -> list[Tensor]:
         width = features.shape[-1] // num_heads
         mapped = layer(ops.reshape(features, (-1, num_heads, width)))
-        return [
-            ops.reshape(mapped[:, :, i * width : (i + 1) * width], (-1, num_heads * width))
-            for i in range(number)
-        ]
+        parts = ops.split(mapped, number, axis=2)
+        return [ops.reshape(part, (-1, num_heads * width)) for part in parts]
 
     def _sum_heads(self, products: Tensor, num_heads: int) -> Tensor:
         width = products.shape[-1] // num_heads

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 Tensor = Any
 
@@ -53,11 +55,9 @@ class ParallelPerceptrons(keras.layers.Layer):
                 width = layer.units
 
     def call(self, inputs: Tensor) -> list[Tensor]:
-        joined = self.first(inputs)
-        outputs, start = [], 0
-        for width, chain in zip(self.first_widths, self.chains, strict=True):
-            values = joined[..., start : start + width]
-            start += width
+        *ends, _ = itertools.accumulate(self.first_widths)
+        outputs = []
+        for values, chain in zip(ops.split(self.first(inputs), ends, -1), self.chains, strict=True):
             for layer in chain:
                 values = layer(values)
             outputs.append(values)

@@ -360,12 +360,11 @@ class So3kratesInteraction(keras.layers.Layer):
         coupled = self.coupling(coordinates)
         lengths = invariants(coordinates, self.degrees, self.kind)
         mixed = self.mix(ops.concatenate([features, lengths], axis=1))
+        ends = (width, 2 * width, 2 * width + number)
+        added, gated, own, other = ops.split(mixed, ends, axis=1)
         gate = self.mix_coupled(invariants(coupled, self.degrees, self.kind))
-        features = features + mixed[:, :width] + mixed[:, width : 2 * width] * gate
-        features = features * 3.0**-0.5
-        gates = mixed[:, 2 * width :]
-        own = harmonics.spread_degrees(gates[:, :number], self.degrees)
-        other = harmonics.spread_degrees(gates[:, number:], self.degrees)
+        features = (features + added + gated * gate) * 3.0**-0.5
+        own, other = (harmonics.spread_degrees(part, self.degrees) for part in (own, other))
         coordinates = coordinates + own * coordinates + other * coupled
         inside["coupled_coordinates"] = coupled
         return *self._normalize(1, features, coordinates), inside

@@ -77,12 +77,8 @@ def degree_matrix(degrees: Sequence[int]) -> Array:
 
 def sum_orders(values: Tensor, degrees: Sequence[int]) -> Tensor:
     """Sums over the orders of each degree: `(..., width(degrees))` -> `(..., len(degrees))`."""
-    sums, first = [], 0
-    for degree in degrees:
-        last = first + 2 * degree + 1
-        sums.append(ops.sum(values[..., first:last], axis=-1))
-        first = last
-    return ops.stack(sums, axis=-1)
+    matrix = ops.convert_to_tensor(degree_matrix(degrees), dtype=values.dtype)
+    return ops.matmul(values, matrix)
 
 
 def spread_degrees(values: Tensor, degrees: Sequence[int]) -> Tensor:
