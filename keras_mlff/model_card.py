@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -46,6 +47,7 @@ def publish(
     metadata["keras_mlff_version"] = keras_mlff.__version__
     if "forces" in model.property_names and num_nve_steps:
         metadata["nve"] = nve_drift(model, examples[0], num_nve_steps)
+    metadata["learning_curve"] = learning_curve(log)
     folder = preset_store.save(model, folder, **metadata).folder
     shutil.copyfile(log, folder / LOG)
     double = models.load_preset(str(folder), dtype="float64")
@@ -57,6 +59,26 @@ def publish(
         pinned.append({"structure": arguments, "predictions": plain})
     (folder / REFERENCE).write_text(json.dumps(pinned, indent=1) + "\n", encoding="utf-8")
     return verify(folder)
+
+
+def learning_curve(log: str | Path, num_rows: int = 8) -> dict[str, dict[str, float]]:
+    """Reads validation errors from a CSV log at epochs that are about evenly spaced in scale.
+
+    Returns:
+        By number of epochs: columns of the log that begin with `val_`, in this package's units.
+    """
+    with open(log, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val_loss")]
+    wanted = np.geomspace(1, max(len(rows), 1), num_rows)
+    chosen = sorted({min(round(number), len(rows)) - 1 for number in wanted}) if rows else []
+    return {
+        str(int(rows[index]["epoch"]) + 1): {
+            key.removeprefix("val_"): float(value)
+            for key, value in rows[index].items()
+            if key.startswith("val_") and value
+        }
+        for index in chosen
+    }
 
 
 def verify(folder: str | Path) -> preset_store.Preset:
@@ -170,6 +192,10 @@ def card(preset: preset_store.Preset) -> str:
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
     lines += ["", "## Errors", "", *_table(about["metrics"])]
+    if about.get("learning_curve"):
+        lines += ["", "## Learning curve", ""]
+        lines += ["Validation during training, in eV, Å and e, by number of epochs.", ""]
+        lines += _table(about["learning_curve"])
     checks = about.get("checks", {})
     if checks:
         lines += ["", "## Checks", ""]
@@ -196,13 +222,13 @@ def _table(content: Mapping[str, Any], transpose: bool = False) -> list[str]:
     if not all(isinstance(row, Mapping) for row in content.values()):
         rows = [f"| {key} | {_number(value)} |" for key, value in content.items()]
         return ["| | value |", "|---|---|", *rows]
-    columns = sorted({column for row in content.values() for column in row})
+    columns = list(dict.fromkeys(column for row in content.values() for column in row))
     if transpose:
         content = {
             column: {key: row[column] for key, row in content.items() if column in row}
             for column in columns
         }
-        columns = sorted({column for row in content.values() for column in row})
+        columns = list(dict.fromkeys(column for row in content.values() for column in row))
     head = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     return head + [
         f"| {key} | " + " | ".join(_number(row.get(column, "")) for column in columns) + " |"
