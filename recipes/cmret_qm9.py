@@ -195,7 +195,7 @@ def train(
             "molecules; the full QM9 is not what this model was trained on, so the columns are "
             "neighbors, not rivals. CMRET's own table could not be had.",
             f"The network has width {model.num_features} and {num_epochs} epochs of training, to "
-            "fit into hours on one CPU core; the validation errors above were still falling.",
+            "fit into hours on one CPU core.",
         ],
         license="Apache-2.0",
         **about,
