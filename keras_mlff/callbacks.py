@@ -30,6 +30,15 @@ class AveragedWeights(keras.callbacks.Callback):
         super().__init__()
         self._raw: list[Array] | None = None
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Parts weights from averages: an earlier `fit` left both in one buffer of JAX."""
+        self.model.assign_weights(
+            [
+                (variable, np.array(keras.ops.convert_to_numpy(variable)))
+                for variable in self.model.trainable_variables
+            ]
+        )
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Goes on from the raw weights."""
         self._put_back()

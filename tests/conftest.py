@@ -18,9 +18,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: one thre
 import keras
 import pytest
 
+# What does not depend on the backend runs once: TensorFlow prepares data sets, whatever Keras
+# computes with; recipes run where nothing is compiled, on models that are tested everywhere
+collect_ignore_glob = []
 if keras.backend.backend() != "tensorflow":
-    # builders of data sets are TensorFlow's, whatever Keras computes with: once is enough
-    collect_ignore_glob = ["datasets/test_builders_*.py", "datasets/test_preparation.py"]
+    collect_ignore_glob += ["datasets/test_builders_*.py", "datasets/test_preparation.py"]
+    collect_ignore_glob += ["pipeline/test_streaming.py", "test_cli_data.py"]
+if keras.backend.backend() != "torch":
+    collect_ignore_glob += ["recipes/*"]
 
 
 def pytest_report_header() -> str:

@@ -611,3 +611,11 @@ def test_frozen_parts_stay_as_they_are(pair_net):
 def test_freezing_an_unknown_part_lists_the_parts(pair_net):
     with pytest.raises(ValueError, match="readouts"):
         compiled(pair_net).freeze("head")
+
+
+def test_a_model_with_averaged_weights_is_fitted_again(pair_net):
+    """The averages that `fit` leaves behind must not share memory with the weights (JAX)."""
+    model = compiled(pair_net, keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))
+    first = model.fit(make_graphs(4), epochs=1, verbose=0).history["loss"][0]
+    second = model.fit(make_graphs(4), epochs=20, verbose=0).history["loss"][-1]
+    assert second < first

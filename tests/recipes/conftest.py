@@ -4,7 +4,6 @@ import importlib
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -18,13 +17,6 @@ def load_recipe(monkeypatch):
     yield importlib.import_module
     for path in RECIPES.glob("*.py"):
         sys.modules.pop(path.stem, None)
-
-
-@pytest.fixture
-def eager():
-    """Leaves compiling backends out: models are tested there, and a recipe is the same on all."""
-    if keras.backend.backend() != "torch":
-        pytest.skip("a recipe is run once, where nothing is compiled")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from keras_mlff.units import kcal_per_mol
 
 SPLITS = {"training": "learn", "test": "judge"}
 TINY = {"num_features": 8, "num_layers": 1, "num_epochs": 1, "verbose": 0}
-pytestmark = pytest.mark.usefixtures("eager")
 
 
 def test_parts_have_nothing_in_common(trajectory):

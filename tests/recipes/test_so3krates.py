@@ -8,7 +8,6 @@ import pytest
 from keras_mlff import models
 
 TINY = {"num_features": 12, "num_layers": 1, "verbose": 0}
-pytestmark = pytest.mark.usefixtures("eager")
 
 
 def balanced(random, numbers):
