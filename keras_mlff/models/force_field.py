@@ -532,22 +532,29 @@ class ForceField(keras.Model, metaclass=_Complete):
                 to other molecules.
 
         Returns:
-            The names of all parts that are trainable now. `model.trainable = True` frees them all.
+            The names of all parts that are trainable now.
 
         Raises:
             ValueError: If the model has no such part.
         """
-        owned = self._parts()
         kept = {keep} if isinstance(keep, str) else set(keep)
-        unknown = sorted({*parts, *kept} - owned.keys())
+        return self._set_trainable(parts, kept, False)
+
+    def unfreeze(self, *parts: str) -> list[str]:
+        """Lets `fit` change parts again, all if none is named; call `compile` afterwards."""
+        return self._set_trainable(parts, set(), True)
+
+    def _set_trainable(self, parts: Sequence[str], left_out: set[str], value: bool) -> list[str]:
+        owned = self._parts()
+        unknown = sorted({*parts, *left_out} - owned.keys())
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} has no such part. Received: {unknown}. "
                 f"Choose from {sorted(owned)}."
             )
-        for name in parts or owned:
-            for member in owned[name] if name not in kept else ():
-                member.trainable = False
+        for name in set(parts or owned) - left_out:
+            for member in owned[name]:
+                member.trainable = value
         self.train_function = None
         return [name for name, members in owned.items() if any(m.trainable for m in members)]
 

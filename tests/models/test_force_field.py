@@ -594,7 +594,7 @@ def test_frozen_parts_stay_as_they_are(pair_net):
     model = compiled(pair_net, keras.optimizers.Adam(0.01))
     names = set(model.freeze())
     assert names == set()
-    model.trainable = True
+    assert set(model.unfreeze()) == {"embedding", "dense", "readouts"}
     assert model.freeze(keep="readouts") == ["readouts"]
     model.compile("adam", loss={"energy": "mse"}, jit_compile=BACKEND == "jax")
     learned = {variable.path for variable in model.trainable_variables}
