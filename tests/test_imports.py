@@ -6,6 +6,7 @@ The test runs this file as a program, because only a fresh process has imported 
 import importlib
 import os
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -15,8 +16,11 @@ from pathlib import Path
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 EXTRAS = {"ase", "matplotlib", "pyscf", "vesin"}
-TENSORFLOW_ROOMS = {"distribution", "export"}
-BUILDERS = {"builder", "ch2"}  # the part of datasets/ that needs TensorFlow; pipeline/ has none
+TENSORFLOW_ROOMS = {"export"}
+# the part of datasets/ that needs TensorFlow at once: builders and what they share
+BUILDER = re.compile(
+    r"^(import tensorflow_datasets|from keras_mlff\.datasets\.(builder|sgdml) )", re.MULTILINE
+)
 
 
 def absent_packages(backend: str) -> set[str]:
@@ -37,7 +41,9 @@ def importable_modules(backend: str) -> Iterator[str]:
         room = parts[1]
         other_backend = room == "backend" and parts[2] in FRAMEWORKS - {backend}
         needs_tensorflow = backend != "tensorflow" and (
-            room in TENSORFLOW_ROOMS or (room == "datasets" and parts[2] in BUILDERS)
+            room in TENSORFLOW_ROOMS
+            or (room == "datasets" and bool(BUILDER.search(path.read_text(encoding="utf-8"))))
+            or parts[1:] == ("datasets", "builder")
         )
         if not (other_backend or needs_tensorflow or room == "md"):
             yield ".".join(parts).removesuffix(".__init__")
