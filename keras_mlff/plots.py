@@ -19,19 +19,15 @@ _SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 16: "S", 17: "Cl"}
 def subplots(rows: int = 1, columns: int = 1, width: float = 4.2, height: float = 3.4) -> Any:
     """Makes a figure and an array of axes of one size each."""
     try:
-        from matplotlib import pyplot
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
             "Plots need matplotlib, which is not installed. "
             "Install it with `pip install keras-mlff[plots]`."
         ) from error
-    return pyplot.subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows),
-        squeeze=False,
-        constrained_layout=True,
-    )
+    # not by pyplot, which would keep every figure until somebody closes it
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def learning_curve(
