@@ -130,7 +130,7 @@ def formal_charge(smiles: str) -> int:
     """Adds up the charges of the atoms of a SMILES, in e.
 
     Example:
-        >>> formal_charge("[H:1][N+:2]([H:3])([H:4])[H:5].[Ca++].[O-2:6]")
+        >>> formal_charge("[NH4+:1].[Ca++].[O-2:6]")
         1
     """
     total = 0
