@@ -214,7 +214,6 @@ def roc_auc(scores: Array, positive: Array) -> float:
             "The curve needs positives and negatives. "
             f"Received: {num_positive} positives, {num_negative} negatives."
         )
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - 0.5 * (counts - 1))[places]  # of ties, their mean
-    surplus = ranks[np.asarray(positive, np.bool_)].sum() - num_positive * (num_positive + 1) / 2
+    ranked = ranks(np.asarray(scores)[:, None])[np.asarray(positive, np.bool_)]
+    surplus = ranked.sum() - num_positive * (num_positive + 1) / 2
     return float(surplus / (num_positive * num_negative))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +92,15 @@ def random_parts(
     sizes = {"test": num_test, "validation": num_validation, "training": num_training}
     parts = splits.by_seed(len(structures), sizes, seed)
     return Parts(**{name: [structures[row] for row in rows] for name, rows in parts.items()})
+
+
+def join_parts(several: Iterable[Parts]) -> Parts:
+    """Puts the parts of several data sets together."""
+    joined = Parts([], [], [])
+    for parts in several:
+        for whole, part in zip(joined, parts, strict=True):
+            whole.extend(part)
+    return joined
 
 
 def run(

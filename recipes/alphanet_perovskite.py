@@ -75,12 +75,12 @@ def main(
     """
     keras.utils.set_random_seed(seed)
     labels = LABELS if stress_weight else LABELS[:2]
-    parts = experiment.Parts([], [], [])
-    for file in data:
-        frames = datasets.load(file, labels=labels)
-        cut = experiment.random_parts(frames, num_validation, num_test, num_training, seed)
-        for whole, part in zip(parts, cut, strict=True):
-            whole.extend(part)
+    parts = experiment.join_parts(
+        experiment.random_parts(
+            datasets.load(file, labels=labels), num_validation, num_test, num_training, seed
+        )
+        for file in data
+    )
     names = ", ".join(Path(file).stem for file in data)
     return train(
         build(num_features, num_layers, num_heads, cutoff, variant, without),

@@ -22,7 +22,6 @@ import numpy as np
 from alphanet_formate_cu import DISPLAY, build, command, train
 
 from keras_mlff import datasets, experiment, models, plots
-from keras_mlff.graph import Graph
 
 # AlphaNet's own errors in table 4 of its paper: meV, meV/Å
 PUBLISHED = {
@@ -133,13 +132,15 @@ def main(
 
     root = Path(folder)
     if sizes:
-        found = against_size(joined(by_topology), sizes, num_epochs, root, one)
+        found = against_size(
+            experiment.join_parts(by_topology.values()), sizes, num_epochs, root, one
+        )
     elif separate:
         found = {
             name: one(parts, root / name, num_epochs)[1] for name, parts in by_topology.items()
         }
     else:
-        model, found = one(joined(by_topology), root, num_epochs, preset)
+        model, found = one(experiment.join_parts(by_topology.values()), root, num_epochs, preset)
         found = {"all": found, **judge_each(model, by_topology)}
     for name, (energy, forces) in PUBLISHED.items():
         if name in found:
@@ -170,15 +171,6 @@ def load(
         num_test = number - num_training - num_validation
         by_topology[name] = experiment.random_parts(structures, num_validation, num_test, -1, seed)
     return by_topology
-
-
-def joined(by_topology: Mapping[str, experiment.Parts]) -> experiment.Parts:
-    """Puts the parts of all topologies together."""
-    together: list[list[Graph]] = [[], [], []]
-    for parts in by_topology.values():
-        for whole, part in zip(together, parts, strict=True):
-            whole.extend(part)
-    return experiment.Parts(*together)
 
 
 def judge_each(

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import md17
 
-from keras_mlff import experiment, models, units
+from keras_mlff import models, units
 from keras_mlff.graph import elements
 
 MOLECULES = (
@@ -171,23 +172,18 @@ def train(
     **settings: Any,
 ) -> dict[str, Any]:
     """Trains any architecture on forces as table 1 has it; other recipes call it."""
-    options = {"energy_unit": "kcal/mol"} if data else {}
-    parts = experiment.load_parts(data or f"{dataset}/{molecule}", *splits, **options)
-    parts = parts._replace(validation=parts.validation[:num_validation])
-    results = experiment.run(
+    parts, results = md17.train(
         model,
-        parts,
+        molecule,
+        dataset,
+        data,
+        splits,
+        num_validation,
         folder,
-        loss={"energy": "mse", "forces": "mse"},
-        loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
+        energy_weight,
         display=DISPLAY,
         published=published(type(model).__name__, molecule, variant) if dataset == "md17" else None,
         preset=preset,
-        description=f"{molecule.capitalize()} in vacuum near 500 K, labels of {dataset}.",
-        dataset=f"{dataset}/{molecule}, splits: training {splits[0]}, validation {splits[1]}, "
-        f"test {splits[2]}",
-        level_of_theory={"md17": "PBE+TS", "rmd17": "PBE/def2-SVP"}[dataset],
-        license="Apache-2.0",
         **settings,
     )
     model.save_to_preset(  # what figures are drawn from

@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import md17
 
-from keras_mlff import datasets, experiment, models, units
+from keras_mlff import datasets, experiment, models
 
 MOLECULES = (
     *("aspirin", "benzene", "ethanol", "malonaldehyde"),
@@ -35,10 +36,6 @@ PUBLISHED = {
         (0.89, 0.18, 0.25, 0.32, 0.32, 0.35, 0.24, 0.27),
         (2.03, 0.41, 0.98, 1.31, 0.81, 1.17, 0.80, 0.99),
     ),
-}
-DISPLAY = {
-    "energy": ("kcal/mol", units.kcal_per_mol),
-    "forces": ("kcal/mol/Å", units.kcal_per_mol_per_angstrom),
 }
 REFERENCE = "Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549"
 
@@ -116,15 +113,12 @@ def main(
         seed=seed,
         resume=resume,
         verbose=verbose,
-        display=DISPLAY,
+        display=md17.DISPLAY,
         published=published,
         preset=preset,
-        description=f"{molecule.capitalize()} in vacuum near 500 K, original labels of MD17.",
-        dataset=f"md17/{molecule}, splits: training {training}, test {test}",
-        level_of_theory="PBE+TS",
+        **md17.describe(molecule, "md17", {"training": training, "test": test}),
         recipe=f"python recipes/geomatt_md17.py --molecule={molecule} --num-epochs={num_epochs} "
         f"--seed={seed}" + (" --paper" if paper else ""),
-        license="Apache-2.0",
         citation=REFERENCE,
     )
 
@@ -133,10 +127,8 @@ def load(
     molecule: str, data: str, training: str, test: str, num_validation: int
 ) -> experiment.Parts:
     """Loads frames, the first of the training frames for validation as in the paper."""
-    options = {"energy_unit": "kcal/mol"} if data else {}
-    source = data or f"md17/{molecule}"
-    learned = datasets.load(source, training, **options)  # type: ignore[arg-type]
-    judged = datasets.load(source, test, **options)  # type: ignore[arg-type]
+    source, options = md17.source("md17", molecule, data)
+    learned, judged = (datasets.load(source, split, **options) for split in (training, test))
     return experiment.Parts(learned[num_validation:], learned[:num_validation], judged)
 
 

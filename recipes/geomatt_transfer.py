@@ -15,6 +15,7 @@ from typing import Any
 
 import geomatt_md17
 import keras
+import md17
 
 from keras_mlff import experiment, models
 from keras_mlff import training as trainings
@@ -85,9 +86,7 @@ def main(
         verbose=verbose,
     )
     published = {"GeomAtt, paper": PUBLISHED.get((first, molecule), {})}
-    results = experiment.judge(
-        model, parts.test, ("energy", "forces"), geomatt_md17.DISPLAY, published
-    )
+    results = experiment.judge(model, parts.test, ("energy", "forces"), md17.DISPLAY, published)
     Path(folder, "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
 

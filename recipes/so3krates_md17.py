@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import md17
 
-from keras_mlff import experiment, models, units
+from keras_mlff import models
 
 # MAE in kcal/mol and kcal/mol/Å
 PUBLISHED = {
@@ -26,10 +27,6 @@ PUBLISHED = {
     "salicylic": {"energy": 0.106, "forces": 0.145},
     "toluene": {"energy": 0.095, "forces": 0.073},
     "uracil": {"energy": 0.103, "forces": 0.111},
-}
-DISPLAY = {
-    "energy": ("kcal/mol", units.kcal_per_mol),
-    "forces": ("kcal/mol/Å", units.kcal_per_mol_per_angstrom),
 }
 
 
@@ -82,10 +79,6 @@ def main(
         verbose: As in Keras.
     """
     keras.utils.set_random_seed(seed)
-    options = {"energy_unit": "kcal/mol"} if data else {}
-    source = data or f"{dataset}/{molecule}"
-    parts = experiment.load_parts(source, training, validation, test, **options)
-    parts = parts._replace(validation=parts.validation[:num_validation])
     model = models.So3krates(
         num_features=num_features,
         num_layers=num_layers,
@@ -93,31 +86,30 @@ def main(
         degrees=degrees,
         spherical_hidden=(32,) if spherical_filter else None,
     )
-    return experiment.run(
+    _, results = md17.train(
         model,
-        parts,
+        molecule,
+        dataset,
+        data,
+        (training, validation, test),
+        num_validation,
         folder or f"runs/so3krates_{dataset}_{molecule}",
-        loss={"energy": "mse", "forces": "mse"},
-        loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
+        energy_weight,
         batch_size=batch_size,
         num_epochs=num_epochs,
         learning_rate=learning_rate,
         seed=seed,
         resume=resume,
         verbose=verbose,
-        display=DISPLAY,
+        display=md17.DISPLAY,
         # table 1 is for the original labels
         published={"So3krates, paper": PUBLISHED.get(molecule, {})} if dataset == "md17" else None,
         preset=preset,
-        description=f"{molecule.capitalize()} in vacuum near 500 K, labels of {dataset}.",
-        dataset=f"{dataset}/{molecule}, splits: training {training}, validation {validation}, "
-        f"test {test}",
-        level_of_theory={"md17": "PBE+TS", "rmd17": "PBE/def2-SVP"}[dataset],
         recipe=f"python recipes/so3krates_md17.py --molecule={molecule} --dataset={dataset} "
         f"--num-epochs={num_epochs} --batch-size={batch_size} --seed={seed}",
-        license="Apache-2.0",
         citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
     )
+    return results
 
 
 if __name__ == "__main__":

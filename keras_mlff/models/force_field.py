@@ -504,20 +504,12 @@ class ForceField(keras.Model, metaclass=_Complete):
         """Moves the references of a trained model to another level of theory.
 
         Energies of two methods differ mostly by a constant per element. Each head that has
-        references gets those that, with the network as it is, come closest to the labels.
-
-        Raises:
-            ValueError: If no head has references and a label.
+        references and a label gets those that, with the network as it is, come closest to the
+        labels; other heads, such as dipoles, stay as they are.
         """
-        adapted = [head for head in self.heads if head.name in graphs[0] and head.has_offset]
-        if not adapted:
-            raise ValueError(
-                "There are no references to adapt. Received: labels "
-                f"{sorted(inputs_and_labels(graphs[0])[1])}, heads "
-                f"{[head.name for head in self.heads]}. Call `fit_references` on a new model."
-            )
         self.preset = None  # from here on it is another model, which may learn other elements
-        predicted = self.predict(list(graphs))
+        adapted = [head for head in self.heads if head.name in graphs[0] and head.has_offset]
+        predicted = self.predict(list(graphs)) if adapted else {}
         for head in adapted:
             adapt_offsets(head, graphs, predicted[head.name])
         self.train_function = self.test_function = self.predict_function = None

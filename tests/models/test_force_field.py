@@ -589,6 +589,13 @@ def test_references_adapt_to_another_level_of_theory(pair_net):
         assert abs(model.heads[0].references[number] - REFERENCES[number] - shift) < 1e-4
 
 
+def test_heads_without_labels_keep_their_references(pair_net):
+    model = compiled(pair_net)
+    before = dict(model.heads[0].references)
+    model.adapt_references([{k: v for k, v in g.items() if k != "energy"} for g in make_graphs(2)])
+    assert model.heads[0].references == before
+
+
 def test_frozen_parts_stay_as_they_are(pair_net):
     """Only what is kept changes in training."""
     model = compiled(pair_net, keras.optimizers.Adam(0.01))

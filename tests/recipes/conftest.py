@@ -1,6 +1,5 @@
 """How tests load and run recipes, which are scripts beside the package."""
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import pytest
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-@pytest.fixture
-def load_recipe(monkeypatch):
-    """Imports a recipe by name, as Python does that runs it: beside the others."""
-    monkeypatch.syspath_prepend(str(RECIPES))
-    yield importlib.import_module
+@pytest.fixture(scope="module", autouse=True)
+def recipes():
+    """Lets tests import recipes by name, as Python does that runs one: beside the others."""
+    sys.path.insert(0, str(RECIPES))
+    yield
+    sys.path.remove(str(RECIPES))
     for path in RECIPES.glob("*.py"):
         sys.modules.pop(path.stem, None)
 

@@ -2,17 +2,10 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="would compile for minutes"
-)
 TINY = {
     "num_features": 8,
     "num_layers": 1,
@@ -22,18 +15,6 @@ TINY = {
     "num_epochs": 1,
     "verbose": 0,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes():
-    """Recipes import each other as programs do, from their own folder."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / "recipes"))
-    yield
-    sys.path.remove(str(ROOT / "recipes"))
-    for name in set(sys.modules) - before:
-        if (ROOT / f"recipes/{name}.py").exists():
-            del sys.modules[name]
 
 
 def write(file, number=20, **arrays):

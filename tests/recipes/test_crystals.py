@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,23 +14,8 @@ from ase.optimize import BFGS
 from keras_mlff import md, models
 from keras_mlff.graph import structure
 
-ROOT = Path(__file__).parents[2]
 pytest.importorskip("matplotlib")
-EAGER = keras.backend.backend() == "torch"
-compiles_long = pytest.mark.skipif(not EAGER, reason="would compile for a minute")
 TINY = {"num_features": 8, "num_layers": 1, "num_heads": 2, "chi_features": 8, "cutoff": 4.5}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes():
-    """Recipes import each other as programs do, from their own folder."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / "recipes"))
-    yield
-    sys.path.remove(str(ROOT / "recipes"))
-    for name in set(sys.modules) - before:
-        if (ROOT / f"recipes/{name}.py").exists():
-            del sys.modules[name]
 
 
 def test_the_equation_of_state_is_that_of_the_potential(monkeypatch, tmp_path):
@@ -92,7 +75,6 @@ def test_reference_numbers_come_from_stresses_of_any_strain():
     np.testing.assert_array_equal(compared["model"], compared["reference"])
 
 
-@compiles_long
 def test_cells_relax_and_breathe_with_our_models():
     keras.utils.set_random_seed(3)
     atoms = bulk("Si", cubic=True)
@@ -108,7 +90,6 @@ def test_cells_relax_and_breathe_with_our_models():
     assert np.ptp(trajectory.volumes) > 0.0
 
 
-@compiles_long
 def test_two_layers_bind_and_slide(tmp_path):
     recipe = importlib.import_module("bilayer_graphene")
     model = models.AlphaNet(**TINY)
@@ -148,7 +129,6 @@ def test_stackings_have_the_bonds_of_graphene():
 
 
 @pytest.mark.slow
-@compiles_long
 def test_scaling_measures_each_case_in_a_process_of_its_own(tmp_path):
     recipe = importlib.import_module("scaling")
     results = recipe.main(

@@ -1,22 +1,16 @@
 """Fine-tuning starts from a preset and ends in another, whichever elements and level of theory."""
 
-import importlib.util
-from pathlib import Path
+import importlib
 
 import numpy as np
 import pytest
 
 from keras_mlff import datasets, models
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("finetune", ROOT / "recipes/finetune.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("finetune")
 
 
 @pytest.fixture(scope="module")

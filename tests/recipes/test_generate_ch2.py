@@ -1,6 +1,6 @@
 """The recipe itself at toy size, then the file that it wrote for the package."""
 
-import importlib.util
+import importlib
 import json
 import os
 import sys
@@ -16,10 +16,7 @@ NUM_GRID = 10
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("generate_ch2", ROOT / "recipes/generate_ch2.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("generate_ch2")
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,16 @@
 """The rotor scans at toy size: two points of the smallest chain in the smallest basis."""
 
-import importlib.util
-from pathlib import Path
+import importlib
 
 import numpy as np
 import pytest
 
 from keras_mlff import datasets
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def recipe():
-    file = ROOT / "recipes/generate_cumulene.py"
-    spec = importlib.util.spec_from_file_location("generate_cumulene", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("generate_cumulene")
 
 
 def test_chains_have_the_bonds_of_the_published_scans(recipe):

@@ -1,6 +1,6 @@
 """The classifiers of the shapes experiment against the authors' numbers, and a tiny run of it."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
@@ -16,10 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("shapes", ROOT / "recipes/geomatt_shapes.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("geomatt_shapes")
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,14 @@
 
 import importlib
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_mlff import models
 
-ROOT = Path(__file__).parents[2]
 TINY = {"num_features": 8, "num_layers": 1, "batch_size": 4, "num_epochs": 1, "verbose": 0}
 TABLE = {"num_knots": 6, "encoding_size": 4}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes():
-    """Recipes import each other as programs do, from their own folder."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / "recipes"))
-    yield
-    sys.path.remove(str(ROOT / "recipes"))
-    for name in set(sys.modules) - before:
-        if (ROOT / f"recipes/{name}.py").exists():
-            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The experiments of So3krates and the check of stability run at toy size, down to figures."""
 
+import importlib
 import json
 
 import numpy as np
@@ -20,12 +21,15 @@ def figures(folder):
     return {file.name for file in folder.glob("*.png")}
 
 
-def test_cumulene_is_trained_once_and_drawn(load_recipe, tmp_path):
+def test_cumulene_is_trained_once_and_drawn(tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = load_recipe("so3krates_cumulene")
+    recipe = importlib.import_module("so3krates_cumulene")
     random = np.random.default_rng(0)
     lengths = [3, 4, 3, 4, 3, 11]
-    frames = [load_recipe("generate_cumulene").geometry(n, 20.0 * i) for i, n in enumerate(lengths)]
+    frames = [
+        importlib.import_module("generate_cumulene").geometry(n, 20.0 * i)
+        for i, n in enumerate(lengths)
+    ]
     numbers = [len(kinds) for _, kinds in frames]
     arrays = {
         "R": np.concatenate([place for place, _ in frames])
@@ -64,9 +68,9 @@ def test_cumulene_is_trained_once_and_drawn(load_recipe, tmp_path):
 
 # one molecule tells nothing about its elements
 @pytest.mark.filterwarnings("ignore:The compositions determine")
-def test_qm7x_holds_molecules_out(load_recipe, tmp_path):
+def test_qm7x_holds_molecules_out(tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = load_recipe("so3krates_qm7x")
+    recipe = importlib.import_module("so3krates_qm7x")
     random = np.random.default_rng(0)
     place = np.asarray([[0, 0, 0], [1.1, 0, 0], [-0.4, 1.0, 0], [-0.5, -0.6, 0.9]])
     # the last two are made of the same atoms, so neither is unknown to a model of the other
@@ -102,9 +106,9 @@ def test_qm7x_holds_molecules_out(load_recipe, tmp_path):
         recipe.hold_out(molecules, 3, 0)
 
 
-def test_data_efficiency_gives_every_size_as_many_steps(load_recipe, trajectory, tmp_path):
+def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
     pytest.importorskip("matplotlib")
-    results = load_recipe("so3krates_data_efficiency").main(
+    results = importlib.import_module("so3krates_data_efficiency").main(
         data=str(trajectory),
         training="learn",
         validation="choose",
@@ -127,9 +131,9 @@ def test_data_efficiency_gives_every_size_as_many_steps(load_recipe, trajectory,
     assert figures(tmp_path / "run") == {"errors.png"}
 
 
-def test_stability_goes_on_where_it_stopped(load_recipe, tmp_path):
+def test_stability_goes_on_where_it_stopped(tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = load_recipe("stability")
+    recipe = importlib.import_module("stability")
     random = np.random.default_rng(0)
     data = tmp_path / "start.npz"
     place = np.asarray([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]])
@@ -160,8 +164,8 @@ def test_stability_goes_on_where_it_stopped(load_recipe, tmp_path):
         recipe.main(nvt_ps=0.004, **settings | {"temperature": 20.0})
 
 
-def test_stability_stops_at_a_broken_bond(load_recipe):
-    recipe = load_recipe("stability")
+def test_stability_stops_at_a_broken_bond():
+    recipe = importlib.import_module("stability")
     stored = {"nvt/stretches": np.asarray([0.7, 1.2]), "nvt/times": np.asarray([0.0, 5.0])}
     stored["nvt/temperatures"] = np.asarray([500.0, 500.0])
     assert recipe.is_broken(stored)

@@ -1,0 +1,58 @@
+"""What recipes on molecules of MD17 and rMD17 share: units, loading, training, the card's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_mlff import experiment, models, units
+
+LEVELS_OF_THEORY = {"md17": "PBE+TS", "rmd17": "PBE/def2-SVP"}
+# the units of most papers
+DISPLAY = {
+    "energy": ("kcal/mol", units.kcal_per_mol),
+    "forces": ("kcal/mol/Å", units.kcal_per_mol_per_angstrom),
+}
+
+
+def source(dataset: str, molecule: str, data: str) -> tuple[str, dict[str, Any]]:
+    """Names the data set, or the file that stands in for it, and how it is read."""
+    return (data, {"energy_unit": "kcal/mol"}) if data else (f"{dataset}/{molecule}", {})
+
+
+def describe(molecule: str, dataset: str, splits: dict[str, str]) -> dict[str, str]:
+    """Writes what the card says of the data."""
+    labels = "original labels of MD17" if dataset == "md17" else "revised labels"
+    named = ", ".join(f"{part} {split}" for part, split in splits.items())
+    return {
+        "description": f"{molecule.capitalize()} in vacuum near 500 K, {labels}.",
+        "dataset": f"{dataset}/{molecule}, splits: {named}",
+        "level_of_theory": LEVELS_OF_THEORY[dataset],
+        "license": "Apache-2.0",
+    }
+
+
+def train(
+    model: models.ForceField,
+    molecule: str,
+    dataset: str,
+    data: str,
+    splits: tuple[str, str, str],
+    num_validation: int,
+    folder: str,
+    energy_weight: float,
+    **settings: Any,
+) -> tuple[experiment.Parts, dict[str, Any]]:
+    """Trains on energies and forces of one molecule; settings are those of `experiment.run`."""
+    place, options = source(dataset, molecule, data)
+    parts = experiment.load_parts(place, *splits, **options)
+    parts = parts._replace(validation=parts.validation[:num_validation])
+    results = experiment.run(
+        model,
+        parts,
+        folder,
+        loss={"energy": "mse", "forces": "mse"},
+        loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
+        **describe(molecule, dataset, dict(zip(experiment.Parts._fields, splits, strict=True))),
+        **settings,
+    )
+    return parts, results
