@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import datasets, experiment, models, units
+from keras_mlff import cli, datasets, experiment, models, units
 from keras_mlff.graph import Graph
 from keras_mlff.losses import PerAtom
 
@@ -119,7 +119,7 @@ def main(
         dataset=f"{len(kept):,} of {len(frames):,} frames of formate on copper"
         + (f", none with a force component above {largest_force} eV/Å" if largest_force else ""),
         level_of_theory="DFT with CP2K, as in the NequIP paper",
-        recipe=command("alphanet_formate_cu", num_epochs, batch_size, seed),
+        recipe=cli.command(main, locals()),
         notes=[
             "Net forces of the labels are not zero, so that forces have an error that no model "
             "with translation invariance can avoid.",
@@ -194,13 +194,5 @@ def calm(frames: Sequence[Graph], largest_force: float) -> list[Graph]:
     return [frame for frame in frames if np.abs(frame["forces"]).max() <= largest_force]
 
 
-def command(recipe: str, num_epochs: int, batch_size: int, seed: int, *more: str) -> str:
-    """Writes the command for the model card."""
-    flags = [*more, f"--num-epochs={num_epochs}", f"--batch-size={batch_size}", f"--seed={seed}"]
-    return f"python recipes/{recipe}.py {' '.join(flags)}"
-
-
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -14,9 +14,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from alphanet_formate_cu import build, command, train
+from alphanet_formate_cu import build, train
 
-from keras_mlff import datasets, experiment
+from keras_mlff import cli, datasets, experiment
 from keras_mlff.graph import Graph
 
 LABELS = ("energy", "forces", "stress")
@@ -109,9 +109,7 @@ def main(
         dataset=f"mlearn, {symbol}, splits: training {training}, test {test}"
         + (f", of {verified}" if verified and stress_weight else ""),
         level_of_theory="PBE, VASP",
-        recipe=command(
-            "alphanet_mlearn", num_epochs, batch_size, seed, f"--data=mlearn_{symbol}.npz"
-        ),
+        recipe=cli.command(main, locals()),
     )
 
 
@@ -127,6 +125,4 @@ def _symbol(graph: Graph) -> str:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -17,9 +17,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from alphanet_formate_cu import build, calm, command, train
+from alphanet_formate_cu import build, calm, train
 
-from keras_mlff import datasets, experiment, metrics
+from keras_mlff import cli, datasets, experiment, metrics
 from keras_mlff.datasets import splits
 from keras_mlff.graph import Array, Graph
 
@@ -115,7 +115,7 @@ def main(
         description="Adsorbates on surfaces along their relaxation (OC20).",
         dataset=f"OC20, {Path(data).stem or 'S2EF 200k'}",
         level_of_theory="RPBE, VASP",
-        recipe=command("alphanet_oc20", num_epochs, batch_size, seed),
+        recipe=cli.command(main, locals()),
     )
     found = metrics.s2ef(parts.test, model.predict(parts.test), fixed)
     results["s2ef"] = found._asdict()
@@ -146,6 +146,4 @@ def _size(graph: Graph) -> int:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from alphanet_formate_cu import build, command, train
+from alphanet_formate_cu import build, train
 
-from keras_mlff import datasets, experiment
+from keras_mlff import cli, datasets, experiment
 
 LABELS = ("energy", "forces", "stress")
 
@@ -100,17 +100,9 @@ def main(
         description=f"Hybrid halide perovskites in hot dynamics ({names}).",
         dataset=f"frames of {names}, a random split by seed {seed}",
         level_of_theory="not stated at the source",
-        recipe=command(
-            "alphanet_perovskite",
-            num_epochs,
-            batch_size,
-            seed,
-            "--data " + " ".join(Path(file).name for file in data),
-        ),
+        recipe=cli.command(main, locals()),
     )
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -19,9 +19,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from alphanet_formate_cu import DISPLAY, build, command, train
+from alphanet_formate_cu import DISPLAY, build, train
 
-from keras_mlff import datasets, experiment, models, plots
+from keras_mlff import cli, datasets, experiment, models, plots
 
 # AlphaNet's own errors in table 4 of its paper: meV, meV/Å
 PUBLISHED = {
@@ -104,6 +104,8 @@ def main(
     if preset and (separate or sizes):
         raise ValueError("A preset is one model. Received: preset with separate or sizes.")
 
+    recipe = cli.command(main, locals())
+
     def one(parts: experiment.Parts, folder: Path, epochs: int, publish: str = "") -> Any:
         keras.utils.set_random_seed(seed)
         model = build(num_features, num_layers, num_heads, cutoff, variant, without)
@@ -126,7 +128,7 @@ def main(
             dataset=f"{Path(data).stem or 'zeolite'}: {training_share:.0%} of the structures of "
             f"each topology to learn from, {validation_share:.0%} to validate",
             level_of_theory="PBE-D3(BJ), VASP" if "zeo22" in data else "DFT with VASP",
-            recipe=command("alphanet_zeolite", epochs, batch_size, seed),
+            recipe=recipe,
         )
         return model, results
 
@@ -217,6 +219,4 @@ def draw_sizes(found: Mapping[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from keras_mlff import models, plots
+from keras_mlff import cli, models, plots
 from keras_mlff.graph import Array, Graph, structure
 
 AB = (1 / 3, 2 / 3)  # shift in units of the lattice vectors
@@ -138,6 +138,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

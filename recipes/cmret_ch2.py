@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import datasets, heads, models, schedules, training
+from keras_mlff import cli, datasets, heads, models, schedules, training
 from keras_mlff.datasets import shipped
 
 SPINS = ("singlet", "triplet")
@@ -165,7 +165,7 @@ def save_preset(
         dataset="ch2 (recipes/generate_ch2.py), shipped with the package",
         level_of_theory=shipped.metadata("ch2"),
         split="1,400 training, 100 validation, 500 test points; seeded",
-        recipe=f"python recipes/cmret_ch2.py --fast --seed={seed} --preset={preset}",
+        recipe=cli.command(main, locals()),
         notes=[
             "Surface errors are those of figure 3 of the paper: both bonds 0.9 to 1.4 Å, angles "
             "90 to 180 degrees, inside and outside of the training data (0.95 to 1.2 Å, 90 to 140 "
@@ -182,6 +182,4 @@ def save_preset(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

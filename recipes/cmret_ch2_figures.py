@@ -16,7 +16,7 @@ from typing import Any
 import cmret_ch2
 import numpy as np
 
-from keras_mlff import datasets, models, plots, training
+from keras_mlff import cli, datasets, models, plots, training
 from keras_mlff.graph import structure
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -116,6 +116,4 @@ def attention_figure(model: models.CMRET) -> Any:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

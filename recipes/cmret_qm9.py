@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import datasets, experiment, heads, models, units
+from keras_mlff import cli, datasets, experiment, heads, models, units
 from keras_mlff.graph import Graph
 
 # the unit that papers print, and its size in ours
@@ -103,7 +103,7 @@ def main(
         preset,
         resume,
         verbose,
-        recipe=f"python recipes/cmret_qm9.py --seed={seed}",
+        recipe=cli.command(main, locals()),
         description="Twelve properties of small organic molecules (H, C, N, O, F) at equilibrium.",
         citation="Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752",
     )
@@ -210,6 +210,4 @@ def _spread(model: models.ForceField, name: str, molecules: Sequence[Graph]) -> 
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_mlff import cli
 from keras_mlff.datasets.qm9_format import FACTORS, TARGETS
 
 NEEDED = {
@@ -77,6 +78,4 @@ def main(folder: str = "qm9", output: str = "runs/qm9.npz") -> int:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from ase import Atoms
 
-from keras_mlff import datasets, md, models, plots, schedules, training
+from keras_mlff import cli, datasets, md, models, plots, schedules, training
 
 
 def main(seconds: float = 60.0, num_steps: int = 1000, folder: str = "demo_output") -> Path:
@@ -136,6 +136,4 @@ class StopAfter(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

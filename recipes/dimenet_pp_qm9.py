@@ -16,7 +16,7 @@ import egnn_md17
 import egnn_qm9
 import keras
 
-from keras_mlff import models
+from keras_mlff import cli, models
 
 
 def main(
@@ -93,13 +93,7 @@ def main(
         resume,
         verbose,
         published={name: row for name, row in egnn_qm9.PUBLISHED.items() if "DimeNet" in name},
-        recipe=f"python recipes/dimenet_pp_qm9.py --targets {' '.join(targets)} "
-        f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
-        f"--cutoff={cutoff} "
-        f"--num-features={num_features} --num-layers={num_layers} --num-train={num_train} "
-        f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
-        f"--seed={seed}",
+        recipe=cli.command(main, locals()),
         description=egnn_qm9.DESCRIPTION,
         citation="Gasteiger et al., 2020, https://arxiv.org/abs/2011.14115; "
         "distance encodings: https://arxiv.org/abs/2211.12773",
@@ -109,6 +103,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

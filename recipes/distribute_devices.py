@@ -12,7 +12,7 @@ import os
 
 import keras
 
-from keras_mlff import datasets, distribution, models, training
+from keras_mlff import cli, datasets, distribution, models, training
 
 
 def main(

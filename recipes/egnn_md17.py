@@ -18,7 +18,7 @@ from typing import Any, Literal
 import keras
 import md17
 
-from keras_mlff import models, units
+from keras_mlff import cli, models, units
 from keras_mlff.graph import elements
 
 MOLECULES = (
@@ -129,12 +129,7 @@ def main(
         folder or f"runs/egnn_{dataset}_{molecule}_{distance_encoding}",
         energy_weight,
         preset,
-        recipe=f"python recipes/egnn_md17.py --molecule={molecule} --dataset={dataset} "
-        f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
-        f"--num-features={num_features} --num-layers={num_layers} "
-        f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
-        f"--seed={seed}" + "".join(f" --{name}" for name, value in flags.items() if value),
+        recipe=cli.command(main, locals()),
         citation="Satorras et al., 2021, https://arxiv.org/abs/2102.09844; "
         "distance encodings: https://arxiv.org/abs/2211.12773",
         batch_size=batch_size,
@@ -209,6 +204,4 @@ def published(architecture: str, molecule: str, variant: str) -> dict[str, dict[
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

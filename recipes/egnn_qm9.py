@@ -18,7 +18,7 @@ import cmret_qm9
 import egnn_md17
 import keras
 
-from keras_mlff import models
+from keras_mlff import cli, models
 
 # test errors in the order and units of cmret_qm9.TARGETS, one model for each property
 PUBLISHED = {
@@ -110,12 +110,7 @@ def main(
         resume,
         verbose,
         published={name: row for name, row in PUBLISHED.items() if "EGNN" in name},
-        recipe=f"python recipes/egnn_qm9.py --targets {' '.join(targets)} "
-        f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
-        f"--num-features={num_features} --num-layers={num_layers} --num-train={num_train} "
-        f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
-        f"--seed={seed}" + " --paper" * paper,
+        recipe=cli.command(main, locals()),
         description=DESCRIPTION,
         citation="Satorras et al., 2021, https://arxiv.org/abs/2102.09844; "
         "distance encodings: https://arxiv.org/abs/2211.12773",
@@ -136,6 +131,4 @@ def save_model(model: models.ForceField, folder: str, results: dict[str, Any], s
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

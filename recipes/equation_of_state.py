@@ -24,7 +24,7 @@ from ase.eos import EquationOfState
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
-from keras_mlff import datasets, md, models, plots, units
+from keras_mlff import cli, datasets, md, models, plots, units
 from keras_mlff.graph import Array, Graph
 
 
@@ -202,6 +202,4 @@ def draw(volumes: Array, energies: Array, compared: Mapping[str, Array] | None, 
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import datasets, experiment, models
+from keras_mlff import cli, datasets, experiment, models
 from keras_mlff.graph import elements
 
 
@@ -100,7 +100,7 @@ def main(
         num_nve_steps=num_nve_steps,
         description=f"Preset {preset}, fine-tuned on {data}.",
         dataset=data,
-        recipe=f"python recipes/finetune.py --data={data} --preset={preset} --seed={seed}",
+        recipe=cli.command(main, locals(), without=("output", "resume", "verbose")),
         license=about.get("license", ""),
         citation=about.get("citation", ""),
     )
@@ -111,6 +111,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

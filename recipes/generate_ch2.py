@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_mlff import units
+from keras_mlff import cli, units
 
 Array = npt.NDArray[Any]
 
@@ -358,6 +358,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import md17
 
-from keras_mlff import datasets, experiment, models
+from keras_mlff import cli, datasets, experiment, models
 
 MOLECULES = (
     *("aspirin", "benzene", "ethanol", "malonaldehyde"),
@@ -117,8 +117,7 @@ def main(
         published=published,
         preset=preset,
         **md17.describe(molecule, "md17", {"training": training, "test": test}),
-        recipe=f"python recipes/geomatt_md17.py --molecule={molecule} --num-epochs={num_epochs} "
-        f"--seed={seed}" + (" --paper" if paper else ""),
+        recipe=cli.command(main, locals()),
         citation=REFERENCE,
     )
 
@@ -133,6 +132,4 @@ def load(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

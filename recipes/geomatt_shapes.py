@@ -27,6 +27,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mlff import cli
 from keras_mlff.datasets.shipped import shape_copies
 from keras_mlff.graph import Array
 from keras_mlff.layers.initializers import torch_dense
@@ -156,6 +157,4 @@ class StepClassifier(Classifier):
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -17,7 +17,7 @@ import geomatt_md17
 import keras
 import md17
 
-from keras_mlff import experiment, models
+from keras_mlff import cli, experiment, models
 from keras_mlff import training as trainings
 
 # MAE in kcal/mol and kcal/mol/Å, from one molecule to another
@@ -92,6 +92,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

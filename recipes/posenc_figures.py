@@ -18,7 +18,7 @@ from typing import Any
 import cmret_qm9
 import numpy as np
 
-from keras_mlff import analysis, models, plots
+from keras_mlff import analysis, cli, models, plots
 
 TARGETS = tuple(cmret_qm9.TARGETS)
 ENCODINGS = ("posenc", "smooth")
@@ -220,6 +220,4 @@ def print_table_3(table: dict[str, dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -17,7 +17,7 @@ from typing import Any
 import egnn_md17
 import keras
 
-from keras_mlff import models
+from keras_mlff import cli, models
 
 RATES = {"CMRET": 5e-4, "So3krates": 1e-3}  # peaks; 1e-3 for others
 
@@ -108,6 +108,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

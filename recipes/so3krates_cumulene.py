@@ -23,7 +23,7 @@ import generate_cumulene
 import keras
 import numpy as np
 
-from keras_mlff import analysis, datasets, experiment, models, plots
+from keras_mlff import analysis, cli, datasets, experiment, models, plots
 from keras_mlff.graph import Array, Graph, structure
 
 UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
@@ -109,8 +109,7 @@ def main(
                 description="Cumulenes C3H4 to C14H4, turned and distorted; non-local corrections.",
                 dataset="Guaranteed Non-Local cumulenes v0.2",
                 level_of_theory="DFT in ORCA, not named in the data",
-                recipe=f"python recipes/so3krates_cumulene.py --num-epochs={num_epochs} "
-                f"--batch-size={batch_size} --seed={seed}",
+                recipe=cli.command(main, locals()),
                 license="Apache-2.0",
                 citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
             )
@@ -273,6 +272,4 @@ def attention_figure(model: models.So3krates, carbons: int, angle: float = 45.0)
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

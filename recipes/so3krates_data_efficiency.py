@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import so3krates_md17
 
-from keras_mlff import experiment, plots
+from keras_mlff import cli, experiment, plots
 
 
 def main(
@@ -104,6 +104,4 @@ def figure(results: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

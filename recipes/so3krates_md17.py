@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import md17
 
-from keras_mlff import models
+from keras_mlff import cli, models
 
 # MAE in kcal/mol and kcal/mol/Å
 PUBLISHED = {
@@ -105,14 +105,11 @@ def main(
         # table 1 is for the original labels
         published={"So3krates, paper": PUBLISHED.get(molecule, {})} if dataset == "md17" else None,
         preset=preset,
-        recipe=f"python recipes/so3krates_md17.py --molecule={molecule} --dataset={dataset} "
-        f"--num-epochs={num_epochs} --batch-size={batch_size} --seed={seed}",
+        recipe=cli.command(main, locals()),
         citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
     )
     return results
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import datasets, experiment, models, plots, units
+from keras_mlff import cli, datasets, experiment, models, plots, units
 from keras_mlff.experiment import Parts
 from keras_mlff.graph import Graph
 
@@ -197,6 +197,4 @@ def figure(results: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff import datasets, md, model_card, models, plots
+from keras_mlff import cli, datasets, md, model_card, models, plots
 from keras_mlff.graph import Array
 from keras_mlff.md import observables
 
@@ -215,6 +215,4 @@ def figure(stored: dict[str, Array]) -> Any:
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

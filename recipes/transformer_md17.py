@@ -14,7 +14,7 @@ from typing import Any
 import egnn_md17
 import keras
 
-from keras_mlff import models
+from keras_mlff import cli, models
 
 
 def main(
@@ -92,12 +92,7 @@ def main(
         folder or f"runs/transformer_{dataset}_{molecule}_{distance_encoding}",
         energy_weight,
         preset,
-        recipe=f"python recipes/transformer_md17.py --molecule={molecule} --dataset={dataset} "
-        f"--distance-encoding={distance_encoding} --num-knots={num_knots} "
-        f"--encoding-size={encoding_size} --smoothness={smoothness} --initial={initial} "
-        f"--num-features={num_features} --num-layers={num_layers} "
-        f"--num-epochs={num_epochs} --batch-size={batch_size} --learning-rate={learning_rate} "
-        f"--seed={seed}",
+        recipe=cli.command(main, locals()),
         citation="https://arxiv.org/abs/2211.12773; the bias: https://arxiv.org/abs/2106.05234",
         batch_size=batch_size,
         num_epochs=num_epochs,
@@ -109,6 +104,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from keras_mlff.cli import run
-
-    run(main)
+    cli.run(main)

@@ -5,4 +5,5 @@ them, so that help and `doctor` work where they do not.
 """
 
 from keras_mlff.cli.parser import main as main
+from keras_mlff.cli.recipe import command as command
 from keras_mlff.cli.recipe import run as run

@@ -6,9 +6,10 @@ import argparse
 import inspect
 import json
 import re
+import shlex
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,40 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
     if isinstance(result, Mapping):
         print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
     return result
+
+
+def command(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    without: Collection[str] = ("folder", "preset", "resume", "verbose", "figures"),
+) -> str:
+    """Writes the command that calls a recipe's `main` so, for the card of what it trained.
+
+    Args:
+        function: The recipe's `main`.
+        arguments: Its arguments by name, such as `locals()`; other names are ignored, and so are
+            values that are the default.
+        without: Arguments that change no result.
+    """
+    words = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        value = arguments[name]
+        if name in without or value == parameter.default:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, (tuple, list)):
+            words += [flag, *map(_without_folder, value)]
+        else:
+            words.append(f"{flag}={_without_folder(value)}")
+    return shlex.join(["python", f"recipes/{Path(inspect.getfile(function)).name}", *words])
+
+
+def _without_folder(value: Any) -> str:
+    """Writes a value, a file by its name alone: where it lies is of no use to others."""
+    text = str(value)
+    return Path(text).name if Path(text).is_file() else text
 
 
 def _flag(annotation: Any, default: Any) -> dict[str, Any]:
