@@ -65,6 +65,33 @@ def test_geomatt_on_a_molecule_and_another(trajectory, tmp_path):
     assert set(changed) <= readouts
 
 
+def test_attention_is_compared_with_hydrogen_bonds(tmp_path):
+    """Dimers of water: each has one bond, whatever the distance."""
+    recipe = importlib.import_module("geomatt_dimers")
+    water = np.asarray([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    random = np.random.default_rng(0)
+    stretched = [2.6, 2.7, 2.8, 2.9, 3.0, 3.1, 3.2, 3.3] * 3
+    positions = np.asarray([np.vstack([water, np.add(water, (x, 0.0, 0.0))]) for x in stretched])
+    apart, bonded = recipe.contacts(positions[0], np.asarray([8, 1, 1, 8, 1, 1]))
+    assert np.argwhere(bonded).tolist() == [[1, 3], [3, 1]]
+    assert apart.sum() == 18
+    file = tmp_path / "dimers.npz"
+    forces = random.normal(size=positions.shape)
+    np.savez(
+        file,
+        z=[8, 1, 1, 8, 1, 1],
+        R=positions + random.normal(scale=0.01, size=positions.shape),
+        E=random.normal(size=24),
+        F=forces - forces.mean(axis=1, keepdims=True),
+    )
+    results = recipe.main(
+        data=str(file), num_validation=1, num_test=1, folder=str(tmp_path / "run"), **TINY
+    )
+    assert set(results["auc_unseen"]) == {"nearness", *(f"stream{i}/layer0" for i in range(3))}
+    assert all(0.0 <= value <= 1.0 for value in results["auc_all"].values())
+    assert (tmp_path / "run" / "dimer.png").stat().st_size > 0
+
+
 def test_cmret_on_qm9(tmp_path):
     recipe = importlib.import_module("cmret_qm9")
     random = np.random.default_rng(0)
