@@ -40,7 +40,7 @@ def make_structures():
 
 def make(graphs):
     keras.utils.set_random_seed(0)
-    model = models.CMRET(num_features=8, num_layers=1, num_heads=1, num_radial=4)
+    model = models.EGNN(num_features=4, num_layers=1)  # the one that compiles soonest
     return model, training.with_edges(graphs, model)
 
 
