@@ -9,7 +9,7 @@ diversity corrected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -217,3 +217,24 @@ def roc_auc(scores: Array, positive: Array) -> float:
     ranked = ranks(np.asarray(scores)[:, None])[np.asarray(positive, np.bool_)]
     surplus = ranked.sum() - num_positive * (num_positive + 1) / 2
     return float(surplus / (num_positive * num_negative))
+
+
+def bond_areas(attention: Mapping[str, Array], bonds: Array) -> dict[str, float]:
+    """Tells how well the size of attention coefficients finds bonds.
+
+    Args:
+        attention: What `ForceField.attention` returns for a molecule.
+        bonds: `(num_bonds, 2)`, see `keras_mlff.md.observables.bonds`.
+
+    Returns:
+        By layer: `roc_auc` over all pairs of different atoms; NaN where all or none are bonded.
+    """
+    found = {}
+    for name, coefficients in attention.items():
+        sizes = attention_sizes(coefficients)
+        bonded = np.zeros(sizes.shape, np.bool_)
+        bonded[bonds[:, 0], bonds[:, 1]] = bonded[bonds[:, 1], bonds[:, 0]] = True
+        apart = ~np.eye(len(sizes), dtype=np.bool_)
+        decided = bonded.any() and not bonded[apart].all()
+        found[name] = roc_auc(sizes[apart], bonded[apart]) if decided else float("nan")
+    return found

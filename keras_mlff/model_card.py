@@ -90,7 +90,29 @@ def verify(folder: str | Path) -> preset_store.Preset:
     preset = preset_store.read(folder)
     checks = dict(preset.metadata.get("checks", {}))
     checks[keras.backend.backend()] = measure(folder)
-    metadata = {**preset.metadata, "checks": dict(sorted(checks.items()))}
+    return _update(preset, checks=dict(sorted(checks.items())))
+
+
+def add_figure(folder: str | Path, name: str, figure: Any, caption: str) -> preset_store.Preset:
+    """Puts a figure into a preset's folder and card.
+
+    Args:
+        folder: Of the preset.
+        name: File, such as `attention.png`; one of that name is replaced.
+        figure: Matplotlib's.
+        caption: What it shows, whole sentences.
+    """
+    preset = preset_store.read(folder)
+    temporary = preset.folder / f"tmp.{name}"
+    figure.savefig(temporary, dpi=100)
+    os.replace(temporary, preset.folder / name)
+    return _update(preset, figures={**preset.metadata.get("figures", {}), name: caption})
+
+
+def _update(preset: preset_store.Preset, **changes: Any) -> preset_store.Preset:
+    """Changes the metadata, and the card with it."""
+    folder = preset.folder
+    metadata = {**preset.metadata, **changes}
     temporary = folder / (preset_store.METADATA + ".tmp")
     temporary.write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, folder / preset_store.METADATA)
@@ -214,6 +236,8 @@ def card(preset: preset_store.Preset) -> str:
         )
     for note in about.get("notes", ()):
         lines += ["", str(note)]
+    for file, caption in about.get("figures", {}).items():
+        lines += ["", f"![{Path(file).stem}]({file})", "", caption]
     return "\n".join(lines) + "\n"
 
 

@@ -15,8 +15,11 @@ from typing import Any
 
 import keras
 import md17
+import numpy as np
 
-from keras_mlff import cli, datasets, experiment, models
+from keras_mlff import analysis, cli, datasets, experiment, model_card, models, plots
+from keras_mlff.graph import Graph
+from keras_mlff.md import observables
 
 MOLECULES = (
     *("aspirin", "benzene", "ethanol", "malonaldehyde"),
@@ -99,7 +102,7 @@ def main(
         column = MOLECULES.index(molecule)
         energy, forces = (values[column] for values in PUBLISHED[tuple(orders)])
         published["GeomAtt, paper"] = {"energy": energy, "forces": forces}
-    return experiment.run(
+    results = experiment.run(
         model,
         parts,
         folder or f"runs/geomatt_md17_{molecule}_{''.join(map(str, orders))}",
@@ -120,6 +123,27 @@ def main(
         recipe=cli.command(main, locals()),
         citation=REFERENCE,
     )
+    if preset:
+        shown, areas = attention(model, parts.test[0])
+        text = ", ".join(f"{name} {area:.2f}" for name, area in areas.items())
+        model_card.add_figure(
+            preset,
+            "attention.png",
+            shown,
+            "Sizes of the attention coefficients of a test frame beside its distances; bonds are "
+            f"circled. Area under the ROC curve of the sizes against bonds: {text}.",
+        )
+    return results
+
+
+def attention(model: models.ForceField, molecule: Graph) -> tuple[Any, dict[str, float]]:
+    """Draws the attention of each layer and computes how well it finds covalent bonds."""
+    positions, numbers = molecule["positions"], molecule["atomic_numbers"]
+    found = model.attention(molecule)
+    bonds = observables.bonds(positions, numbers)
+    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    figure = plots.attention_figure(found, distances, bonds, numbers.tolist())
+    return figure, analysis.bond_areas(found, bonds)
 
 
 def load(

@@ -1,7 +1,8 @@
 """GeomAtt carried to another molecule by training the readout alone (table 2).
 
 All but the readout is frozen, energies get the references of the new molecule, and the readout
-learns for 1,000 epochs at a constant rate. The start is a preset of recipes/geomatt_md17.py.
+learns for 1,000 epochs at a constant rate. The start is a preset of recipes/geomatt_md17.py. Its
+attention to the new molecule, which the readout does not change, is drawn and compared with bonds.
 
 Run: python recipes/geomatt_transfer.py --preset=geomatt/md17_aspirin --molecule=benzene
 From a file: add --data=md17_benzene.npz --training=cmret_train --test=cmret_test
@@ -87,7 +88,10 @@ def main(
     )
     published = {"GeomAtt, paper": PUBLISHED.get((first, molecule), {})}
     results = experiment.judge(model, parts.test, ("energy", "forces"), md17.DISPLAY, published)
-    Path(folder, "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    shown, results["bond_auc"] = geomatt_md17.attention(model, parts.test[0])
+    shown.savefig(Path(folder, "attention.png"), dpi=100)
+    text = json.dumps(results, indent=1) + "\n"
+    Path(folder, experiment.RESULTS).write_text(text, encoding="utf-8")
     return results
 
 

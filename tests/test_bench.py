@@ -67,6 +67,18 @@ def test_systems_are_what_they_are_called():
     np.testing.assert_allclose(crystal["cell"][0], np.eye(3) * 2 * 5.431)
     edges = neighbor_list(crystal["positions"], 2.7, crystal["cell"][0])
     assert np.bincount(edges.receivers).tolist() == [4] * 64  # diamond
+    salt = systems.make("salt:64", 1)[0]
+    edges = neighbor_list(salt["positions"], 3.2, salt["cell"][0])
+    assert np.bincount(edges.receivers).tolist() == [6] * 64
+    numbers = salt["atomic_numbers"]
+    assert set(zip(numbers[edges.receivers], numbers[edges.senders], strict=True)) == {
+        (11, 17),
+        (17, 11),
+    }
+    cluster = systems.make("cluster:21", 1)[0]
+    edges = neighbor_list(cluster["positions"], 2.0)
+    assert np.bincount(edges.receivers).max() == 4
+    assert np.bincount(edges.receivers, minlength=21).min() >= 1
 
 
 @pytest.mark.parametrize(

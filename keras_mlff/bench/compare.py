@@ -73,7 +73,7 @@ def compare(
         backends: All that are installed where `None`; ratios refer to the first.
             `"tensorflow-graph"` is TensorFlow without XLA.
         batch_sizes: Structures in a batch.
-        system: `"ethanol"` or `"silicon:64"`.
+        system: See `systems.make`.
         repeats: Measured steps of each kind.
         threads: Cores that each process may use.
         arguments: Of the constructors, instead of their defaults.

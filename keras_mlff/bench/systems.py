@@ -19,24 +19,20 @@ _ETHANOL_POSITIONS = [
     [1.1286, -1.0372, 0.8859],
     [1.1286, -1.0372, -0.8859],
 ]
-_SILICON_LATTICE = 5.431  # Å
-_SILICON_CELL = [
-    [0.0, 0.0, 0.0],
-    [0.0, 0.5, 0.5],
-    [0.5, 0.0, 0.5],
-    [0.5, 0.5, 0.0],
-    [0.25, 0.25, 0.25],
-    [0.25, 0.75, 0.75],
-    [0.75, 0.25, 0.75],
-    [0.75, 0.75, 0.25],
-]
+_FACES = np.asarray([[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+# by name: edge of the cubic cell in Å, and the first atom of two, with where the second is
+_CRYSTALS = {
+    "silicon": (5.431, (14, 14), 0.25),
+    "salt": (5.640, (11, 17), 0.5),
+}
 
 
 def make(system: str, count: int, seed: int = 0) -> list[Graph]:
     """Makes structures with small random displacements and random labels.
 
     Args:
-        system: `"ethanol"`, or `"silicon:64"` for a crystal of 64 atoms (a multiple of 8).
+        system: `"ethanol"`; `"cluster:21"` for so many atoms cut out of diamond; `"silicon:64"` or
+            `"salt:64"` (NaCl) for a crystal of so many atoms (a multiple of 8).
         count: How many.
         seed: Of displacements and labels.
 
@@ -48,16 +44,18 @@ def make(system: str, count: int, seed: int = 0) -> list[Graph]:
         2
     """
     name, _, size = system.partition(":")
+    number = int(size) if size.isdecimal() else 0
     cell = None
-    if name == "ethanol" and not size:
+    if system == "ethanol":
         positions, numbers = np.asarray(_ETHANOL_POSITIONS), np.asarray(_ETHANOL_NUMBERS)
-    elif name == "silicon" and size.isdecimal() and int(size) > 0 and int(size) % 8 == 0:
-        positions, cell = _silicon(int(size) // 8)
-        numbers = np.full(len(positions), 14)
+    elif name == "cluster" and number > 0:
+        positions, numbers = _cluster(number), np.full(number, 6)
+    elif name in _CRYSTALS and number > 0 and number % 8 == 0:
+        positions, numbers, cell = _crystal(name, number // 8)
     else:
         raise ValueError(
-            "There is no such system to measure with. "
-            f"Received: system='{system}'. Choose 'ethanol' or 'silicon:N' with N a multiple of 8."
+            f"There is no such system to measure with. Received: system='{system}'. Choose "
+            "'ethanol', 'cluster:N', or 'silicon:N' or 'salt:N' with N a multiple of 8."
         )
     random = np.random.default_rng(seed)
     return [
@@ -72,8 +70,9 @@ def make(system: str, count: int, seed: int = 0) -> list[Graph]:
     ]
 
 
-def _silicon(num_cells: int) -> tuple[Array, Array]:
+def _crystal(name: str, num_cells: int) -> tuple[Array, Array, Array]:
     """Stacks cubic cells into the box with the smallest surface."""
+    edge, pair, shift = _CRYSTALS[name]
     boxes = [
         (a, b, num_cells // (a * b))
         for a in range(1, num_cells + 1)
@@ -82,5 +81,17 @@ def _silicon(num_cells: int) -> tuple[Array, Array]:
     ]
     box = np.asarray(min(boxes, key=sum))
     origins = np.indices(tuple(box)).reshape(3, -1).T  # (num_cells, 3)
-    fractional = (origins[:, None] + np.asarray(_SILICON_CELL)).reshape(-1, 3)
-    return fractional * _SILICON_LATTICE, np.diag(box * _SILICON_LATTICE)
+    basis = np.concatenate([_FACES, _FACES + shift])
+    fractional = (origins[:, None] + basis).reshape(-1, 3)
+    return fractional * edge, np.tile(np.repeat(pair, 4), num_cells), np.diag(box * edge)
+
+
+def _cluster(num_atoms: int) -> Array:
+    """Takes the atoms of diamond that are nearest to the middle of a crystal."""
+    edge = 3.567
+    width = 2 + int(np.cbrt(num_atoms / 4.0))
+    cells = np.indices((width, width, width)).reshape(3, -1).T
+    positions = (cells[:, None] + np.concatenate([_FACES, _FACES + 0.25])).reshape(-1, 3) * edge
+    middle = np.full(3, 0.5 * width * edge + 0.1)  # a little off, so that few are equally near
+    order = np.argsort(np.linalg.norm(positions - middle, axis=1), kind="stable")
+    return positions[order[:num_atoms]]

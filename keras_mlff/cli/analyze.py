@@ -33,17 +33,11 @@ def attention(file: str, preset: str, output: str) -> None:
     molecule = load_structures(file, labels=())[0]
     positions, numbers = molecule["positions"], molecule["atomic_numbers"]
     found = models.load_preset(preset).attention(molecule)
-    bonded = np.zeros((len(numbers), len(numbers)), np.bool_)
     pairs = bonds(positions, numbers)
-    bonded[pairs[:, 0], pairs[:, 1]] = bonded[pairs[:, 1], pairs[:, 0]] = True
     rows = [["layer", "ROC AUC, size of the coefficient against bonds"]]
-    for name, coefficients in found.items():
-        sizes = analysis.attention_sizes(coefficients)
-        apart = ~np.eye(len(numbers), dtype=np.bool_)
-        if bonded[apart].all() or not bonded.any():
-            rows.append([name, "every pair or no pair is bonded"])
-        else:
-            rows.append([name, f"{analysis.roc_auc(sizes[apart], bonded[apart]):.3f}"])
+    for name, area in analysis.bond_areas(found, pairs).items():
+        undecided = "every pair or no pair is bonded"
+        rows.append([name, undecided if np.isnan(area) else f"{area:.3f}"])
     print_table(rows)
     distances = np.linalg.norm(positions[:, None] - positions, axis=2)
     figure = plots.attention_figure(found, distances, pairs, numbers.tolist())

@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         help="all that are installed, if not given; tensorflow-graph is TensorFlow without XLA",
     )
     flag("--batch-sizes", nargs="+", type=int, default=[5, 32])
-    flag("--system", default="ethanol", help="or silicon:64")
+    flag("--system", default="ethanol", help="or cluster:21, silicon:64, salt:64")
     flag("--repeats", type=int, default=20, help="measured steps")
     flag("--threads", type=int, default=1, help="cores of each process")
     flag("--set", dest="settings", nargs="+", default=[], help="such as num_features=64")

@@ -37,10 +37,19 @@ def test_so3krates_on_a_molecule(trajectory, tmp_path):
 
 def test_geomatt_on_a_molecule_and_another(trajectory, tmp_path):
     common = {"data": str(trajectory), "num_validation": 2, **SPLITS}
+    published = tmp_path / "published"
     first = importlib.import_module("geomatt_md17").main(
-        molecule="aspirin", folder=str(tmp_path / "run"), **common, **TINY
+        molecule="aspirin",
+        folder=str(tmp_path / "run"),
+        preset=str(published),
+        **common,
+        **TINY,
     )
     assert first["forces"]["GeomAtt, paper"] == 2.03
+    assert (published / "attention.png").stat().st_size > 0
+    card = (published / "README.md").read_text("utf-8")
+    assert "(attention.png)" in card
+    assert "bonds are circled" in card
     first = tmp_path / "md17_aspirin"
     before = models.GeomAtt(num_features=8, num_layers=1)
     before.save_to_preset(str(first), elements=[1, 6, 8])
@@ -53,6 +62,7 @@ def test_geomatt_on_a_molecule_and_another(trajectory, tmp_path):
         **common,
     )
     assert results["energy"]["GeomAtt, paper"] == 0.38
+    assert set(results["bond_auc"]) == {f"stream{i}/layer0" for i in range(3)}
     carried = models.load_preset(str(first))
     carried.load_weights(tmp_path / "transfer/best.weights.h5")
     changed = [
