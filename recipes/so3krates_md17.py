@@ -1,8 +1,7 @@
 """So3krates on one molecule of MD17 or rMD17, 1,000 frames (table 1 of the paper).
 
 The paper's schedule is not published for this table; its programs halve the rate every 10,000 to
-50,000 steps. The default here is Adam with warm-up, cosine decay and averaged weights, which was
-the best of those tried on a short budget (docs/models/so3krates.md).
+50,000 steps. The default here is Adam with warm-up, cosine decay and averaged weights.
 
 Run: python recipes/so3krates_md17.py --molecule=ethanol --preset=zoo/so3krates/md17_ethanol
 From a file: python recipes/so3krates_md17.py --data=md17_ethanol.npz --training=cmret_train
