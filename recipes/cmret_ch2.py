@@ -69,6 +69,7 @@ def main(
         tensorboard: Writes TensorBoard files too (needs TensorFlow).
         verbose: As in Keras.
     """
+    recipe = cli.command(main, locals())
     keras.utils.set_random_seed(seed)
     if fast:
         num_epochs, batch_size = min(num_epochs, 400), 25
@@ -119,7 +120,7 @@ def main(
     results = errors(model)
     Path(folder, "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if preset:
-        save_preset(model, preset, folder, results, seed)
+        save_preset(model, preset, folder, results, recipe, seed)
     return results
 
 
@@ -150,7 +151,7 @@ def errors(model: models.ForceField) -> dict[str, Any]:
 
 
 def save_preset(
-    model: models.CMRET, preset: str, folder: str, results: dict[str, Any], seed: int
+    model: models.CMRET, preset: str, folder: str, results: dict[str, Any], recipe: str, seed: int
 ) -> None:
     """Writes the preset with everything its card says."""
     from keras_mlff import model_card
@@ -165,7 +166,7 @@ def save_preset(
         dataset="ch2 (recipes/generate_ch2.py), shipped with the package",
         level_of_theory=shipped.metadata("ch2"),
         split="1,400 training, 100 validation, 500 test points; seeded",
-        recipe=cli.command(main, locals()),
+        recipe=recipe,
         notes=[
             "Surface errors are those of figure 3 of the paper: both bonds 0.9 to 1.4 Å, angles "
             "90 to 180 degrees, inside and outside of the training data (0.95 to 1.2 Å, 90 to 140 "

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_mlff import model_card
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -17,6 +19,12 @@ def recipes():
     sys.path.remove(str(RECIPES))
     for path in RECIPES.glob("*.py"):
         sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture(autouse=True)
+def short_dynamics(monkeypatch):
+    """Runs 20 steps before a preset is published instead of 4,000."""
+    monkeypatch.setattr(model_card.publish, "__defaults__", (20,))
 
 
 @pytest.fixture

@@ -102,6 +102,19 @@ def test_attention_is_compared_with_hydrogen_bonds(tmp_path):
     assert (tmp_path / "run" / "dimer.png").stat().st_size > 0
 
 
+def test_cmret_on_ch2(tmp_path):
+    recipe = importlib.import_module("cmret_ch2")
+    arguments = {"num_features": 8, "num_layers": 1, "num_epochs": 1, "batch_size": 200}
+    results = recipe.main(
+        folder=str(tmp_path / "run"), preset=str(tmp_path / "small"), verbose=0, **arguments
+    )
+    assert set(results) == {"singlet", "triplet"}
+    assert all(value > 0.0 for errors in results.values() for value in errors.values())
+    card = (tmp_path / "small" / "README.md").read_text("utf-8")
+    command = "python recipes/cmret_ch2.py --num-epochs=1 --batch-size=200 --num-features=8"
+    assert command in card
+
+
 def test_cmret_on_qm9(tmp_path):
     recipe = importlib.import_module("cmret_qm9")
     random = np.random.default_rng(0)
