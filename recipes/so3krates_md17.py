@@ -1,7 +1,8 @@
 """So3krates on one molecule of MD17 or rMD17, 1,000 frames (table 1 of the paper).
 
 The paper's schedule is not published for this table; its programs halve the rate every 10,000 to
-50,000 steps. The default here is Adam with warm-up, cosine decay and averaged weights.
+50,000 steps, which `--halve` does. The default is Adam with warm-up, cosine decay and averaged
+weights.
 
 Run: python recipes/so3krates_md17.py --molecule=ethanol --preset=zoo/so3krates/md17_ethanol
 From a file: python recipes/so3krates_md17.py --data=md17_ethanol.npz --training=cmret_train
@@ -46,6 +47,7 @@ def main(
     num_epochs: int = 300,
     learning_rate: float = 1e-3,
     energy_weight: float = 0.01,
+    halve: int = 0,
     seed: int = 0,
     folder: str = "",
     preset: str = "",
@@ -71,6 +73,7 @@ def main(
         num_epochs: Of the cosine decay.
         learning_rate: Its peak.
         energy_weight: Of the energy's squared error in eV; forces have the rest of one.
+        halve: Instead of the decay and the averages: steps after which the rate is halved.
         seed: Of weights and order.
         folder: Receives log, state, best weights and results; under runs/ where empty.
         preset: Folder to write a preset into.
@@ -85,6 +88,10 @@ def main(
         degrees=degrees,
         spherical_hidden=(32,) if spherical_filter else None,
     )
+    optimizer = None
+    if halve:
+        rate = keras.optimizers.schedules.ExponentialDecay(learning_rate, halve, 0.5)
+        optimizer = keras.optimizers.Adam(rate, clipnorm=1.0)
     _, results = md17.train(
         model,
         molecule,
@@ -97,6 +104,7 @@ def main(
         batch_size=batch_size,
         num_epochs=num_epochs,
         learning_rate=learning_rate,
+        optimizer=optimizer,
         seed=seed,
         resume=resume,
         verbose=verbose,
