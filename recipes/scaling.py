@@ -167,7 +167,8 @@ def draw(results: list[dict[str, Any]], file: Path) -> None:
             if points:
                 place.plot(*np.asarray(points).T, marker=".", label=name)
         place.set(xlabel="atoms in a cell", ylabel=label, xscale="log", yscale="log")
-    axes[0, 0].legend(frameon=False, fontsize="small")
+        if place.lines:
+            place.legend(frameon=False, fontsize="small")
     figure.savefig(file, dpi=150)
 
 
