@@ -47,6 +47,11 @@ def test_a_preset_says_how_it_was_made(preset):
     json.dumps(dict(preset.metadata))
 
 
+def test_the_readme_names_the_preset(preset):
+    readme = preset.folder.parents[2] / "README.md"
+    assert f"(zoo/{preset.folder.parent.name}/{preset.name}/README.md)" in readme.read_text("utf-8")
+
+
 def test_every_backend_was_verified(preset):
     checks = preset.metadata["checks"]
     assert set(checks) == {"tensorflow", "jax", "torch"}
