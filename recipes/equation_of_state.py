@@ -77,7 +77,7 @@ def main(
     compared = None
     if reference:
         cells = strained_cells(reference, reference_split)
-        results["reference"], compared = compare(calculator.model, cells, len(crystal))
+        results["strained_cells"], compared = compare(calculator.model, cells, len(crystal))
     draw(volumes, energies, compared, root / "equation_of_state.png")
     if num_npt_steps:
         results["npt"] = heat(
@@ -157,33 +157,52 @@ def strained_cells(reference: str, split: str, force: float = 0.05) -> list[Grap
 
 def compare(
     model: models.ForceField, cells: Sequence[Graph], num_atoms: int
-) -> tuple[dict[str, float], dict[str, Array]]:
-    """Derives lattice constant and bulk modulus from the labels, and predicts the same cells.
-
-    In a cubic crystal the mean of the three normal stresses is the bulk modulus times the relative
-    change of the volume, in whatever direction it is strained, to first order. A cubic polynomial
-    in the logarithm of the volume has its zero at the volume without stress.
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Derives lattice constant and bulk modulus of strained cells from labels and predictions.
 
     Returns:
-        The derived numbers; volumes, labels and predictions per atom.
+        The derived numbers of both, and the error of the stress in GPa; volumes, labeled and
+        predicted energies per atom.
     """
     sizes = np.asarray([len(cell["positions"]) for cell in cells])
     volumes = np.asarray([abs(np.linalg.det(cell["cell"][0])) for cell in cells]) / sizes
-    known = np.concatenate([cell["energy"] for cell in cells]) / sizes
-    stresses = np.asarray([np.trace(cell["stress"][0]) / 3.0 for cell in cells])
-    curve = np.polynomial.Polynomial.fit(np.log(volumes), stresses, 3)
+    predicted = model.predict(list(cells))
+    known = {key: np.concatenate([cell[key] for cell in cells]) for key in ("energy", "stress")}  # type: ignore[literal-required]
+    derived: dict[str, Any] = {
+        name: from_stress(volumes, values["energy"] / sizes, values["stress"], num_atoms)
+        for name, values in (("labels", known), ("predictions", predicted))
+    }
+    errors = np.abs(predicted["stress"] - known["stress"]) / units.gigapascal
+    derived |= {"stress_mae_gpa": float(errors.mean()), "num_cells": len(cells)}
+    energies = {"reference": known["energy"] / sizes, "model": predicted["energy"] / sizes}
+    return derived, {"volumes": volumes, **energies}
+
+
+def from_stress(
+    volumes: Array, energies: Array, stresses: Array, num_atoms: int
+) -> dict[str, float]:
+    """Derives lattice constant and bulk modulus from strained cells of a cubic crystal.
+
+    The mean of the three normal stresses is the bulk modulus times the relative change of the
+    volume, in whatever direction the crystal is strained, to first order. A cubic polynomial in the
+    logarithm of the volume has its zero at the volume without stress.
+
+    Args:
+        volumes: `(num_cells,)`, Å³ per atom.
+        energies: `(num_cells,)`, eV per atom.
+        stresses: `(num_cells, 3, 3)`, eV/Å³.
+        num_atoms: Of the cubic cell.
+    """
+    means = np.trace(stresses, axis1=1, axis2=2) / 3.0
+    curve = np.polynomial.Polynomial.fit(np.log(volumes), means, 3)
     roots = curve.roots()
     inside = roots[np.isreal(roots)].real
-    middle = np.log(volumes[np.argmin(known)])
-    zero = inside[np.argmin(np.abs(inside - middle))]
-    derived = {
+    zero = inside[np.argmin(np.abs(inside - np.log(volumes[np.argmin(energies)])))]
+    return {
         "lattice_constant": float((np.exp(zero) * num_atoms) ** (1.0 / 3.0)),
         "bulk_modulus_gpa": float(curve.deriv()(zero) / units.gigapascal),
-        "energy_per_atom": float(known.min()),
-        "num_cells": len(cells),
+        "energy_per_atom": float(energies.min()),
     }
-    predicted = model.predict(list(cells))["energy"] / sizes
-    return derived, {"volumes": volumes, "reference": known, "model": predicted}
 
 
 def draw(volumes: Array, energies: Array, compared: Mapping[str, Array] | None, file: Path) -> None:

@@ -65,13 +65,16 @@ def test_reference_numbers_come_from_stresses_of_any_strain():
             )
         )
 
-    class Perfect:
+    class TwiceAsStiff:
         def predict(self, graphs):
-            return {"energy": np.concatenate([graph["energy"] for graph in graphs])}
+            energies = np.concatenate([graph["energy"] for graph in graphs])
+            return {"energy": energies, "stress": 2 * np.concatenate([g["stress"] for g in graphs])}
 
-    derived, compared = recipe.compare(Perfect(), cells, 4)
-    assert derived["lattice_constant"] == pytest.approx(4 ** (1 / 3) * edge, rel=1e-6)
-    assert derived["bulk_modulus_gpa"] == pytest.approx(0.8 * 160.2176634, rel=1e-4)
+    derived, compared = recipe.compare(TwiceAsStiff(), cells, 4)
+    for name, factor in (("labels", 1.0), ("predictions", 2.0)):
+        assert derived[name]["lattice_constant"] == pytest.approx(4 ** (1 / 3) * edge, rel=1e-6)
+        modulus = factor * 0.8 * 160.2176634
+        assert derived[name]["bulk_modulus_gpa"] == pytest.approx(modulus, rel=1e-4)
     np.testing.assert_array_equal(compared["model"], compared["reference"])
 
 
