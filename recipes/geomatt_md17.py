@@ -15,11 +15,9 @@ from typing import Any
 
 import keras
 import md17
-import numpy as np
 
-from keras_mlff import analysis, cli, datasets, experiment, model_card, models, plots
-from keras_mlff.graph import Graph
-from keras_mlff.md import observables
+from keras_mlff import cli, datasets, experiment, model_card, models
+from keras_mlff.cli.analyze import draw_attention
 
 MOLECULES = (
     *("aspirin", "benzene", "ethanol", "malonaldehyde"),
@@ -124,7 +122,7 @@ def main(
         citation=REFERENCE,
     )
     if preset:
-        shown, areas = attention(model, parts.test[0])
+        shown, areas = draw_attention(model, parts.test[0])
         text = ", ".join(f"{name} {area:.2f}" for name, area in areas.items())
         model_card.add_figure(
             preset,
@@ -134,16 +132,6 @@ def main(
             f"circled. Area under the ROC curve of the sizes against bonds: {text}.",
         )
     return results
-
-
-def attention(model: models.ForceField, molecule: Graph) -> tuple[Any, dict[str, float]]:
-    """Draws the attention of each layer and computes how well it finds covalent bonds."""
-    positions, numbers = molecule["positions"], molecule["atomic_numbers"]
-    found = model.attention(molecule)
-    bonds = observables.bonds(positions, numbers)
-    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
-    figure = plots.attention_figure(found, distances, bonds, numbers.tolist())
-    return figure, analysis.bond_areas(found, bonds)
 
 
 def load(

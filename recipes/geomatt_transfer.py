@@ -20,6 +20,7 @@ import md17
 
 from keras_mlff import cli, experiment, models
 from keras_mlff import training as trainings
+from keras_mlff.cli.analyze import draw_attention
 
 # MAE in kcal/mol and kcal/mol/Å, from one molecule to another
 PUBLISHED = {
@@ -88,7 +89,7 @@ def main(
     )
     published = {"GeomAtt, paper": PUBLISHED.get((first, molecule), {})}
     results = experiment.judge(model, parts.test, ("energy", "forces"), md17.DISPLAY, published)
-    shown, results["bond_auc"] = geomatt_md17.attention(model, parts.test[0])
+    shown, results["bond_auc"] = draw_attention(model, parts.test[0])
     shown.savefig(Path(folder, "attention.png"), dpi=100)
     text = json.dumps(results, indent=1) + "\n"
     Path(folder, experiment.RESULTS).write_text(text, encoding="utf-8")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from keras_mlff.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from keras_mlff.graph import Graph
+    from keras_mlff.models import ForceField
 
 
 def encoding(presets: list[str], output: str, layer: int) -> None:
@@ -26,20 +32,32 @@ def encoding(presets: list[str], output: str, layer: int) -> None:
 
 def attention(file: str, preset: str, output: str) -> None:
     """Draws whom each atom attends to, beside distances, and tells whether that finds the bonds."""
-    from keras_mlff import analysis, models, plots
+    from keras_mlff import models
     from keras_mlff.datasets.files import load_structures
-    from keras_mlff.md.observables import bonds
 
     molecule = load_structures(file, labels=())[0]
-    positions, numbers = molecule["positions"], molecule["atomic_numbers"]
-    found = models.load_preset(preset).attention(molecule)
-    pairs = bonds(positions, numbers)
+    figure, areas = draw_attention(models.load_preset(preset), molecule)
     rows = [["layer", "ROC AUC, size of the coefficient against bonds"]]
-    for name, area in analysis.bond_areas(found, pairs).items():
+    for name, area in areas.items():
         undecided = "every pair or no pair is bonded"
         rows.append([name, undecided if np.isnan(area) else f"{area:.3f}"])
     print_table(rows)
-    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
-    figure = plots.attention_figure(found, distances, pairs, numbers.tolist())
     figure.savefig(output, dpi=120)
     print(f"written: {output}")
+
+
+def draw_attention(model: ForceField, molecule: Graph) -> tuple[Any, dict[str, float]]:
+    """Draws the attention of each layer and computes how well it finds covalent bonds.
+
+    Returns:
+        The figure, and what `analysis.bond_areas` finds.
+    """
+    from keras_mlff import analysis, plots
+    from keras_mlff.md import observables
+
+    positions, numbers = molecule["positions"], molecule["atomic_numbers"]
+    found = model.attention(molecule)
+    bonds = observables.bonds(positions, numbers)
+    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    figure = plots.attention_figure(found, distances, bonds, numbers.tolist())
+    return figure, analysis.bond_areas(found, bonds)
