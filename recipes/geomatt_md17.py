@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import md17
+import numpy as np
 
 from keras_mlff import cli, datasets, experiment, model_card, models
 from keras_mlff.cli.analyze import draw_attention
@@ -67,7 +68,7 @@ def main(
         data: File of the molecule, in kcal/mol and Å, instead of the data set md17.
         training: Split to learn from, validation included.
         test: Split to be judged on.
-        num_validation: The first so many of the training frames choose the best weights.
+        num_validation: So many of the training frames, drawn by seed, choose the best weights.
         orders: Of the streams (table 3).
         num_features: Width.
         num_layers: Of each stream.
@@ -82,7 +83,7 @@ def main(
         verbose: As in Keras.
     """
     keras.utils.set_random_seed(seed)
-    parts = load(molecule, data, training, test, num_validation)
+    parts = load(molecule, data, training, test, num_validation, seed)
     model = models.GeomAtt(
         num_features=num_features,
         num_layers=num_layers,
@@ -94,7 +95,7 @@ def main(
         num_epochs = 2000
         steps = 1000 * -(-len(parts.training) // batch_size)
         rate = keras.optimizers.schedules.ExponentialDecay(1e-4, steps, 0.96, staircase=True)
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.Adam(rate, epsilon=1e-8)
     published = {}
     if tuple(orders) in PUBLISHED and molecule in MOLECULES:
         column = MOLECULES.index(molecule)
@@ -135,11 +136,14 @@ def main(
 
 
 def load(
-    molecule: str, data: str, training: str, test: str, num_validation: int
+    molecule: str, data: str, training: str, test: str, num_validation: int, seed: int
 ) -> experiment.Parts:
-    """Loads frames, the first of the training frames for validation as in the paper."""
+    """Loads frames; those for validation are drawn from the training frames, as in the paper."""
     source, options = md17.source("md17", molecule, data)
     learned, judged = (datasets.load(source, split, **options) for split in (training, test))
+    # splits of files may be in order of time
+    order = np.random.default_rng(seed).permutation(len(learned))
+    learned = [learned[index] for index in order]
     return experiment.Parts(learned[num_validation:], learned[:num_validation], judged)
 
 

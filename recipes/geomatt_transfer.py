@@ -54,7 +54,7 @@ def main(
         data: File of it, in kcal/mol and Å, instead of the data set md17.
         training: Split to learn from, validation included.
         test: Split to be judged on.
-        num_validation: The first so many of the training frames choose the best weights.
+        num_validation: So many of the training frames, drawn by seed, choose the best weights.
         batch_size: Frames per step.
         num_epochs: The paper has 1,000.
         learning_rate: Constant; the paper's.
@@ -64,7 +64,7 @@ def main(
         verbose: As in Keras.
     """
     keras.utils.set_random_seed(seed)
-    parts = geomatt_md17.load(molecule, data, training, test, num_validation)
+    parts = geomatt_md17.load(molecule, data, training, test, num_validation, seed)
     model = models.load_preset(preset)
     first = model.preset.name.removeprefix("md17_")
     model.preset = None
