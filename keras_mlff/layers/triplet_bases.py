@@ -76,21 +76,24 @@ class BesselTripletBasis(keras.layers.Layer):
             )
             for function in (spherical_bessel.zeros, spherical_bessel.normalizations)
         )
-        radial = spherical_bessel.spherical_bessel(x[:, :, None] * zeros) * factors
+        radial = spherical_bessel.spherical_bessel(x[:, :, None] * zeros)
         envelope = smooth / x if self.over_distance else smooth
-        radial = radial * envelope[:, :, None]  # (num_edges, num_spherical, num_radial)
+        radial = ops.reshape(radial, (-1, self.triplet_width)) * envelope
+        # factors as a matrix: XLA keeps the result of a matrix product, where it would compute what
+        # is elementwise, with all its derivatives, anew for each triplet that takes it
+        radial = ops.matmul(radial, ops.diag(ops.reshape(factors, (-1,))))
         outgoing, incoming = edge_pairs(graph, vectors)
         sizes = ops.take(lengths, graph["triplet_out"], axis=0) * ops.take(
             lengths, graph["triplet_in"], axis=0
         )
         cosines = ops.sum(outgoing * incoming, axis=-1) / sizes
         degrees = np.arange(self.num_spherical)
+        scales = np.diag(np.sqrt((2.0 * degrees + 1.0) / (4.0 * math.pi)))
         scales = ops.convert_to_tensor(
-            np.sqrt((2.0 * degrees + 1.0) / (4.0 * math.pi)), dtype=vectors.dtype
+            np.repeat(scales, self.num_radial, axis=1), dtype=vectors.dtype
         )
-        angular = spherical_bessel.legendre(cosines, self.num_spherical) * scales
-        triplets = ops.take(radial, graph["triplet_in"], axis=0) * angular[:, :, None]
-        return edges, ops.reshape(triplets, (-1, self.triplet_width))
+        angular = ops.matmul(spherical_bessel.legendre(cosines, self.num_spherical), scales)
+        return edges, ops.take(radial, graph["triplet_in"], axis=0) * angular
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
