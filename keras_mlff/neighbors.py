@@ -34,14 +34,14 @@ def neighbor_list(
     cell: npt.ArrayLike | None = None,
     pbc: npt.ArrayLike | None = None,
 ) -> NeighborList:
-    """Finds every ordered pair of atoms closer than `cutoff`, across periodic images.
+    """Finds every ordered pair of atoms no further apart than `cutoff`, across periodic images.
 
     An atom is also a neighbor of its own images. Cells smaller than the cutoff, skewed cells and
     atoms outside of the cell are fine. Large systems need the package vesin.
 
     Args:
         positions: `(num_atoms, 3)`, Å.
-        cutoff: Å, larger than 0. Pairs at exactly this distance are left out.
+        cutoff: Å, larger than 0. Pairs at exactly this distance are among them.
         cell: `(3, 3)`, Å; the rows are the lattice vectors. `None` for a molecule. Rows along
             directions that are not periodic are ignored and may be zero.
         pbc: Three booleans, or one for all directions. By default a given cell is periodic in all.
@@ -93,14 +93,14 @@ def neighbor_list(
             f"Received: atoms {receivers[first]} and {senders[first]}, the latter moved by "
             f"{shifts[first].tolist()} lattice vectors. Remove one of them."
         )
-    inside = lengths < cutoff
+    inside = lengths <= cutoff
     if inside.all():
         return NeighborList(senders, receivers, shifts)
     return NeighborList(senders[inside], receivers[inside], shifts[inside])
 
 
 def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
-    """Returns a copy of a structure with edges between all atoms closer than `cutoff`.
+    """Returns a copy of a structure with edges between all atoms no further apart than `cutoff`.
 
     Args:
         graph: A single structure, without padding. Edges it already has are replaced.

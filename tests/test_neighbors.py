@@ -55,7 +55,7 @@ def search_all(positions, cutoff, cell, pbc):
     rows = []
     for shift in itertools.product(*ranges):
         vectors = positions[None] - positions[:, None] + np.asarray(shift) @ lattice
-        for i, j in np.argwhere(np.linalg.norm(vectors, axis=2) < cutoff):
+        for i, j in np.argwhere(np.linalg.norm(vectors, axis=2) <= cutoff):
             if i != j or any(shift):
                 rows.append((i, j, *shift))
     return sorted(rows)
@@ -115,11 +115,11 @@ def test_every_edge_has_its_reverse_even_at_exactly_the_cutoff(search):
     assert shifts == {tuple(-shift) for shift in edges.cell_shifts}
 
 
-def test_pairs_at_exactly_the_cutoff_are_left_out(search):
+def test_pairs_at_exactly_the_cutoff_are_found(search):
     positions = [[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]]
 
-    assert len(neighbor_list(positions, 2.0).senders) == 0
-    assert len(neighbor_list(positions, np.nextafter(2.0, 3.0)).senders) == 2
+    assert len(neighbor_list(positions, 2.0).senders) == 2
+    assert len(neighbor_list(positions, np.nextafter(2.0, 1.0)).senders) == 0
 
 
 def test_vectors_point_from_receiver_to_sender(search):

@@ -64,7 +64,7 @@ def neighbor_list(
         tf.reduce_all(itself | (lengths > _COINCIDENT)), "Two atoms are at the same place."
     )
     with tf.control_dependencies([apart]):
-        pairs = tf.where((lengths < cutoff) & ~itself)
+        pairs = tf.where((lengths <= cutoff) & ~itself)
     receivers = tf.cast(pairs[:, 0], tf.int32)
     senders, shifts = tf.gather(senders, pairs[:, 1]), tf.gather(shifts, pairs[:, 1])
     moves = tf.cast(cells_away, tf.int32)

@@ -233,12 +233,12 @@ class SkinList:
         return bool(np.max(np.sum(np.square(moves), axis=1)) < (0.5 * self.skin) ** 2)
 
     def edges(self, graph: Graph) -> NeighborList:
-        """Picks the pairs closer than the cutoff; the order stays."""
+        """Picks the pairs within the cutoff; the order stays."""
         senders, receivers, shifts = self.wide
         vectors = graph["positions"][senders] - graph["positions"][receivers]
         if "cell" in graph:
             vectors = vectors + shifts @ graph["cell"][0]
-        inside = np.einsum("ij,ij->i", vectors, vectors) < self.cutoff**2
+        inside = np.einsum("ij,ij->i", vectors, vectors) <= self.cutoff**2
         return NeighborList(senders[inside], receivers[inside], shifts[inside])
 
 
