@@ -81,7 +81,9 @@ def _budget(table: Array, batch_size: int) -> Budget:
         # small structures are many: leave the count of graphs room to exceed the mean
         total[0] = np.ceil(1.15 * batch_size)
     edges = total[2] if np.all(table[:, 2] == table[0, 2]) else -(-total[2] // 8) * 8
-    return Budget(int(total[0]), int(total[1]), int(edges), int(total[3]), int(largest[1]))
+    # one at least, of padding if need be: PyTorch cannot train where there is none
+    edges, triplets = max(edges, 1), max(total[3], 1)
+    return Budget(int(total[0]), int(total[1]), int(edges), int(triplets), int(largest[1]))
 
 
 def pack(graphs: Sequence[Graph], budget: Budget) -> Graph:

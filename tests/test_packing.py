@@ -128,7 +128,7 @@ def test_the_budget_holds_the_largest_graph(mixed):
 
 def test_lone_atoms_make_a_batch():
     graphs = [make(1, seed=i) for i in range(3)]
-    assert choose_budget(graphs, 2) == Budget(2, 2, 0, 0, 1)
+    assert choose_budget(graphs, 2) == Budget(2, 2, 1, 1, 1)
     assert energies(GraphLoader(graphs, 2)) == [[0, 1], [2]]
 
 
