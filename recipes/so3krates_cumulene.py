@@ -88,31 +88,27 @@ def main(
             build(kind, num_features, num_layers, max_degree, cutoff, variant, seed)
             for _ in range(2)
         )
-        if (place / experiment.RESULTS).exists():
-            model.fit_references(parts.training)
-            model.load_weights(place / "best.weights.h5")
-        else:
-            experiment.run(
-                model,
-                parts,
-                place,
-                loss={"energy": "mse", "forces": "mse"},
-                loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
-                batch_size=batch_size,
-                num_epochs=num_epochs,
-                learning_rate=learning_rate,
-                seed=seed,
-                resume=True,  # of what is there, if anything
-                verbose=verbose,
-                display=DISPLAY,
-                preset=preset if kind == "nonlocal" else "",
-                description="Cumulenes C3H4 to C14H4, turned and distorted; non-local corrections.",
-                dataset="Guaranteed Non-Local cumulenes v0.2",
-                level_of_theory="DFT in ORCA, not named in the data",
-                recipe=cli.command(main, locals()),
-                license="Apache-2.0",
-                citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
-            )
+        experiment.run(
+            model,
+            parts,
+            place,
+            loss={"energy": "mse", "forces": "mse"},
+            loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
+            batch_size=batch_size,
+            num_epochs=num_epochs,
+            learning_rate=learning_rate,
+            seed=seed,
+            resume=True,  # what is finished is judged again, and published where asked
+            verbose=verbose,
+            display=DISPLAY,
+            preset=preset if kind == "nonlocal" else "",
+            description="Cumulenes C3H4 to C14H4, turned and distorted; non-local corrections.",
+            dataset="Guaranteed Non-Local cumulenes v0.2",
+            level_of_theory="DFT in ORCA, not named in the data",
+            recipe=cli.command(main, locals()),
+            license="Apache-2.0",
+            citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
+        )
         trained[kind] = model
         results[kind] = judge(model, parts.test)
     Path(folder, experiment.RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -143,7 +139,7 @@ def build(
     return models.So3krates(
         num_features=num_features,
         num_layers=num_layers,
-        degrees=range(1, max_degree + 1),
+        degrees=tuple(range(1, max_degree + 1)),
         cutoff=cutoff,
         variant=variant,
         nonlocal_={"local": False, "nonlocal": True}[kind],

@@ -686,9 +686,9 @@ class ForceField(keras.Model, metaclass=_Complete):
 
     def get_config(self) -> dict[str, Any]:
         """Lists the constructor's arguments, defaults included."""
-        # JSON, which presets are stored in, knows no tuples
+        # JSON, which presets are stored in, knows no tuples and ranges
         config = {
-            key: list(value) if isinstance(value, tuple) else value
+            key: list(value) if isinstance(value, (tuple, range)) else value
             for key, value in self._arguments.items()
         }
         config["heads"] = [keras.saving.serialize_keras_object(head) for head in self.heads]

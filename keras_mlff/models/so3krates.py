@@ -81,7 +81,8 @@ class So3krates(ForceField):
             `"receiver_minus_sender"` (the authors' program).
         cutoff_function: `"polynomial"` (second derivatives continuous), `"cosine"` (the paper's,
             first derivatives) or `"smooth"` (all).
-        neighbor_scale: What `"scaled_sum"` divides by, about the mean number of neighbors.
+        neighbor_scale: What `"scaled_sum"` divides by; 8 by default, 1 with `nonlocal_`, where
+            coordinates must differ by about one for any atom to be closer than others.
         radial_basis: `"fixed_exponential"` (the paper's), `"fixed_gaussian"`, `"bessel"`,
             `"bernstein"`, or `"gaussian"` (the first with learned centers and widths).
         distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
@@ -127,7 +128,7 @@ class So3krates(ForceField):
         parity: bool | None = None,
         direction: str | None = None,
         cutoff_function: str | None = None,
-        neighbor_scale: float = 8.0,
+        neighbor_scale: float | None = None,
         radial_basis: str = "fixed_exponential",
         radial_hidden: Sequence[int] = (128,),
         spherical_hidden: Sequence[int] | None = (32,),
@@ -163,6 +164,8 @@ class So3krates(ForceField):
             bool(chosen["parity"]),
         )
         self.direction = chosen["direction"]
+        if neighbor_scale is None:
+            neighbor_scale = 1.0 if nonlocal_ else 8.0
         self.neighbor_scale = neighbor_scale
         self.nonlocal_ = nonlocal_
         self.activation = activation
@@ -244,7 +247,10 @@ class So3krates(ForceField):
         if self.start == "mean":
             weighted = ops.concatenate([known.envelope, known.envelope * known.harmonics], axis=1)
             sums = pairs.sum(weighted)
-            return safe.divide(sums[:, 1:], sums[:, :1])
+            total = sums[:, :1]
+            # neighbors all but at the cutoff are gone: the gradient divides by the square
+            total = ops.where(total < 1e-15, ops.zeros_like(total), total)
+            return safe.divide(sums[:, 1:], total)
         sums = pairs.sum(known.envelope * known.harmonics)
         return ops.zeros_like(sums) if self.start == "zeros" else sums / self.neighbor_scale
 

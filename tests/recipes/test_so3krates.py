@@ -59,7 +59,8 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png"}
     assert figures(tmp_path / "run") == expected
     log = (tmp_path / "run/local/log.csv").stat().st_mtime
-    again = recipe.main(**settings)
+    again = recipe.main(**settings, preset=str(tmp_path / "preset"))
+    assert models.load_preset(str(tmp_path / "preset")).nonlocal_
     assert (tmp_path / "run/local/log.csv").stat().st_mtime == log
     for kind in results:
         found = again[kind]["known lengths"]["forces"]["test_mae"]
