@@ -24,7 +24,6 @@ from keras_mlff.ops.pairs import EdgePairs
 
 Tensor = Any
 _TOO_CLOSE = 1e-2  # Å, the authors' program does not see closer pairs
-_NORM_EPSILON = 1e-5
 
 _V1: dict[str, Any] = {
     "radial_basis": "bessel",
@@ -35,7 +34,7 @@ _V1: dict[str, Any] = {
     "phase": "atan2",
     "modulus": "plain",
     "max_num_neighbors": 50,
-    "message_epsilon": _NORM_EPSILON,
+    "message_epsilon": 1e-5,
     "epsilon": 1e-10,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -123,6 +122,7 @@ class AlphaNet(ForceField):
         message_epsilon: Added to the variance where sums of messages are normalized. The smaller,
             the steeper is the energy of an atom whose only neighbor leaves.
         epsilon: Added to lengths before they divide.
+        norm_epsilon: Added to variances, but for those of `message_epsilon`.
         normalized_frame: Whether frames have unit vectors, as in the paper; not defined where
             neighbors lie on one line or around a center of symmetry, so forces jump there.
         message_norm: `"all"`, `"phases"` (only these are normalized) or `"none"`.
@@ -165,6 +165,7 @@ class AlphaNet(ForceField):
         max_num_neighbors: int | str | None = "variant",
         message_epsilon: float | None = None,
         epsilon: float | None = None,
+        norm_epsilon: float = 1e-5,
         normalized_frame: bool = False,
         message_norm: str = "all",
         reduce: str = "sum",
@@ -203,6 +204,13 @@ class AlphaNet(ForceField):
             if max_num_neighbors == "variant"
             else cast("int | None", max_num_neighbors)
         )
+        if self.max_num_neighbors is not None and (
+            isinstance(self.max_num_neighbors, str) or self.max_num_neighbors < 1
+        ):
+            raise ValueError(
+                "`max_num_neighbors` is a number from 1 on, None for all neighbors, or 'variant'. "
+                f"Received: max_num_neighbors={max_num_neighbors!r}."
+            )
         self.reference_edges = variant != "smooth"
         self.use_phase, self.use_rotation = use_phase, use_rotation
         self.num_continuous_derivatives = _count_derivatives(chosen)  # type: ignore[misc]
@@ -220,7 +228,9 @@ class AlphaNet(ForceField):
         self.radial_filter = torch_dense(num_features, num_features)
         self.embedding = _embedding(num_embeddings, num_features)
         self.neighbor_embedding = _embedding(num_embeddings, num_features)
-        self.normalizations = [_normalization(affine=False) for _ in range(3)]
+        self.normalizations = [
+            LayerNormalization(epsilon=norm_epsilon, center=False, scale=False) for _ in range(3)
+        ]
         self.structure_map = torch_dense(num_features, num_features)
         self.scalarization = Scalarization(num_features, chosen["measure"])
         self.interactions = [
@@ -240,7 +250,9 @@ class AlphaNet(ForceField):
                 num_phases * (2 if chosen["phase"] == "cos_sin" else 1),
                 message_norm,
                 reduce,
+                norm_epsilon,
                 chosen["message_epsilon"],
+                smooth=variant == "smooth",
             )
             for _ in range(num_layers)
         ]
@@ -393,7 +405,9 @@ class AlphaNetInteraction(keras.layers.Layer):
         phase_width: Their number.
         message_norm: What is normalized: `"all"`, `"phases"` or `"none"`.
         reduce: `"sum"` or `"mean"`.
-        epsilon: Added to the variance.
+        epsilon: Added to the variance of features.
+        message_epsilon: Added to the variance of sums of messages.
+        smooth: Whether a mean has no kink where less than one neighbor is left.
     """
 
     def __init__(
@@ -404,19 +418,23 @@ class AlphaNetInteraction(keras.layers.Layer):
         message_norm: str,
         reduce: str,
         epsilon: float,
+        message_epsilon: float,
+        smooth: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_features, self.phase_message = num_features, phase_message
         self.phase_width = 0 if phase_message is None else phase_width
-        self.message_norm, self.reduce = message_norm, reduce
-        self.normalization = _normalization()
+        self.message_norm, self.reduce, self.smooth = message_norm, reduce, smooth
+        self.normalization = LayerNormalization(epsilon=epsilon)
         self.atom_hidden = xavier_dense(num_features, activation="silu")
         self.atom_output = xavier_dense(3 * num_features)
         self.radial_map = xavier_dense(3 * num_features)
         self.edge_hidden = xavier_dense(3 * num_features, activation="silu")
         self.edge_output = xavier_dense(3 * num_features)
-        self.sum_normalization = None if message_norm == "none" else _normalization(epsilon)
+        self.sum_normalization = None
+        if message_norm != "none":
+            self.sum_normalization = LayerNormalization(epsilon=message_epsilon)
         self.angle_map = None
         if phase_message is not None:
             self.angle_map = torch_dense(num_features // 2, phase_width)
@@ -473,7 +491,8 @@ class AlphaNetInteraction(keras.layers.Layer):
         added = pairs.sum(weights[:, :, None] * (along + fresh)) * width**-0.5
         if self.reduce == "mean":
             # a floor of one neighbor: the sum goes to zero where the last one leaves
-            number = ops.maximum(pairs.sum(weights), 1.0)
+            number = pairs.sum(weights)
+            number = ops.sqrt(1.0 + ops.square(number)) if self.smooth else ops.maximum(number, 1.0)
             summed, added = summed / number, added / number[:, :, None]
         phases, scalars = self._normalize(summed)
         if self.angle_map is None:
@@ -542,10 +561,6 @@ def _embedding(number: int, width: int) -> Any:
     return keras.layers.Embedding(number, width, embeddings_initializer=normal)
 
 
-def _normalization(epsilon: float = _NORM_EPSILON, affine: bool = True) -> Any:
-    return LayerNormalization(epsilon=epsilon, center=affine, scale=affine)
-
-
 def _choose(variant: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Takes what is given, and of the variant what is not."""
     if variant not in VARIANTS:
@@ -571,10 +586,10 @@ def _count_derivatives(chosen: Mapping[str, Any]) -> int:
 
 
 def _check(num_features: int, num_heads: int, chi_features: int) -> None:
-    if num_features % 2 or num_features < num_heads:
+    if num_heads < 1 or num_features % 2 or num_features < num_heads:
         raise ValueError(
             "Features are read as pairs and divided among heads, so their number must be even and "
-            "no smaller than that of the heads. "
+            "no smaller than that of the heads, of which there is at least one. "
             f"Received: num_features={num_features}, num_heads={num_heads}."
         )
     if chi_features % num_heads:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.graph import Array
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 from keras_mlff.heads import EnergyHead
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.reference_weights import ReferenceWeights, fit
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -24,6 +24,7 @@ _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
     "main_chi1": ("state_features", 24),
     "max_num_neighbors": ("max_num_neighbors", "variant"),
     "eps": ("epsilon", None),
+    "layer_norm_eps": ("norm_epsilon", 1e-5),
     "reduce_mode": ("reduce", "sum"),
     "n_z_embeddings": ("num_embeddings", 95),
     "variant": ("variant", None),
@@ -32,7 +33,6 @@ _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
 _FIXED: dict[str, tuple[Any, ...]] = {
     "readout": ("sum", "add"),
     "use_sigmoid": (False,),
-    "layer_norm_eps": (1e-5,),
     "output_dim": (1,),
     "num_targets": (1,),
 }
@@ -89,7 +89,8 @@ def arguments_of(hyperparameters: Mapping[str, Any], variant: str) -> dict[str, 
         )
     arguments["message_norm"] = "all" if before else "phases" if after else "none"
     arguments["zbl"] = dict(_ZBL) if hyperparameters.get("zbl", False) else False
-    arguments["dropout"] = 0.5 if hyperparameters.get("has_dropout_flag", False) else 0.0
+    arguments["dropout"] = 0.5 if hyperparameters.get("has_dropout_flag", True) else 0.0
+    arguments["message_epsilon"] = arguments["norm_epsilon"]
     return arguments
 
 
@@ -104,6 +105,12 @@ def build_alphanet(
     variant = "v1" if "radial_emb.bessel_weights" in reader.weights else "p"
     scales, references = (_by_element(reader.array(name)) for name in ("a", "b"))
     head = EnergyHead(references=references, element_scales=scales)
+    for key in ("use_phase", "use_frame_transition"):
+        if not kwargs.get(key, True):
+            raise ValueError(
+                f"That program's weights have no place without this part. Received: {key}=False. "
+                "Ablations are trained from fresh weights."
+            )
     model = model_class(
         **{
             "heads": [head],
@@ -158,14 +165,16 @@ def _read_layer(reader: ReferenceWeights, model: Any, index: int) -> None:
     reader.assign(phases.kernel_real, f"{prefix}.kernel_real")
     reader.assign(phases.kernel_imag, f"{prefix}.kernel_imag")
     # made by that program and never read
-    unread = (f"{prefix}.unitary", f"{prefix}.fc_dx.weight", f"{prefix}.fc_dx.bias")
+    unread = [f"{prefix}.{name}" for name in ("unitary", "fc_dx.weight", "fc_dx.bias")]
+    if interaction.sum_normalization is None:
+        unread += [f"{prefix}.dx_layer_norm.{name}" for name in ("weight", "bias")]
     reader.used |= set(unread) & set(reader.weights)
     connection = model.connections[index]
     for kernel, name in (
         (connection.kernel_real, "kernels_real"),
         (connection.kernel_imag, "kernels_imag"),
     ):
-        reader.values.append((kernel, reader.array(name)[index]))
+        reader.values.append((kernel, fit(reader.array(name)[index], kernel.shape, name)))
     transition = model.transitions[index]
     _dense(reader, transition.vector_maps, f"FTEs.{index}.vec_proj")
     _dense(reader, transition.hidden, f"FTEs.{index}.xvec_proj.0")
@@ -174,9 +183,10 @@ def _read_layer(reader: ReferenceWeights, model: Any, index: int) -> None:
 
 def _dense(reader: ReferenceWeights, layer: Any, name: str) -> None:
     """Assigns one map, which that program stores as (out, in)."""
-    reader.values.append((layer.kernel, np.transpose(reader.array(f"{name}.weight"))))
+    kernel = np.transpose(reader.array(f"{name}.weight"))
+    reader.values.append((layer.kernel, fit(kernel, layer.kernel.shape, f"{name}.weight")))
     if layer.bias is not None:
-        reader.values.append((layer.bias, reader.array(f"{name}.bias")))
+        reader.assign(layer.bias, f"{name}.bias")
 
 
 def _norm(reader: ReferenceWeights, layer: Any, name: str) -> None:
@@ -185,4 +195,6 @@ def _norm(reader: ReferenceWeights, layer: Any, name: str) -> None:
 
 
 def _by_element(values: Array) -> dict[int, float]:
-    return {number: float(value) for number, value in enumerate(values) if number > 0}
+    # padding has no element, and what is beyond the table of elements is never asked for
+    known = np.asarray(values)[: MAX_ATOMIC_NUMBER + 1]
+    return {number: float(value) for number, value in enumerate(known) if number > 0}

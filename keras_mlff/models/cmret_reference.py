@@ -83,7 +83,19 @@ def build_cmret(
     present = [name for name in _HEADS if any(f"head_{name}." in key for key in weights)]
     arguments = {"heads": [_HEADS[name]() for name in present], **arguments_of(hyperparameters)}
     arguments |= {"dtype": str(reader.array("embed.W").dtype)} | kwargs
+    if "invariant" in arguments["charge_spin"] and "norm_mode" not in {**hyperparameters, **kwargs}:
+        # not that program's modes: its shift would break the invariance they are there for
+        arguments["norm_mode"] = "smooth"
+    if arguments.get("attention") == "projected" or "distance_encoding" in arguments:
+        raise ValueError(
+            "That program's weights have no place with attention='projected' or "
+            f"distance_encoding. Received: {sorted(kwargs)}."
+        )
     model = model_class(**arguments)
+    if len(model.heads) != len(present):
+        raise ValueError(
+            f"The weights are those of the heads {present}. Received: {len(model.heads)} `heads`."
+        )
     reader.dense(model.embedding.dense, "embed")
     if arguments["radial_basis"] == "gaussian":
         reader.assign(model.radial_basis.centers, "rbf.centers")

@@ -15,7 +15,7 @@ from keras_mlff.models.encoding_reference import (
     read_perceptron,
     translate,
 )
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.reference_weights import ReferenceWeights, fit, only_readout
 
 _HYPERPARAMETERS = {
     "emb_size": "num_features",
@@ -75,9 +75,11 @@ def build_dimenet_pp(
             reader.dense(layer, f"{prefix}.dense{number}")
     for index, block in enumerate(model.interactions):
         _read_interaction(reader, f"int{index}", block)
-    (readout,) = model.readouts
-    finals = [reader.array(f"out{i}.final.W") for i in range(len(model.outputs_per_block))]
-    reader.values.append((readout.output_scalars.kernel, np.concatenate(finals, axis=0)))
+    readout = only_readout(model)
+    names = [f"out{index}.final.W" for index in range(len(model.outputs_per_block))]
+    kernel = readout.output_scalars.kernel
+    finals = np.concatenate([reader.array(name) for name in names], axis=0)
+    reader.values.append((kernel, fit(finals, kernel.shape, " + ".join(names))))
     reader.check_all_used()
     model.assign_weights(reader.values)
     return model

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_mlff.graph import Array
 from keras_mlff.models.encoding_reference import read_encoding, read_perceptron, translate
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.reference_weights import ReferenceWeights, only_readout
 
 _QM9 = {
     "species": "species",
@@ -72,7 +72,7 @@ def build_egnn(
         reader.dense(model.decoder[0], "out")
     else:
         read_perceptron(reader, "node_dec", *model.decoder)
-        (readout,) = model.readouts
+        readout = only_readout(model)
         read_perceptron(reader, "graph_dec", readout.hidden, readout.output_scalars)
     reader.check_all_used()
     model.assign_weights(reader.values)

@@ -11,7 +11,12 @@ from keras_mlff.layers.positional_encoding import PositionalEncoding
 from keras_mlff.models.reference_weights import ReferenceWeights
 
 _HYPERPARAMETERS = {"n_bin": "num_knots", "s": "num_features", "xmin": "x_min", "xmax": "x_max"}
-_OPTIONS = ("mode", "scaled_slopes")
+_OPTIONS = {
+    "mode": "mode",
+    "scaled_slopes": "scaled_slopes",
+    "init": "initial",
+    "lambda": "smoothness",
+}
 KNOWN = ("posenc", "mlp_enc", "mlp_hidden", *_HYPERPARAMETERS, *_OPTIONS)
 
 
@@ -42,7 +47,7 @@ def translate(
 def _encoding(hyperparameters: Mapping[str, Any], smoothness: float) -> dict[str, Any]:
     if hyperparameters.get("posenc"):
         options: dict[str, Any] = {"kind": "posenc", "smoothness": smoothness}
-        for theirs, ours in (*_HYPERPARAMETERS.items(), *((name, name) for name in _OPTIONS)):
+        for theirs, ours in (_HYPERPARAMETERS | _OPTIONS).items():
             if theirs in hyperparameters:
                 options[ours] = hyperparameters[theirs]
         return options
@@ -62,6 +67,8 @@ def read_encoding(reader: ReferenceWeights, encoding: Any, table: str, perceptro
         reader.assign(encoding.values, f"{table}.h")
         if encoding.slopes is not None:
             reader.assign(encoding.slopes, f"{table}.g")
+        else:  # those programs have slopes in every mode
+            reader.used.add(f"{table}.g")
     else:
         read_perceptron(reader, perceptron, encoding.hidden, encoding.outputs)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mlff.graph import Array
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.reference_weights import ReferenceWeights, fit, only_readout
 
 # their name -> ours; those not given have the same default here and there, but for F_I
 _HYPERPARAMETERS = {
@@ -29,6 +29,7 @@ _HYPERPARAMETERS = {
     "subtract_far_value": "subtract_far_value",
 }
 _POINTS = ("n_points", "L")
+_STREAMS = "N_S"
 
 
 def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,13 +42,19 @@ def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in hyperparameters.items():
         if key in _HYPERPARAMETERS:
             arguments[_HYPERPARAMETERS[key]] = value
-        elif key not in (*_POINTS, "arch"):
+        elif key not in (*_POINTS, _STREAMS, "arch"):
             raise ValueError(
                 f"Unknown hyper-parameter of the GeomAtt program. Received: '{key}'. "
-                f"Known: {sorted([*_HYPERPARAMETERS, *_POINTS])}."
+                f"Known: {sorted([*_HYPERPARAMETERS, *_POINTS, _STREAMS])}."
             )
     if "orders" in arguments:
         arguments["orders"] = [int(order) for order in arguments["orders"]]
+    orders = arguments.get("orders", (2, 3, 4))
+    if hyperparameters.get(_STREAMS, len(orders)) != len(orders):
+        raise ValueError(
+            f"Each stream has one order. Received: {_STREAMS}={hyperparameters[_STREAMS]}, "
+            f"orders={list(orders)}."
+        )
     for key in _POINTS:
         if key in hyperparameters:
             # the number decides where it contradicts the end of the grid, which is no point
@@ -69,7 +76,8 @@ def build_geomatt(
     model = model_class(**{"dtype": str(hidden.dtype), **arguments_of(hyperparameters), **kwargs})
     embeddings = np.zeros(model.embedding.embeddings.shape, hidden.dtype)
     for name in [name for name in reader.weights if name.startswith("embedding.")]:
-        embeddings[int(name.removeprefix("embedding."))] = reader.array(name).reshape(-1)
+        row = fit(reader.array(name), embeddings.shape[1:], name)
+        embeddings[int(name.removeprefix("embedding."))] = row
     reader.values.append((model.embedding.embeddings, embeddings))
     for number, stream in enumerate(model.streams):
         for layer, (attention, value) in enumerate(
@@ -79,7 +87,7 @@ def build_geomatt(
             _read_overlaps(reader, prefix, attention)
             reader.assign(value.kernel, f"{prefix}.W")
             reader.assign(value.bias, f"{prefix}.b")
-    (readout,) = model.readouts
+    readout = only_readout(model)
     for index, layer in enumerate((readout.hidden, readout.output_scalars), start=1):
         reader.assign(layer.kernel, f"readout.W{index}")
         reader.assign(layer.bias, f"readout.b{index}")
@@ -99,13 +107,9 @@ def _read_overlaps(reader: ReferenceWeights, prefix: str, attention: Any) -> Non
         keys = [f"{prefix}.overlap{q}.{name}" for q in range(attention.query_kernel.shape[0])]
         if variable is not None:
             arrays = [reader.array(key) for key in keys]
-            shape = tuple(variable.shape)
-            if any(array.size != np.prod(shape[1:]) for array in arrays):
-                raise ValueError(
-                    f"The weight '{keys[0]}' has shape {arrays[0].shape}, the network expects "
-                    f"{shape[1:]}. Check the hyper-parameters."
-                )
-            reader.values.append((variable, np.stack(arrays).reshape(shape)))
+            shape = tuple(variable.shape)[1:]
+            fitted = [fit(array, shape, key) for array, key in zip(arrays, keys, strict=True)]
+            reader.values.append((variable, np.stack(fitted)))
         elif name == "bk" and attention.has_query_bias:
             # the value at infinite distance, which this network was asked to leave out
             reader.used.update(keys)

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_mlff.graph import Array
+
+
+def fit(array: Array, shape: Sequence[int], name: str) -> Array:
+    """Gives an array the shape of a variable, which may differ in axes of length one alone.
+
+    Raises:
+        ValueError: If other axes differ, as those of a transposed matrix do.
+    """
+    if [size for size in array.shape if size > 1] != [size for size in shape if size > 1]:
+        raise ValueError(
+            f"The weight '{name}' has shape {array.shape}, the network expects {tuple(shape)}. "
+            "Check the hyper-parameters, and that matrices are not transposed."
+        )
+    return array.reshape(tuple(shape))
+
+
+def only_readout(model: Any) -> Any:
+    """Gives the readout of a network whose weights have one.
+
+    Raises:
+        ValueError: If its heads have several.
+    """
+    if len(model.readouts) != 1:
+        raise ValueError(
+            "The weights have one readout. Received: `heads` with "
+            f"{len(model.readouts)}. Pass one head, or heads that share a `readout`."
+        )
+    return model.readouts[0]
 
 
 class ReferenceWeights:
@@ -39,12 +67,7 @@ class ReferenceWeights:
         """Assigns arrays to one variable; several stand side by side in it."""
         values = [self.array(name) for name in names]
         joined = np.concatenate(values, axis=-1) if len(values) > 1 else values[0]
-        if joined.size != int(np.prod(variable.shape)):
-            raise ValueError(
-                f"The weight {names} has shape {joined.shape}, the network expects "
-                f"{tuple(variable.shape)}. Check the hyper-parameters."
-            )
-        self.values.append((variable, joined.reshape(variable.shape)))
+        self.values.append((variable, fit(joined, variable.shape, " + ".join(names))))
 
     def dense(self, layer: Any, *names: str) -> None:
         """Assigns one Dense layer; several names stand side by side in it."""

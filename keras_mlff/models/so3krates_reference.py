@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.graph import Array
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models.reference_weights import ReferenceWeights
 
@@ -65,7 +65,8 @@ def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     }
     arguments["variant"] = "paper"
     width = arguments["num_features"]
-    arguments["radial_hidden"] = _hidden(given.get("rad_filter", [128, width]), width, "rad_filter")
+    radial = hyperparameters.get("rad_filter", [128, width])
+    arguments["radial_hidden"] = _hidden(radial, width, "rad_filter")
     # given as null or empty: the ablation without spherical filters
     spherical = hyperparameters.get("sph_filter", [32, width])
     arguments["spherical_hidden"] = _hidden(spherical, width, "sph_filter") if spherical else None
@@ -140,7 +141,7 @@ def _dense(reader: ReferenceWeights, layer: Any, *names: str) -> None:
 
 
 def _hidden(widths: Any, num_features: int, name: str) -> tuple[int, ...]:
-    if widths[-1] != num_features:
+    if not widths or widths[-1] != num_features:
         raise ValueError(
             f"The filter's last width must be that of the features. Received: {name}={widths}, "
             f"features={num_features}."
@@ -164,4 +165,5 @@ def _by_element(values: Any) -> dict[int, float]:
         return {int(number): float(value) for number, value in values.items()}
     if np.ndim(values) == 0:
         return dict.fromkeys(range(1, 119), float(values))
-    return {number: float(value) for number, value in enumerate(values) if number > 0}
+    known = np.ravel(values)[: MAX_ATOMIC_NUMBER + 1]
+    return {number: float(value) for number, value in enumerate(known) if number > 0}

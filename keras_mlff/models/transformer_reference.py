@@ -12,7 +12,7 @@ from keras_mlff.models.encoding_reference import (
     read_perceptron,
     translate,
 )
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.reference_weights import ReferenceWeights, only_readout
 
 _HYPERPARAMETERS = {
     "dim": "num_features",
@@ -52,7 +52,7 @@ def build_transformer(
         _read_normalization(reader, block.normalization_1, f"{prefix}.ln1")
         _read_normalization(reader, block.normalization_2, f"{prefix}.ln2")
     _read_normalization(reader, model.normalization, "lnf")
-    (readout,) = model.readouts
+    readout = only_readout(model)
     read_perceptron(reader, "out", readout.hidden, readout.output_scalars)
     reader.check_all_used()
     model.assign_weights(reader.values)
