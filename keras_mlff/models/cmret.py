@@ -103,7 +103,9 @@ class CMRET(ForceField):
             )
         self.num_features, self.num_layers = num_features, num_layers
         self.num_output_blocks, self.norm_mode = num_output_blocks, norm_mode
-        self.charge_spin = charge_spin
+        self.charge_spin, self.attention_activation = charge_spin, attention_activation
+        # other weights do not add up to one, and grow with the atoms of the cell
+        self.supports_periodic = attention == "none" or attention_activation == "softmax"
         self.envelope = cutoffs.get(cutoff_function)
         self.embedding = ElectronConfigurationEmbedding(num_features, configuration)
         self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
@@ -127,6 +129,12 @@ class CMRET(ForceField):
         self.normalization = LayerNormalization(epsilon=1e-5)
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
+        if "cell" in graph and not self.supports_periodic:
+            raise ValueError(
+                "The energy of a crystal would depend on the cell that is chosen. Received: a "
+                f"graph with a cell, attention_activation='{self.attention_activation}'. Use "
+                "'softmax' or attention='none'."
+            )
         scalars = self.embedding(graph["atomic_numbers"])  # (num_atoms, num_features)
         vectors = self._initial_vectors(graph)  # (num_atoms, 3 to 5, num_features)
         edges = geometry.edge_vectors(graph, self.cutoff)
@@ -203,7 +211,8 @@ class CMRET(ForceField):
             weights: Arrays by the names `embed.W`, `layer0.mix.W`, `head_scalar.out.W`, ...
                 Matrices are (in, out). Heads are made for the weights that are there.
             **kwargs: Replace arguments of the constructor; the program's own choices are
-                `charge_spin="vector"` and `norm_mode="component_shift"`.
+                `charge_spin="vector"` and `norm_mode="component_shift"`; with invariant modes of
+                charge and spin, which it has not, the norm is `"smooth"`.
 
         Raises:
             ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.

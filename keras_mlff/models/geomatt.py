@@ -65,6 +65,8 @@ class GeomAtt(ForceField):
 
     num_continuous_derivatives = 100  # Gaussians and softplus have all
 
+    supports_periodic = False  # unless `subtract_far_value`
+
     def __init__(
         self,
         num_features: int = 128,
@@ -113,7 +115,7 @@ class GeomAtt(ForceField):
                     for _ in range(num_layers)
                 ],
             )
-            for order in orders
+            for order in self.orders
         ]
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
