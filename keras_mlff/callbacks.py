@@ -188,6 +188,7 @@ class TrainingState(keras.callbacks.Callback):
         about = {
             "epoch": next_epoch,
             "position": position,
+            "seed": self.loader.seed,
             "memory": self._remembered(),
             "cpu_seconds": self.cpu_seconds,
         }
@@ -222,6 +223,11 @@ class TrainingState(keras.callbacks.Callback):
             model.optimizer.build(model.trainable_variables)
         with np.load(self.path) as file:
             about = json.loads(str(file["about"]))
+            if about.get("seed", self.loader.seed) != self.loader.seed:
+                raise ValueError(
+                    f"'{self.path}' belongs to a training with seed {about['seed']}. Received: "
+                    f"seed={self.loader.seed}. Choose another folder."
+                )
             variables = self._variables()
             metrics = sorted(name for name in file.files if name.startswith("metric"))
             num_arrays = len(file.files) - len(metrics) - 1

@@ -75,6 +75,11 @@ class PositionalEncoding(keras.layers.Layer):
                 "A table needs two knots or more, from x_min up to x_max. "
                 f"Received: num_knots={num_knots}, x_min={x_min}, x_max={x_max}."
             )
+        if smoothness < 0.0 or slope_smoothness < 0.0:
+            raise ValueError(
+                "A negative factor would reward roughness. "
+                f"Received: smoothness={smoothness}, slope_smoothness={slope_smoothness}."
+            )
         self.num_features, self.num_knots = num_features, num_knots
         self.x_min, self.x_max = float(x_min), float(x_max)
         self.mode, self.initial, self.scaled_slopes = mode, initial, scaled_slopes
@@ -82,7 +87,7 @@ class PositionalEncoding(keras.layers.Layer):
         self.spacing = (self.x_max - self.x_min) / (num_knots - 1)
         self.quantity = "distance"  # what x is
         self.range_from_data = False  # whether `fit_ranges` may move the ends
-        self.bounded = True  # whether nothing beyond the last knot counts
+        self.limit = float("inf")  # beyond which nothing counts, for `fit_ranges`
 
     def set_range(self, x_min: float, x_max: float) -> None:
         """Moves both ends before training; the tables are stretched."""
@@ -136,6 +141,8 @@ class PositionalEncoding(keras.layers.Layer):
     def _slope_penalty(self, slopes: Tensor) -> Tensor:
         unit = self.spacing if self.scaled_slopes else 1.0
         values = ops.convert_to_tensor(self.values)
+        if self.num_knots < 3:  # no knot has two neighbors
+            return ops.zeros((), slopes.dtype)
         central = 0.5 * (values[2:] - values[:-2])
         return self.slope_smoothness * ops.mean(ops.square(slopes[1:-1] * unit - central))
 
@@ -281,9 +288,7 @@ def fit_ranges(
     tables = [layer for layer in layers if getattr(layer, "range_from_data", False)]
     if not tables or any("cell" in graph for graph in graphs):
         return None
-    largest = _largest_distance(
-        graphs, max(table.x_max if table.bounded else float("inf") for table in tables)
-    )
+    largest = _largest_distance(graphs, max(table.limit for table in tables))
     if largest == 0.0:  # single atoms
         return None
     for table in tables:
@@ -363,7 +368,9 @@ def get(
         for name in ("smoothness", "slope_smoothness"):
             chosen[name] = chosen.get(name, 0.0) / num_tables
         layer: Any = PositionalEncoding(**chosen)
-        layer.range_from_data, layer.bounded = not given, bounded
+        layer.range_from_data = not given
+        if bounded:
+            layer.limit = x_max
     else:
         layer = PerceptronEncoding(**chosen)
     layer.quantity = quantity
