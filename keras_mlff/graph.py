@@ -186,11 +186,12 @@ def structure(
                 f"Received: {key}.shape={label.shape} for {num_atoms} atoms."
             )
         graph[key] = label
-    for key, expected in (("forces", (num_atoms, 3)), ("stress", (1, 3, 3)), ("energy", (1,))):
-        if key in graph and graph[key].shape != expected:
+    for key, shape in (("forces", (3,)), ("stress", (3, 3)), ("energy", ())):
+        if key in graph and graph[key].shape[1:] != shape:
+            expected = (num_atoms, *shape) if key == "forces" else shape
             raise ValueError(
                 f"The label '{key}' of a structure of {num_atoms} atoms has the shape {expected}. "
-                f"Received: {graph[key].shape}."
+                f"Received: {np.shape(labels[key])}."
             )
     for key, value in graph.items():
         if np.issubdtype(value.dtype, np.floating) and not np.all(np.isfinite(value)):

@@ -143,7 +143,7 @@ def peak_device_memory() -> int | None:
 def _own(data: Any) -> tuple[Any, Any]:
     """Unpacks a batch; that of a replica comes with an axis of length one before the others."""
     inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-    if inputs["positions"].shape.rank == 2:
+    if len(inputs["positions"].shape) == 2:
         return inputs, labels
     return tf.nest.map_structure(lambda x: tf.reshape(x, x.shape[1:]), (inputs, labels))
 
