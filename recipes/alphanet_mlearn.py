@@ -2,8 +2,9 @@
 
 Strained cells, vacancies, surfaces and hot dynamics of one element (Zuo et al., 2020,
 https://doi.org/10.1021/acs.jpca.9b08723). The AlphaNet paper has no result for it. Stress is
-compared in its nine components; structures whose order of shear is not known are not part of
-training where the file has `shear_order_verified`.
+compared in its nine components. Structures whose order of shear is not known, by the file's array
+`shear_order_verified`, take no part; pass `--verified=` where a file has no such array. Copper and
+nickel have a test split alone: take parts of it, `--training=test[:20] --test=test[20:]`.
 
 Run: python recipes/alphanet_mlearn.py --data=mlearn_Si.npz --preset=zoo/alphanet/mlearn_si
 """
@@ -87,6 +88,12 @@ def main(
         trusted = {_key(graph) for graph in datasets.load(data, verified, labels)}
         learned = [graph for graph in learned if _key(graph) in trusted]
         judged = [graph for graph in judged if _key(graph) in trusted]
+    if {*map(_key, learned)} & {*map(_key, judged)}:
+        raise ValueError(
+            "Training and test share structures, so the test would flatter. Received: "
+            f"training='{training}', test='{test}'; of a file with one split alone take parts, "
+            "such as 'test[:200]' and 'test[200:]'."
+        )
     parts = experiment.random_parts(learned, num_validation, 0, -1, seed)._replace(test=judged)
     symbol = _symbol(learned[0])
     model = build(num_features, num_layers, num_heads, cutoff, variant, without, zbl=zbl)

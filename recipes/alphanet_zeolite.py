@@ -7,7 +7,7 @@ energies are those of a cell or of an atom is said in both ways. Its frames are 
 
 Run: python recipes/alphanet_zeolite.py --data=si_zeo22_4120.npz --preset=zoo/alphanet/zeolite
 Figure 2: add --sizes 500 1000 2000 --folder=runs/alphanet_zeolite_sizes
-Table 4, a model for each topology: add --separate --topologies abw sod
+Table 4, a model for each topology: add --separate; some of them: --topologies ABW SOD
 """
 
 from __future__ import annotations
@@ -100,6 +100,11 @@ def main(
         resume: Goes on after an interruption.
         verbose: As in Keras.
     """
+    if not data and (topologies or separate):
+        raise ValueError(
+            "The data set does not say which topology a frame has; a file with an array `topology` "
+            f"does. Received: data='', topologies={topologies}, separate={separate}."
+        )
     by_topology = load(data, topologies, training_share, validation_share, seed)
     if preset and (separate or sizes):
         raise ValueError("A preset is one model. Received: preset with separate or sizes.")

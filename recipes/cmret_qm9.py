@@ -104,6 +104,7 @@ def main(
         resume,
         verbose,
         recipe=cli.command(main, locals()),
+        notes=["CMRET's own table could not be had."],
         description="Twelve properties of small organic molecules (H, C, N, O, F) at equilibrium.",
         citation="Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752",
     )
@@ -161,6 +162,7 @@ def train(
     resume: bool,
     verbose: int,
     published: Mapping[str, Sequence[float]] | None = None,
+    notes: Sequence[str] = (),
     **about: Any,
 ) -> dict[str, Any]:
     """Trains any architecture with such heads; recipes of other architectures call it."""
@@ -193,7 +195,8 @@ def train(
         notes=[
             "Published errors are those of one model per property, trained on 100,000 to 110,000 "
             "molecules; the full QM9 is not what this model was trained on, so the columns are "
-            "neighbors, not rivals. CMRET's own table could not be had.",
+            "neighbors, not rivals.",
+            *notes,
             f"The network has width {model.num_features} and {num_epochs} epochs of training, to "
             "fit into hours on one CPU core.",
         ],

@@ -118,6 +118,7 @@ def main(
         readout="graph" if paper else "atom",
     )
     flags = {"equivariant": equivariant, "paper": paper}
+    kind = [distance_encoding, *(name for name, on in flags.items() if on)]
     return train(
         model,
         molecule,
@@ -126,7 +127,7 @@ def main(
         (training, validation, test),
         num_validation,
         distance_encoding,
-        folder or f"runs/egnn_{dataset}_{molecule}_{distance_encoding}",
+        folder or "_".join(["runs/egnn", dataset, molecule, *kind, f"seed{seed}"]),
         energy_weight,
         preset,
         recipe=cli.command(main, locals()),

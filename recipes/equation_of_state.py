@@ -152,7 +152,13 @@ def strained_cells(reference: str, split: str, force: float = 0.05) -> list[Grap
         force: eV/Å, the largest component that is let pass.
     """
     cells = datasets.load(reference, split, ("energy", "forces", "stress"))
-    return [cell for cell in cells if np.abs(cell["forces"]).max() < force]
+    kept = [cell for cell in cells if np.abs(cell["forces"]).max() < force]
+    if len(kept) < 4:
+        raise ValueError(
+            f"Four or more strained cells with forces below {force} eV/Å are needed. Received: "
+            f"{len(kept)} of {len(cells)} in '{reference}', split '{split}'."
+        )
+    return kept
 
 
 def compare(

@@ -44,7 +44,7 @@ def main(
 ) -> dict[str, Any]:
     """Trains every architecture with every encoding and writes `results.json`.
 
-    Trainings that are complete are not repeated, interrupted ones go on.
+    Trainings that are complete are judged again, interrupted ones go on.
 
     Args:
         molecule: Such as "ethanol" or "aspirin".
@@ -72,11 +72,11 @@ def main(
     for architecture in architectures:
         for kind in encodings:
             name = f"{architecture}_{kind}"
-            run_folder = Path(folder, f"{molecule}_{name}_seed{seed}")
-            if (run_folder / "results.json").exists():
-                text = (run_folder / "results.json").read_text(encoding="utf-8")
-                results[name] = json.loads(text)
-                continue
+            settings = [f"{key}{value}" for key, value in sizes.items()]
+            settings += [f"epochs{num_epochs}", f"batch{batch_size}", f"seed{seed}"]
+            if kind in ("posenc", "smooth"):
+                settings += [f"knots{num_knots}", f"smoothness{smoothness:g}"]
+            run_folder = Path(folder, "_".join([molecule, name, *settings]))
             chosen = egnn_md17.encoding(kind, num_knots, 0, smoothness)
             if chosen is not None:
                 del chosen["num_features"]  # as many as the basis has

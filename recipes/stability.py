@@ -71,6 +71,8 @@ def main(
     file = Path(folder, FRAMES)
     settings = {
         "preset": preset,
+        "data": data,
+        "split": split,
         "temperature": temperature,
         "time_step": time_step,
         "friction": friction,
@@ -201,10 +203,11 @@ def summarize(stored: dict[str, Array], num_atoms: int) -> dict[str, Any]:
 def figure(stored: dict[str, Array]) -> Any:
     """Draws temperature and longest bond at constant temperature, and the conserved energy."""
     made, ((heat, bond, energy),) = plots.subplots(1, 3)
-    times = stored["nvt/times"] * 1e-3
-    heat.plot(times, stored["nvt/temperatures"], linewidth=0.5)
+    if "nvt/times" in stored:
+        times = stored["nvt/times"] * 1e-3
+        heat.plot(times, stored["nvt/temperatures"], linewidth=0.5)
+        bond.plot(times, stored["nvt/stretches"], linewidth=0.5)
     heat.set(xlabel="time / ps", ylabel="temperature / K", title="constant temperature")
-    bond.plot(times, stored["nvt/stretches"], linewidth=0.5)
     bond.axhline(1.0, color="tab:red", linewidth=1.0)
     bond.set(xlabel="time / ps", ylabel="longest bond / length at which it breaks")
     if "nve/times" in stored:

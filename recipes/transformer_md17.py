@@ -89,7 +89,7 @@ def main(
         (training, validation, test),
         num_validation,
         distance_encoding,
-        folder or f"runs/transformer_{dataset}_{molecule}_{distance_encoding}",
+        folder or f"runs/transformer_{dataset}_{molecule}_{distance_encoding}_seed{seed}",
         energy_weight,
         preset,
         recipe=cli.command(main, locals()),
