@@ -207,6 +207,8 @@ def test_another_models_state_is_refused(graphs, tmp_path):
     model, edges = make(graphs)
     with pytest.raises(ValueError, match="another model or optimizer"):
         train(model, edges, tmp_path, keras.optimizers.SGD(1e-3), resume=True)
+    with pytest.raises(ValueError, match="with seed"):
+        run(graphs, tmp_path, resume=True, seed=17)
 
 
 def test_early_stopping_leaves_the_best_averaged_weights(graphs, tmp_path):

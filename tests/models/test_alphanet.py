@@ -197,15 +197,28 @@ def test_options_give_finite_numbers_and_train(options):
     assert np.all(np.isfinite(predicted["forces"]))
 
 
+def test_means_have_no_kink_where_one_neighbor_is_left():
+    """The weights of two neighbors that leave add up to one on the way."""
+    model = AlphaNet(**SMALL, reduce="mean")
+    model.run_eagerly = keras.backend.backend() != "jax"
+    far = np.linspace(1.2, 3.9, 401)
+    scan = [structure([[0, 0, 0], [d, 0, 0], [-d, 0, 0.1]], [8, 1, 1]) for d in far]
+    forces = model.predict(scan)["forces"].reshape(len(far), 3, 3)[:, 1, 0]
+    bends = np.diff(forces, 2)
+    # a kink is there at one distance and gone at the next
+    assert np.abs(np.diff(bends)).max() < 0.25 * np.abs(bends).max()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"variant": "p"}, 2_327_725),
         ({"variant": "p", "num_features": 196, "num_layers": 4, "cutoff": 6.0}, 6_278_312),
         ({"variant": "v1"}, 2_113_717),
+        ({"variant": "v1", "num_features": 256}, 7_132_693),
         ({"variant": "v1", "num_features": 176, "num_layers": 4}, 4_836_615),
     ],
-    ids=["p", "p OC2M", "v1", "v1 MPtrj"],
+    ids=["p", "p OC2M", "v1", "v1 wide", "v1 MPtrj"],
 )
 def test_as_many_parameters_as_the_reference(options, expected):
     """But two tensors per layer that it never reads, and a, b by element, which heads have."""
@@ -222,8 +235,15 @@ def test_what_is_not_offered_is_refused():
             AlphaNet.from_reference(hyperparameters | change, weights)
     with pytest.raises(ValueError, match="no place in the network"):
         AlphaNet.from_reference(hyperparameters, weights | {"surprise": np.zeros(3)})
+    with pytest.raises(ValueError, match="use_phase=False"):
+        AlphaNet.from_reference(hyperparameters, weights, use_phase=False)
     with pytest.raises(ValueError, match="variant"):
         AlphaNet(variant="v3")
+    with pytest.raises(ValueError, match="at least one"):
+        AlphaNet(num_heads=0)
+    for number in (0, "all"):
+        with pytest.raises(ValueError, match="max_num_neighbors"):
+            AlphaNet(max_num_neighbors=number)
     with pytest.raises(ValueError, match="even"):
         AlphaNet(num_features=17)
     with pytest.raises(ValueError, match="divisible"):

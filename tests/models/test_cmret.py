@@ -195,6 +195,16 @@ def test_unknown_options_are_refused(wrong):
         build(**wrong)
 
 
+@pytest.mark.parametrize("activation", ["softmax2d", "swish"])
+def test_crystals_need_weights_that_add_up_to_one(activation):
+    """With others the energy of two cells is not twice that of one."""
+    model = build(attention_activation=activation)
+    assert not model.supports_periodic
+    with pytest.raises(ValueError, match="attention_activation"):
+        model.predict(structure([[0, 0, 0]], [6], cell=3 * np.eye(3)))
+    assert build(attention_activation=activation, attention="none").supports_periodic
+
+
 def test_a_smoother_cutoff_keeps_second_derivatives():
     """The curvature of a bond jumps at the cutoff with the paper's cosine, and else not."""
     step = 1e-4

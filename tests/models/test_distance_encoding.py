@@ -102,6 +102,10 @@ def test_ranges_end_at_the_cutoff():
         model.fit_references(far)
         assert tables(model)[0].x_max == pytest.approx(expected), name
     model = make("CMRET", distance_encoding="smooth")
+    for distance in (1.2, 2.0):  # a table that has shrunk may grow again
+        model.fit_references([chain(distance, energy=0.0, forces=np.ones((3, 3)))])
+        assert tables(model)[0].x_max == pytest.approx(np.hypot(1.1, distance))
+    model = make("CMRET", distance_encoding="smooth")
     model.fit_references([crystal])
     assert tables(model)[0].x_max == 3.5
 

@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from keras_mlff import models
+
 TINY = {
     "num_features": 8,
     "num_layers": 1,
@@ -70,6 +72,8 @@ def test_zeolites_are_judged_by_topology(tmp_path):
     assert found["sod"]["forces"]["AlphaNet, paper"] == 21
     both = np.mean([found[name]["forces"]["test_mae"] for name in ("abw", "sod")])
     assert found["all"]["forces"]["test_mae"] == pytest.approx(both)
+    with pytest.raises(ValueError, match="which topology"):
+        recipe.main(separate=True, folder=str(tmp_path / "none"), **TINY)
     curve = recipe.main(
         data=data, sizes=(4, 8), topologies=("sod", "abw"), folder=str(tmp_path / "sizes"), **TINY
     )
@@ -112,6 +116,21 @@ def test_perovskites_take_frames_of_several_files(tmp_path):
     assert np.isfinite(results["stress"]["test_mae"])
     with pytest.raises(ValueError, match="cannot be cut"):
         recipe.main(data=tuple(files), num_validation=18, num_test=4, folder=str(tmp_path / "2"))
+
+
+def test_graphene_leaves_other_levels_out(tmp_path):
+    recipe = importlib.import_module("alphanet_graphene")
+    data = write(tmp_path / "graphene.npz", spin_polarized=np.arange(20) % 4 == 0)
+    results = recipe.main(
+        data=data,
+        num_validation=2,
+        num_test=3,
+        folder=str(tmp_path / "run"),
+        figures=False,
+        **TINY,
+    )
+    assert results["energy_per_atom"]["unit"] == "meV/atom"
+    assert models.load_preset(str(tmp_path / "run/model")).num_layers == 1
 
 
 def test_oc20_judges_free_atoms_of_unseen_relaxations(tmp_path):

@@ -78,6 +78,23 @@ def test_reference_numbers_come_from_stresses_of_any_strain():
     np.testing.assert_array_equal(compared["model"], compared["reference"])
 
 
+def test_too_few_strained_cells_are_refused(tmp_path):
+    recipe = importlib.import_module("equation_of_state")
+    file = tmp_path / "cells.npz"
+    np.savez(
+        file,
+        n_atoms=np.ones(4, int),
+        numbers=np.full(4, 14),
+        positions=np.zeros((4, 3)),
+        energy=np.zeros(4),
+        forces=np.asarray([[0.0, 0, 0], [0.2, 0, 0], [0, 0.3, 0], [0, 0, 0.4]]),
+        stress=np.zeros((4, 3, 3)),
+        cell=np.tile(3 * np.eye(3), (4, 1, 1)),
+    )
+    with pytest.raises(ValueError, match="1 of 4"):
+        recipe.strained_cells(str(file), "all")
+
+
 def test_cells_relax_and_breathe_with_our_models():
     keras.utils.set_random_seed(3)
     atoms = bulk("Si", cubic=True)

@@ -58,10 +58,10 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     assert list(results["local"]) == ["known lengths", "11 and 12 carbons"]
     expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png"}
     assert figures(tmp_path / "run") == expected
-    log = (tmp_path / "run/local/log.csv").stat().st_mtime
+    log = (tmp_path / "run/local/log.csv").read_text("utf-8")
     again = recipe.main(**settings, preset=str(tmp_path / "preset"))
     assert models.load_preset(str(tmp_path / "preset")).nonlocal_
-    assert (tmp_path / "run/local/log.csv").stat().st_mtime == log
+    assert (tmp_path / "run/local/log.csv").read_text("utf-8") == log
     for kind in results:
         found = again[kind]["known lengths"]["forces"]["test_mae"]
         assert found == pytest.approx(results[kind]["known lengths"]["forces"]["test_mae"])
@@ -163,6 +163,10 @@ def test_stability_goes_on_where_it_stopped(tmp_path):
     assert figures(tmp_path / "run") == {"stability.png"}
     with pytest.raises(ValueError, match="other settings"):
         recipe.main(nvt_ps=0.004, **settings | {"temperature": 20.0})
+    # dynamics at constant energy alone
+    results = recipe.main(nvt_ps=0.0, nve_ps=0.002, **settings | {"folder": str(tmp_path / "nve")})
+    assert "nvt" not in results and results["nve"]["length_ps"] == pytest.approx(0.002)
+    assert figures(tmp_path / "nve") == {"stability.png"}
 
 
 def test_stability_stops_at_a_broken_bond():
