@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ def run(
     batch_size: int = 10,
     num_epochs: int = 100,
     learning_rate: float = 1e-3,
-    optimizer: keras.optimizers.Optimizer | None = None,
+    optimizer: Callable[[int], keras.optimizers.Optimizer] | None = None,
     seed: int = 0,
     resume: bool = False,
     verbose: Any = 2,
@@ -132,7 +132,8 @@ def run(
         batch_size: Graphs per step.
         num_epochs: In all.
         learning_rate: Peak of a warm-up and cosine decay.
-        optimizer: Instead of the default: Adam, gradients clipped, weights averaged.
+        optimizer: Makes one for the number of steps in all, instead of the default: Adam, gradients
+            clipped, weights averaged.
         seed: Of the order.
         resume: Goes on after an interruption.
         verbose: As in Keras.
@@ -150,16 +151,14 @@ def run(
     else:
         model.adapt_references(parts.training)
     learned = training.with_edges(parts.training, model)
-    if optimizer is None:
-        optimizer = default_optimizer(
-            learning_rate, num_epochs * training.steps_per_epoch(learned, batch_size)
-        )
+    num_steps = num_epochs * training.steps_per_epoch(learned, batch_size)
+    chosen = optimizer(num_steps) if optimizer else default_optimizer(learning_rate, num_steps)
     training.train(
         model,
         learned,
         training.with_edges(parts.validation, model),
         folder,
-        optimizer,
+        chosen,
         loss=loss,
         loss_weights=loss_weights,
         metrics=dict.fromkeys(loss, "mae"),

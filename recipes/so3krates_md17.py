@@ -88,10 +88,11 @@ def main(
         degrees=degrees,
         spherical_hidden=(32,) if spherical_filter else None,
     )
-    optimizer = None
-    if halve:
+
+    def halving(num_steps: int) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.ExponentialDecay(learning_rate, halve, 0.5)
-        optimizer = keras.optimizers.Adam(rate, clipnorm=1.0)
+        return keras.optimizers.Adam(rate, clipnorm=1.0)
+
     _, results = md17.train(
         model,
         molecule,
@@ -104,7 +105,7 @@ def main(
         batch_size=batch_size,
         num_epochs=num_epochs,
         learning_rate=learning_rate,
-        optimizer=optimizer,
+        optimizer=halving if halve else None,
         seed=seed,
         resume=resume,
         verbose=verbose,

@@ -35,6 +35,19 @@ def test_so3krates_on_a_molecule(trajectory, tmp_path):
     assert 0.1 < results["energy"]["test_mae"] * kcal_per_mol / log["val_energy_mae"] < 10.0
 
 
+@pytest.mark.parametrize("paper", [False, True])
+def test_cmret_on_a_molecule(trajectory, tmp_path, paper):
+    results = importlib.import_module("cmret_md17").main(
+        data=str(trajectory),
+        validation="choose",
+        folder=str(tmp_path / "run"),
+        paper=paper,
+        **SPLITS,
+        **TINY,
+    )
+    assert results["forces"]["unit"] == "kcal/mol/Å"
+
+
 def test_geomatt_on_a_molecule_and_another(trajectory, tmp_path):
     common = {"data": str(trajectory), "num_validation": 2, **SPLITS}
     published = tmp_path / "published"
