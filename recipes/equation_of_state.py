@@ -80,6 +80,8 @@ def main(
         results["strained_cells"], compared = compare(calculator.model, cells, len(crystal))
     draw(volumes, energies, compared, root / "equation_of_state.png")
     if num_npt_steps:
+        # from the volume at 0 K, or the cell would ring
+        crystal.set_cell(crystal.cell * _edge(volume, crystal) / lattice_constant, scale_atoms=True)
         results["npt"] = heat(
             crystal.repeat(repeat), calculator, temperature, num_npt_steps, time_step, root
         )
