@@ -66,6 +66,12 @@ class ReferenceWeights:
     def assign(self, variable: Any, *names: str) -> None:
         """Assigns arrays to one variable; several stand side by side in it."""
         values = [self.array(name) for name in names]
+        if len({value.shape[:-1] for value in values}) > 1:
+            raise ValueError(
+                f"The weights {names} stand side by side, so all but their last axes are equal. "
+                f"Received: shapes {[value.shape for value in values]}. Check that matrices are "
+                "not transposed."
+            )
         joined = np.concatenate(values, axis=-1) if len(values) > 1 else values[0]
         self.values.append((variable, fit(joined, variable.shape, " + ".join(names))))
 
