@@ -169,15 +169,15 @@ def test_the_share_of_time_spent_waiting_is_reported(graphs):
 
     model, edges = make(graphs)
     model.compile(keras.optimizers.SGD(1e-4), loss={"energy": "mse", "forces": "mse"})
-    shares = []
     loader = Slow(edges, 2)
     model.fit(loader, epochs=1, verbose=0)  # compiles
-    for _ in range(2):
-        start = time.perf_counter()
-        history = model.fit(loader, epochs=1, verbose=0, callbacks=[callbacks.InputWait()]).history
-        loader.seconds = 4.0 * (time.perf_counter() - start) / len(loader)
-        shares += history["input_wait"]
-    assert 0.0 < shares[0] < 0.5 < shares[1] < 1.0
+    start = time.perf_counter()
+    history = model.fit(loader, epochs=5, verbose=0, callbacks=[callbacks.InputWait()]).history
+    # another program's load makes waits longer, never shorter
+    share = min(history["input_wait"])
+    loader.seconds = 4.0 * (time.perf_counter() - start) / (5 * len(loader))
+    history = model.fit(loader, epochs=1, verbose=0, callbacks=[callbacks.InputWait()]).history
+    assert 0.0 < share < 0.5 < history["input_wait"][0] < 1.0
 
 
 def read_log(folder):
