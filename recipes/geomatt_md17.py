@@ -15,7 +15,6 @@ from typing import Any
 
 import keras
 import md17
-import numpy as np
 
 from keras_mlff import cli, datasets, experiment, model_card, models
 from keras_mlff.cli.analyze import draw_attention
@@ -142,10 +141,8 @@ def load(
     """Loads frames; those for validation are drawn from the training frames, as in the paper."""
     source, options = md17.source("md17", molecule, data)
     learned, judged = (datasets.load(source, split, **options) for split in (training, test))
-    # splits of files may be in order of time
-    order = np.random.default_rng(seed).permutation(len(learned))
-    learned = [learned[index] for index in order]
-    return experiment.Parts(learned[num_validation:], learned[:num_validation], judged)
+    # at random, since splits of files may be in order of time
+    return experiment.random_parts(learned, num_validation, 0, seed=seed)._replace(test=judged)
 
 
 if __name__ == "__main__":

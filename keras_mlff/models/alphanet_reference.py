@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
+from keras_mlff.graph import Array
 from keras_mlff.heads import EnergyHead
-from keras_mlff.models.reference_weights import ReferenceWeights, fit
+from keras_mlff.models.reference_weights import ReferenceWeights, by_element, fit
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -103,7 +103,7 @@ def build_alphanet(
     """Builds the network; see `AlphaNet.from_reference`."""
     reader = ReferenceWeights({key.removeprefix("w:"): value for key, value in weights.items()})
     variant = "v1" if "radial_emb.bessel_weights" in reader.weights else "p"
-    scales, references = (_by_element(reader.array(name)) for name in ("a", "b"))
+    scales, references = (by_element(reader.array(name)) for name in ("a", "b"))
     head = EnergyHead(references=references, element_scales=scales)
     for key in ("use_phase", "use_frame_transition"):
         if not kwargs.get(key, True):
@@ -192,9 +192,3 @@ def _dense(reader: ReferenceWeights, layer: Any, name: str) -> None:
 def _norm(reader: ReferenceWeights, layer: Any, name: str) -> None:
     reader.assign(layer.gamma, f"{name}.weight")
     reader.assign(layer.beta, f"{name}.bias")
-
-
-def _by_element(values: Array) -> dict[int, float]:
-    # padding has no element, and what is beyond the table of elements is never asked for
-    known = np.asarray(values)[: MAX_ATOMIC_NUMBER + 1]
-    return {number: float(value) for number, value in enumerate(known) if number > 0}

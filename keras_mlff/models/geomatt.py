@@ -64,7 +64,6 @@ class GeomAtt(ForceField):
     """
 
     num_continuous_derivatives = 100  # Gaussians and softplus have all
-
     supports_periodic = False  # unless `subtract_far_value`
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.graph import Array
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 
 
 def fit(array: Array, shape: Sequence[int], name: str) -> Array:
@@ -22,6 +22,15 @@ def fit(array: Array, shape: Sequence[int], name: str) -> Array:
             "Check the hyper-parameters, and that matrices are not transposed."
         )
     return array.reshape(tuple(shape))
+
+
+def by_element(values: Any) -> dict[int, float]:
+    """Reads values by atomic number from a list that begins at padding, element 0.
+
+    What is beyond the table of elements is never asked for.
+    """
+    known = np.ravel(values)[: MAX_ATOMIC_NUMBER + 1]
+    return {number: float(value) for number, value in enumerate(known) if number > 0}
 
 
 def only_readout(model: Any) -> Any:

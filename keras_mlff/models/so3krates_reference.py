@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 from keras_mlff.heads import EnergyHead
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.reference_weights import ReferenceWeights, by_element
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -164,6 +164,5 @@ def _by_element(values: Any) -> dict[int, float]:
     if isinstance(values, Mapping):
         return {int(number): float(value) for number, value in values.items()}
     if np.ndim(values) == 0:
-        return dict.fromkeys(range(1, 119), float(values))
-    known = np.ravel(values)[: MAX_ATOMIC_NUMBER + 1]
-    return {number: float(value) for number, value in enumerate(known) if number > 0}
+        return dict.fromkeys(range(1, MAX_ATOMIC_NUMBER + 1), float(values))
+    return by_element(values)

@@ -1,14 +1,13 @@
 """CMRET must be what its formulas say, option by option."""
 
-import keras
 import numpy as np
 import pytest
 
-from keras_mlff import backend
-from keras_mlff.graph import inputs_and_labels, join, structure
+from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
 from tests.models import cmret_formulas as formulas
+from tests.models.formulas import central_forces, evaluate, inputs_of
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_start")
 RELATIVE = 1e-10
@@ -69,19 +68,6 @@ CASES = {
 }
 
 
-@pytest.fixture
-def quick_start(monkeypatch):
-    """Starts weights, which are replaced, from zeros: JAX compiles the drawing of each shape.
-
-    TensorFlow creates them by computing, in a tenth of the time that tracing takes.
-    """
-    for name in ("RandomNormal", "RandomUniform", "VarianceScaling"):
-        kind = getattr(keras.initializers, name)
-        monkeypatch.setattr(kind, "__call__", keras.initializers.Zeros.__call__)
-    if keras.backend.backend() == "tensorflow":
-        monkeypatch.setattr(backend, "COMPILES", False)
-
-
 def random_weights(options, heads):
     random, weights = np.random.default_rng(0), {}
     width, num_radial = options["n_atom_basis"], options["n_kernel"]
@@ -122,19 +108,12 @@ def random_weights(options, heads):
     return weights
 
 
-def inputs_of(molecules, cutoff):
-    """All molecules in one batch, which must not mix."""
+def batch(molecules, cutoff):
     graphs = [
         structure(positions, numbers, total_charge=charge, spin_multiplicity=round(2 * spin + 1))
         for numbers, positions, charge, spin in molecules
     ]
-    inputs, _ = inputs_and_labels(join([add_edges(graph, cutoff) for graph in graphs]))
-    return {key: keras.ops.convert_to_tensor(value) for key, value in inputs.items()}
-
-
-def evaluate(function, inputs):
-    outputs = backend.run_once(function, inputs)
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+    return inputs_of([add_edges(graph, cutoff) for graph in graphs])
 
 
 def assert_close(actual, expected, name):
@@ -159,7 +138,7 @@ def test_properties_are_those_of_the_formulas(changed, modes, heads):
             found |= head(graph, read.scalars, read.vectors)
         return found
 
-    got = evaluate(properties, inputs_of(MOLECULES, model.cutoff))
+    got = evaluate(properties, batch(MOLECULES, model.cutoff))
     network = formulas.CMRET(options, weights, **modes)
     expected = [network(heads, n, np.asarray(r), q, s) for n, r, q, s in MOLECULES]
     for name in expected[0]:
@@ -171,22 +150,17 @@ def test_forces_are_the_slopes_of_the_formulas():
     modes = {"charge_spin": "invariant", "norm_mode": "smooth"}
     weights = random_weights(options, ["scalar"])
     model = CMRET.from_reference(options, weights, **modes)
-    network, step = formulas.CMRET(options, weights, **modes), 1e-5
-    got = evaluate(model, inputs_of(MOLECULES, model.cutoff))
+    network = formulas.CMRET(options, weights, **modes)
+    got = evaluate(model, batch(MOLECULES, model.cutoff))
 
-    def energy(index, displacement):
-        numbers, positions, charge, spin = MOLECULES[index]
-        return network(["scalar"], numbers, positions + displacement, charge, spin)["energy"]
+    def energy(molecule, positions):
+        numbers, _, charge, spin = molecule
+        return network(["scalar"], numbers, np.asarray(positions), charge, spin)["energy"]
 
-    expected = np.asarray([energy(index, np.zeros(3)) for index in range(len(MOLECULES))])
+    expected = np.asarray([energy(molecule, molecule[1]) for molecule in MOLECULES])
     assert_close(got["energy"], expected, "energy")
-    slopes = np.empty((3, 3))
-    for place in np.ndindex(3, 3):
-        moved = np.zeros((3, 3))
-        moved[place] = step
-        slopes[place] = (energy(1, moved) - energy(1, -moved)) / (2 * step)
-    # the energy's rounding over the step is 1e-11, and what the square of the step leaves is less
-    np.testing.assert_allclose(got["forces"][3:6], -slopes, rtol=1e-7, atol=1e-9)
+    forces = central_forces(lambda positions: energy(MOLECULES[1], positions), MOLECULES[1][1])
+    np.testing.assert_allclose(got["forces"][3:6], forces, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(

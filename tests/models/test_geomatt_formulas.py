@@ -1,14 +1,13 @@
 """GeomAtt must be what its formulas say, option by option."""
 
-import keras
 import numpy as np
 import pytest
 
-from keras_mlff import backend
-from keras_mlff.graph import inputs_and_labels, join, structure
+from keras_mlff.graph import structure
 from keras_mlff.models import GeomAtt
 from keras_mlff.neighbors import add_edges
 from tests.models import geomatt_formulas as formulas
+from tests.models.formulas import central_forces, evaluate, inputs_of
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_start")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
@@ -57,19 +56,6 @@ CASES = {
 FINE = {"d_max": 2.0, "interval": 0.25, "n_points": 8, "gamma": 9.0}
 
 
-@pytest.fixture
-def quick_start(monkeypatch):
-    """Starts weights, which are replaced, from zeros: JAX compiles the drawing of each shape.
-
-    TensorFlow creates them by computing, in a tenth of the time that tracing takes.
-    """
-    for name in ("RandomNormal", "RandomUniform", "VarianceScaling"):
-        kind = getattr(keras.initializers, name)
-        monkeypatch.setattr(kind, "__call__", keras.initializers.Zeros.__call__)
-    if keras.backend.backend() == "tensorflow":
-        monkeypatch.setattr(backend, "COMPILES", False)
-
-
 def random_weights(options):
     random, weights = np.random.default_rng(0), {}
 
@@ -97,16 +83,9 @@ def random_weights(options):
     return weights
 
 
-def inputs_of(structures, cutoff):
-    """All structures in one batch, which must not mix."""
+def batch(structures, cutoff):
     graphs = [structure(positions, numbers, cell) for numbers, positions, cell in structures]
-    inputs, _ = inputs_and_labels(join([add_edges(graph, cutoff) for graph in graphs]))
-    return {key: keras.ops.convert_to_tensor(value) for key, value in inputs.items()}
-
-
-def evaluate(function, inputs):
-    outputs = backend.run_once(function, inputs)
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+    return inputs_of([add_edges(graph, cutoff) for graph in graphs])
 
 
 def expected_energy(options, weights, item):
@@ -122,7 +101,7 @@ def check_energies(options, structures, **kwargs):
     (readout,), (head,) = model.readouts, model.heads
     got = evaluate(
         lambda graph: head(graph, readout(model.embed(graph)).scalars, None),
-        inputs_of(structures, model.cutoff),
+        batch(structures, model.cutoff),
     )
     expected = [expected_energy(options, weights, item) for item in structures]
     np.testing.assert_allclose(got["energy"], expected, **TOLERANCE)
@@ -140,24 +119,18 @@ def test_energies_without_the_far_value_are_those_of_the_formulas():
 
 
 def test_forces_are_the_slopes_of_the_formulas():
-    options, step = {**BASE, "orders": [5, 2], "stream_scaling": False}, 1e-5
+    options = {**BASE, "orders": [5, 2], "stream_scaling": False}
     weights = random_weights(options)
     model = GeomAtt.from_reference(options, weights)
-    got = evaluate(model, inputs_of(MOLECULES, model.cutoff))
+    got = evaluate(model, batch(MOLECULES, model.cutoff))
     expected = [expected_energy(options, weights, item) for item in MOLECULES]
     np.testing.assert_allclose(got["energy"], expected, **TOLERANCE)
 
     numbers, positions, _ = MOLECULES[0]
-    slopes = np.empty((3, 3))
-    for place in np.ndindex(3, 3):
-        ends = []
-        for sign in (1, -1):
-            moved = np.asarray(positions)
-            moved[place] += sign * step
-            ends.append(formulas.energy(options, weights, numbers, moved))
-        slopes[place] = (ends[0] - ends[1]) / (2 * step)
-    # the energy's rounding over the step is 1e-11, and what the square of the step leaves is less
-    np.testing.assert_allclose(got["forces"][:3], -slopes, rtol=1e-7, atol=1e-9)
+    forces = central_forces(
+        lambda moved: formulas.energy(options, weights, numbers, moved), positions
+    )
+    np.testing.assert_allclose(got["forces"][:3], forces, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(

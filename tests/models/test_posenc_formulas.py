@@ -7,18 +7,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import backend
-from keras_mlff.graph import inputs_and_labels, join, structure
+from keras_mlff.graph import join, structure
 from keras_mlff.heads import ScalarHead
-from keras_mlff.layers.initializers import GlorotOrthogonal
 from keras_mlff.models.dimenet_pp import DimeNetPP
 from keras_mlff.models.egnn import EGNN
 from keras_mlff.models.transformer import DistanceTransformer
 from keras_mlff.neighbors import add_edges
 from tests.models import posenc_formulas as formulas
+from tests.models.formulas import central_forces, evaluate, inputs_of
 
 GOLDEN = Path(__file__).parents[1] / "golden/posenc"
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_start")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -96,22 +95,6 @@ def cases(base, options):
         pytest.param({**base, **changed}, id=" ".join(f"{k}={v}" for k, v in changed.items()))
         for changed in options
     ]
-
-
-@pytest.fixture(autouse=True)
-def quick_models(monkeypatch):
-    """Starts from zeros, which the program's weights replace: JAX compiles each shape it draws.
-
-    TensorFlow runs once what it would trace for longer.
-    """
-
-    def zeros(self, shape, dtype=None):
-        return keras.ops.convert_to_tensor(np.zeros(shape, dtype))
-
-    for kind in ("VarianceScaling", "RandomUniform", "RandomNormal"):
-        monkeypatch.setattr(getattr(keras.initializers, kind), "__call__", zeros)
-    monkeypatch.setattr(GlorotOrthogonal, "__call__", zeros)
-    monkeypatch.setattr(backend, "COMPILES", keras.backend.backend() == "jax")
 
 
 class Weights(dict):
@@ -240,23 +223,16 @@ def dimenet_weights(options):
     return weights
 
 
-def inputs_of(model):
-    """All molecules in one batch, which must not mix."""
+def batch(model):
     graphs = [
         add_edges(structure(positions, numbers), model.cutoff, triplets=model.uses_triplets)
         for numbers, positions in MOLECULES
     ]
-    inputs, _ = inputs_and_labels(join(graphs))
-    return {key: keras.ops.convert_to_tensor(value) for key, value in inputs.items()}
-
-
-def evaluate(function, inputs):
-    outputs = backend.run_once(function, inputs)
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+    return inputs_of(graphs)
 
 
 def check_values(model, energy, options, weights):
-    predicted = evaluate(model, inputs_of(model))["value"]
+    predicted = evaluate(model, batch(model))["value"]
     expected = [energy(options, weights, *molecule) for molecule in MOLECULES]
     np.testing.assert_allclose(predicted, expected, **TOLERANCE)
 
@@ -275,20 +251,18 @@ def test_forces_of_egnn():
     options |= {"charge_power": 3, "charge_scale": 7.0}
     weights = egnn_weights(options)
     model = EGNN.from_reference(options, weights)
-    predicted = evaluate(model, inputs_of(model))
-    step, energies, forces = 1e-5, [], []
+    predicted = evaluate(model, batch(model))
+    energies, forces = [], []
     for numbers, positions in MOLECULES:
-        energies.append(formulas.egnn_energy(options, weights, numbers, positions))
-        for place in range(positions.size):
-            shift = step * np.eye(positions.size)[place].reshape(positions.shape)
-            above, below = (
-                formulas.egnn_energy(options, weights, numbers, positions + sign * shift)
-                for sign in (1, -1)
-            )
-            forces.append((below - above) / (2 * step))
+
+        def energy(positions, numbers=numbers):
+            return formulas.egnn_energy(options, weights, numbers, positions)
+
+        energies.append(energy(positions))
+        forces.append(central_forces(energy, positions))
     np.testing.assert_allclose(predicted["energy"], energies, **TOLERANCE)
-    # rounding, 1e-15 of energies of order one, over the step
-    np.testing.assert_allclose(predicted["forces"].ravel(), forces, rtol=1e-7, atol=1e-9)
+    forces = np.concatenate(forces)
+    np.testing.assert_allclose(predicted["forces"], forces, rtol=1e-7, atol=1e-9)
 
 
 def test_equivariant_egnn():
@@ -296,7 +270,7 @@ def test_equivariant_egnn():
     model = EGNN.from_reference(EQUIVARIANT, weights, heads=NO_FORCES)
     features = np.random.default_rng(1).normal(size=(9, EQUIVARIANT["in_node"]))
     given = keras.ops.convert_to_tensor(features)
-    outputs = evaluate(lambda graph: model.transform(given, graph), inputs_of(model))
+    outputs = evaluate(lambda graph: model.transform(given, graph), batch(model))
     first = 0
     for _, positions in MOLECULES:
         part = slice(first, first + len(positions))
