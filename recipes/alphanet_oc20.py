@@ -112,7 +112,8 @@ def main(
         verbose=verbose,
         published=None if data else PUBLISHED,
         preset=preset,
-        description="Adsorbates on surfaces along their relaxation (OC20).",
+        description="Adsorbates on surfaces along their relaxation (OC20). "
+        "The errors of forces below are those of all atoms, fixed ones too.",
         dataset=f"OC20, {Path(data).stem or 'S2EF 200k'}",
         level_of_theory="RPBE, VASP",
         recipe=cli.command(main, locals()),

@@ -77,11 +77,6 @@ def main(
     results: dict[str, Any] = {kind: {} for kind in kinds}
 
     def train(kind: str, degree: int, name: str, learned: list[list[Graph]]) -> dict[str, Any]:
-        place = Path(folder, name)
-        file = place / "errors.json"
-        if file.exists():
-            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            return found
         keras.utils.set_random_seed(seed)
         joint = kind == "joint"
         model = models.So3krates(
@@ -93,14 +88,14 @@ def main(
             "known": experiment.run(
                 model,
                 parts(learned),
-                place,
+                Path(folder, name),
                 loss={"energy": "mse", "forces": "mse"},
                 loss_weights={"energy": 0.01, "forces": 0.99},
                 batch_size=joint_batch_size if joint else individual_batch_size,
                 num_epochs=joint_epochs if joint else individual_epochs,
                 learning_rate=learning_rate,
                 seed=seed,
-                resume=True,  # of what is there, if anything
+                resume=True,  # what is finished is only judged again
                 verbose=verbose,
                 display=DISPLAY,
             )
@@ -108,7 +103,6 @@ def main(
         if joint:
             frames = [graph for molecule in unknown for graph in molecule]
             errors["unknown"] = experiment.judge(model, frames, ("energy", "forces"), DISPLAY)
-        file.write_text(json.dumps(errors, indent=1) + "\n", "utf-8")
         return errors
 
     for degree in max_degrees:
