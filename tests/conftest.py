@@ -19,13 +19,14 @@ import keras
 import pytest
 
 # What does not depend on the backend runs once: TensorFlow prepares data sets, whatever Keras
-# computes with; recipes run where nothing is compiled, on models that are tested everywhere
+# computes with; recipes and comparisons with formulas run where nothing is compiled, on models that
+# golden vectors and the contract test everywhere
 collect_ignore_glob = []
 if keras.backend.backend() != "tensorflow":
     collect_ignore_glob += ["datasets/test_builders_*.py", "datasets/test_preparation.py"]
     collect_ignore_glob += ["pipeline/test_streaming.py", "test_cli_data.py"]
 if keras.backend.backend() != "torch":
-    collect_ignore_glob += ["recipes/*"]
+    collect_ignore_glob += ["recipes/*", "models/test_*_formulas.py"]
 
 
 def pytest_report_header() -> str:

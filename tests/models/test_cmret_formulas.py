@@ -32,7 +32,7 @@ BASE = {
     "temperature_coeff": 1.5,
     "attention_activation": "softmax",
 }
-# Each network is compiled anew on JAX, so options are tried together: every activation, every way
+# To build few networks, options are tried together: every activation, every way
 # in which charge and spin enter, different sets of heads. The test of forces has what is missing.
 CASES = {
     "softmax, two layers, Bessel": (

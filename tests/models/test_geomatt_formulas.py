@@ -42,7 +42,7 @@ BASE = {
     "linear": False,
     "subtract_far_value": False,
 }
-# Each network is compiled anew on JAX, so options are tried together. The test of forces has
+# To build few networks, options are tried together. The test of forces has
 # streams that are not scaled, and order 5 with weights of its own for each overlap.
 CASES = {
     "order 5 alone, shared, linear": {"orders": [5], "shared": True, "linear": True},
