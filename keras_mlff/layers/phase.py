@@ -13,8 +13,9 @@ from keras_mlff.ops import safe
 Tensor = Any
 PHASES = ("sin", "cos_sin", "atan2")
 MODULI = ("smooth", "shifted", "plain")
-_EPSILON = 1e-12  # of squares
-_SOFTENING = 1e-2  # likewise: a phase turns around where its number is zero, and takes room for it
+_SOFTENING = (
+    1e-2  # of squares: a phase turns around where its number is zero, and takes room for it
+)
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
@@ -124,13 +125,23 @@ class TemporalConnection(keras.layers.Layer):
     """Turns the complex state of each atom by its features and gives it modulus one.
 
     Args:
-        modulus: `"smooth"`: sqrt(|z|² + 1e-12); `"shifted"`: |z| + epsilon; `"plain"`: |z|.
+        modulus: `"smooth"`: sqrt(|z|² + softening · num_features · width); `"shifted"`: |z| +
+            epsilon; `"plain"`: |z|.
         epsilon: Of `"shifted"`.
+        softening: Of `"smooth"`. Features of size one and new weights make |z|² twice num_features
+            times width on average. Where z is zero, it turns around within about the square root
+            of the softening; with next to none, forces have spikes there.
     """
 
-    def __init__(self, modulus: str = "smooth", epsilon: float = 1e-9, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        modulus: str = "smooth",
+        epsilon: float = 1e-9,
+        softening: float = 0.01,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.modulus, self.epsilon = modulus, epsilon
+        self.modulus, self.epsilon, self.softening = modulus, epsilon, softening
 
     def build(self, features_shape: Any, state_shape: Any) -> None:
         """Creates the complex kernel `(num_features, width, width)`."""
@@ -160,7 +171,7 @@ class TemporalConnection(keras.layers.Layer):
         imag = (ops.matmul(maps[0], old_imag) + ops.matmul(maps[1], old_real))[:, :, 0]
         squares = ops.square(real) + ops.square(imag)
         if self.modulus == "smooth":
-            modulus = ops.sqrt(squares + _EPSILON)
+            modulus = ops.sqrt(squares + self.softening * num_features * width)
         elif self.modulus == "shifted":
             modulus = safe.root(squares) + self.epsilon
         else:

@@ -118,6 +118,8 @@ class AlphaNet(ForceField):
         message_envelope: Whether messages end at the cutoff.
         phase: `"sin"`, `"cos_sin"` or `"atan2"`, see `PhaseMessage`.
         modulus: Of the state: `"smooth"`, `"shifted"` or `"plain"`, see `TemporalConnection`.
+        softening: Of `"smooth"`, likewise. The smaller, the steeper are energies where a number of
+            the state is near zero.
         max_num_neighbors: Only so many neighbors of an atom count, the nearest; `None` for all.
         message_epsilon: Added to the variance where sums of messages are normalized. The smaller,
             the steeper is the energy of an atom whose only neighbor leaves.
@@ -162,6 +164,7 @@ class AlphaNet(ForceField):
         message_envelope: bool | None = None,
         phase: str | None = None,
         modulus: str | None = None,
+        softening: float = 0.01,
         max_num_neighbors: int | str | None = "variant",
         message_epsilon: float | None = None,
         epsilon: float | None = None,
@@ -265,7 +268,8 @@ class AlphaNet(ForceField):
                 kernel_initializer=keras.initializers.RandomNormal(stddev=1.0),
             )
             self.connections = [
-                TemporalConnection(chosen["modulus"], chosen["epsilon"]) for _ in range(num_layers)
+                TemporalConnection(chosen["modulus"], chosen["epsilon"], softening)
+                for _ in range(num_layers)
             ]
         self.transitions = [
             FrameTransition(num_features, chosen["measure"])
