@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from keras_mlff.graph import inputs_and_labels, structure
+from keras_mlff.layers.phase import TemporalConnection
 from keras_mlff.models.alphanet import AlphaNet
 from keras_mlff.neighbors import add_edges
 from keras_mlff.ops import frames
@@ -204,6 +205,22 @@ def test_means_have_no_kink_where_one_neighbor_is_left():
     scan = [structure([[0, 0, 0], [d, 0, 0], [-d, 0, 0]], [8, 1, 1]) for d in (2 - 1e-7, 2 + 1e-7)]
     left, right = model.predict(scan)["forces"].reshape(2, 3, 3)
     np.testing.assert_allclose(left, right, atol=1e-5)
+
+
+def test_the_state_takes_room_to_turn_around():
+    # along a line through zero its numbers change sign, which must not happen at one point
+    layer = TemporalConnection()
+    random = np.random.default_rng(0)
+    features, state = random.normal(size=(1, 6)), random.normal(size=(1, 8))
+    layer.build(features.shape, state.shape)
+    before, after = (
+        ops.convert_to_numpy(
+            layer(ops.convert_to_tensor(t * features), ops.convert_to_tensor(state))
+        )
+        for t in (-1e-3, 1e-3)
+    )
+    slopes = np.abs(after - before) / 2e-3
+    assert 1.0 < slopes.max() < 50.0
 
 
 @pytest.mark.parametrize(
