@@ -326,6 +326,8 @@ class AlphaNet(ForceField):
         if self.reference_edges:
             kept = ops.logical_and(kept, lengths > _TOO_CLOSE)
         if self.max_num_neighbors is not None:
+            # what is left out already takes no place of others
+            lengths = ops.where(kept, lengths, 2.0 * self.cutoff)
             near = frames.nearest(lengths, graph, self.max_num_neighbors)
             kept = ops.logical_and(kept, near)
         return cast("Graph", {**graph, "edge_mask": kept})
