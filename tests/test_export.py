@@ -277,8 +277,7 @@ def test_an_architecture_for_molecules_is_served_without_crystals(tmp_path, name
 @writes
 @slow_on_jax
 def test_the_repulsion_of_near_atoms_is_exported(tmp_path):
-    small = {"num_features": 8, "num_layers": 1, "num_radial": 4, "num_heads": 2}
-    model = models.CMRET(**small, zbl=True)
+    model = models.EGNN(num_features=8, num_layers=1, zbl=True)
     near = structure([[0.0, 0.0, 0.0], [0.0, 0.0, 0.5]], [8, 1])
     folder = export.export_saved_model(model, tmp_path / "repelling")
     serve = tf.saved_model.load(str(folder)).signatures["structure"]

@@ -112,10 +112,11 @@ def test_layer_features_equal_the_reference(golden, from_golden, index):
 @pytest.mark.parametrize("mode", ["invariant", "invariant_qs"])
 def test_invariant_modes_equal_the_reference(golden, from_golden, mode):
     model = from_golden(charge_spin=mode, norm_mode="smooth")
-    for index in range(4):
-        predicted = model.predict(graph_of(golden, index))
-        np.testing.assert_allclose(predicted["energy"][0], golden[f"m{index}/E_{mode}"], rtol=1e-10)
-        np.testing.assert_allclose(predicted["forces"], golden[f"m{index}/F_{mode}"], **TOLERANCE)
+    predicted = model.predict([graph_of(golden, index) for index in range(4)])
+    energies = [golden[f"m{index}/E_{mode}"] for index in range(4)]
+    forces = np.concatenate([golden[f"m{index}/F_{mode}"] for index in range(4)])
+    np.testing.assert_allclose(predicted["energy"], energies, rtol=1e-10)
+    np.testing.assert_allclose(predicted["forces"], forces, **TOLERANCE)
 
 
 def test_a_batch_equals_the_reference(golden, from_golden):
