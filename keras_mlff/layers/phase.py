@@ -13,9 +13,8 @@ from keras_mlff.ops import safe
 Tensor = Any
 PHASES = ("sin", "cos_sin", "atan2")
 MODULI = ("smooth", "shifted", "plain")
-_SOFTENING = (
-    1e-2  # of squares: a phase turns around where its number is zero, and takes room for it
-)
+# of squares: a phase turns around where its number is zero, and takes room for it
+_SOFTENING = 1e-2
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

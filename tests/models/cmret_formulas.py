@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.models.formulas import silu, softplus
+
 Array = np.ndarray
 
 SUBSHELLS = [
@@ -29,14 +31,6 @@ def electron_configuration(number: int) -> Array:
         row.append(min(number, CAPACITIES[subshell[-1]]))
         number -= row[-1]
     return np.asarray(row, np.float64)
-
-
-def silu(x: Array) -> Array:
-    return x / (1.0 + np.exp(-x))
-
-
-def softplus(x: Array) -> Array:
-    return np.log(1.0 + np.exp(x))
 
 
 ELEMENTWISE = {

@@ -30,3 +30,21 @@ def central_forces(energy, positions, step=1e-5):
         shift[place] = step
         forces[place] = (energy(positions - shift) - energy(positions + shift)) / (2 * step)
     return forces
+
+
+def central_stress(energy, positions, cell):
+    """Computes the slope of `energy(positions, cell)` by strain over the volume, `(3, 3)`."""
+
+    def stretched(strain):
+        symmetric = np.eye(3) + (strain + strain.T) / 2
+        return energy(positions @ symmetric, cell @ symmetric)
+
+    return -central_forces(stretched, np.zeros((3, 3))) / abs(np.linalg.det(cell))
+
+
+def silu(x):
+    return x / (1.0 + np.exp(-x))
+
+
+def softplus(x):
+    return np.log(1.0 + np.exp(x))

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.models.formulas import softplus
+
 Array = np.ndarray
 Options = Mapping[str, Any]
 Weights = Mapping[str, Array]
@@ -94,6 +96,6 @@ def energy(
         joined = np.concatenate([features[i] for features in streams])
         hidden = joined @ weights["readout.W1"] + weights["readout.b1"]
         if not options["linear"]:
-            hidden = np.log(1.0 + np.exp(hidden)) - math.log(2.0)
+            hidden = softplus(hidden) - math.log(2.0)
         total += (hidden @ weights["readout.W2"] + weights["readout.b2"])[0]
     return total

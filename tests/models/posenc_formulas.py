@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.models.formulas import silu
+
 Array = np.ndarray
 Options = Mapping[str, Any]
 Weights = Mapping[str, Array]
@@ -24,10 +26,6 @@ Weights = Mapping[str, Array]
 
 def sigmoid(x: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-x))
-
-
-def silu(x: Array) -> Array:
-    return x * sigmoid(x)
 
 
 def relu(x: Array) -> Array:

@@ -13,6 +13,8 @@ import math
 
 import numpy as np
 
+from tests.models.formulas import silu, softplus
+
 VARIANTS = {
     "smooth": {
         "start": "scaled_sum",
@@ -122,7 +124,7 @@ def coupling(first, second, out):
 # Functions of the distance, and perceptrons
 
 
-ACTIVATIONS = {"silu": lambda x: x / (1 + np.exp(-x)), "softplus": lambda x: np.log(1 + np.exp(x))}
+ACTIVATIONS = {"silu": silu, "softplus": softplus}
 
 
 def linear(layer, x):
@@ -350,7 +352,7 @@ class Network:
         shared = np.zeros_like(h)
         for place, amount in enumerate((charge, multiplicity - 1)):
             row = 2 * place + (amount > 0)
-            parts = np.log(1 + np.exp(queries[place] @ weights["keys"][row] / math.sqrt(width)))
+            parts = softplus(queries[place] @ weights["keys"][row] / math.sqrt(width))
             shared += np.outer(amount * parts / parts.sum(), weights["values"][row])
         return h + shared + perceptron(weights["residual"], shared, "silu")
 

@@ -223,9 +223,6 @@ def test_the_state_takes_room_to_turn_around():
     assert 1.0 < slopes.max() < 50.0
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="compiles the start of weights, which are as many"
-)
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
