@@ -1,13 +1,8 @@
-"""The base of every architecture: energy, forces, stress, training, prediction, presets."""
+"""The base of every architecture: energy, forces, stress, prediction, presets."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import functools
-import inspect
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import keras
@@ -16,10 +11,8 @@ from keras import ops
 
 from keras_mlff import backend
 from keras_mlff import presets as preset_store
-from keras_mlff.callbacks import AveragedWeights, InputWait, ScheduledWeights
 from keras_mlff.graph import (
     ATOM_LABELS,
-    INPUT_LEVELS,
     Array,
     Graph,
     dummy_graph,
@@ -27,55 +20,18 @@ from keras_mlff.graph import (
     level,
     split,
 )
-from keras_mlff.heads import EnergyHead, Head
+from keras_mlff.heads import EnergyHead, Head, collection
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
-from keras_mlff.losses import Objective, WeightSchedule
-from keras_mlff.neighbors import add_edges
+from keras_mlff.models import freezing
+from keras_mlff.models.construction import in_precision
+from keras_mlff.models.trainer import Trainer
 from keras_mlff.ops import geometry, segment
-from keras_mlff.packing import Batch, GraphLoader
+from keras_mlff.packing import Batch
 from keras_mlff.references import adapt_offsets, fit_offsets
 
 Tensor = Any
-_MAX_COMPILATIONS = 8  # a handful of shapes is a design, more is an accident
-
-
-@contextlib.contextmanager
-def _precision(dtype: Any) -> Iterator[None]:
-    """Gives everything inside this precision; the global one is put back."""
-    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-    before = keras.config.dtype_policy()
-    double = policy.compute_dtype == "float64"
-    with backend.double_precision() if double else contextlib.nullcontext():
-        keras.config.set_dtype_policy(policy)
-        try:
-            yield
-        finally:
-            keras.config.set_dtype_policy(before)
-
-
-def _in_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs a method in the model's precision."""
-
-    @functools.wraps(method)
-    def wrapper(self: ForceField, *args: Any, **kwargs: Any) -> Any:
-        with _precision(self.dtype_policy):
-            return method(self, *args, **kwargs)
-
-    return wrapper
-
-
-def _load_in_precision(part: Any, model: Any) -> None:
-    """Lets `keras.models.load_model`, which fills part by part, keep float64 on every backend."""
-    if model.compute_dtype == "float64":
-        load = part.load_own_variables
-
-        def load_own_variables(store: Any) -> None:
-            with _precision(model.dtype_policy):
-                load(store)
-
-        object.__setattr__(part, "load_own_variables", load_own_variables)
 
 
 class PresetNames:
@@ -85,24 +41,7 @@ class PresetNames:
         return preset_store.available(owner.__name__)
 
 
-class _Complete(type(keras.Model)):  # type: ignore[misc]
-    """Makes constructors keep all arguments, hand their precision down and create all weights.
-
-    Keras records only the arguments that were passed, so a changed default would change saved
-    models; and layers made inside would take the global precision instead of the model's.
-    """
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        with _precision(kwargs.get("dtype")):
-            model = super().__call__(*args, **kwargs)
-            object.__setattr__(model, "_arguments", _arguments(cls, args, kwargs))
-            model.build()
-        for layer in model._flatten_layers(include_self=False):
-            _load_in_precision(layer, model)
-        return model
-
-
-class ForceField(keras.Model, metaclass=_Complete):
+class ForceField(Trainer):
     """Turns a graph into properties; a subclass writes `embed` and, if need be, `make_readout`.
 
     The base differentiates the energy once, with respect to positions and, where there is a cell,
@@ -140,12 +79,8 @@ class ForceField(keras.Model, metaclass=_Complete):
         if cutoff <= 0.0:
             raise ValueError(f"The cutoff is a length in Å above 0. Received: cutoff={cutoff}.")
         self.cutoff = float(cutoff)
-        self.heads = _make_heads(heads)
+        self.heads = collection.make(heads)
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
-        self.preset: preset_store.Preset | None = None
-        self.compilations: dict[str, set[Any]] = {"fit": set(), "evaluate": set(), "predict": set()}
-        self.jit_compile = backend.COMPILES
-        self._objective: list[Objective] = []
         self._recorder: dict[str, Tensor] | None = None
 
     # What an architecture writes
@@ -197,7 +132,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         if not isinstance(features, AtomFeatures):
             features = AtomFeatures(features)
         properties: dict[str, Tensor] = {}
-        for group, readout in zip(self._head_groups(), self.readouts, strict=True):
+        for group, readout in zip(collection.grouped(self.heads), self.readouts, strict=True):
             scalars, vectors = readout(features)
             first, width = 0, group[0].num_scalars
             for head in group:
@@ -209,18 +144,13 @@ class ForceField(keras.Model, metaclass=_Complete):
             properties["energy"] = properties["energy"] + segment.sum_over_atoms(repulsion, graph)
         return properties
 
-    def _head_groups(self) -> list[list[Head]]:
-        """Lists the heads of each readout."""
-        groups: dict[Any, list[Head]] = {}
-        for index, head in enumerate(self.heads):
-            groups.setdefault(head.readout or index, []).append(head)
-        return list(groups.values())
-
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights; the constructor calls it."""
         if self.built:
             return
-        self.readouts = [self.make_readout(_joined(group)) for group in self._head_groups()]
+        self.readouts = [
+            self.make_readout(collection.joined(group)) for group in collection.grouped(self.heads)
+        ]
         self.built = True  # or Keras would come back here
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
         outputs = self(
@@ -235,213 +165,32 @@ class ForceField(keras.Model, metaclass=_Complete):
         names = list(self.property_names)
         return names if "energy" not in names else [*names, "stress"]
 
-    @_in_precision
+    @in_precision
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
 
     @property
-    @_in_precision
+    @in_precision
     def losses(self) -> list[Tensor]:
         """What layers add to the loss, functions of the weights alone."""
         return super().losses
 
-    @_in_precision
+    @in_precision
     def predict_on_batch(self, x: Any) -> Any:
         """Predicts one padded batch as it is; `predict` does more."""
         return super().predict_on_batch(x)
 
-    @_in_precision
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Updates the weights with one padded batch, labels as they are; `fit` does more."""
-        return super().train_on_batch(*args, **kwargs)
-
-    @_in_precision
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Compares one padded batch with its labels as they are; `evaluate` does more."""
-        return super().test_on_batch(*args, **kwargs)
-
-    @_in_precision
+    @in_precision
     def load_weights(self, filepath: Any, **kwargs: Any) -> None:
         """Loads weights as Keras does."""
         super().load_weights(filepath, **kwargs)
 
-    @_in_precision
+    @in_precision
     def set_weights(self, weights: Sequence[Array]) -> None:
         """Sets all weights, in the order of `get_weights`."""
         super().set_weights(weights)
 
-    @_in_precision
-    def assign_weights(self, values: Sequence[tuple[Any, Array]]) -> None:
-        """Assigns arrays to variables of this model, shapes checked.
-
-        On JAX, `variable.assign` outside of the model would round float64 to float32.
-        """
-        for variable, value in values:
-            if tuple(variable.shape) != tuple(value.shape):
-                raise ValueError(
-                    f"The weight '{variable.path}' has shape {tuple(variable.shape)}. "
-                    f"Received: an array of shape {tuple(value.shape)}."
-                )
-            variable.assign(value)
-
-    # Training
-
-    @_in_precision
-    def compile(
-        self,
-        optimizer: Any = "adam",
-        loss: Mapping[str, Any] | None = None,
-        loss_weights: Mapping[str, float | WeightSchedule] | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        run_eagerly: bool = False,
-        jit_compile: bool | str = "auto",
-    ) -> None:
-        """Sets what `fit` minimizes.
-
-        Args:
-            optimizer: Keras optimizer or its name.
-            loss: A loss per property, `{"energy": "mse", "forces": "mse"}`.
-            loss_weights: A factor per property, or its `losses.WeightSchedule`.
-            metrics: One or several per property, `{"energy": "mae", "forces": ["mae", "rmse"]}`.
-            run_eagerly: For debugging.
-            jit_compile: Whether to compile by XLA; `"auto"` does on TensorFlow and JAX.
-        """
-        jit = jit_compile
-        if jit == "auto":
-            jit = backend.COMPILES and not run_eagerly and backend.replicas().can_compile
-        objective = Objective(loss or {}, loss_weights, metrics, self.outputs_with_stress)
-        self._objective[:] = [objective]
-        super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit)
-        _load_in_precision(self.optimizer, self)
-        arguments = {
-            "loss": dict(loss or {}),
-            "loss_weights": dict(loss_weights or {}),
-            "metrics": dict(metrics or {}),
-            "jit_compile": jit_compile,  # "auto" means something else on another backend
-        }
-        # Keras would track metrics among them as state of its own
-        object.__setattr__(self, "_compile_arguments", arguments)
-
-    @_in_precision
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Lists what `compile` was given, for `save`."""
-        if not self.compiled:
-            return None
-        if not self.optimizer.built:  # or the file would lack what the loaded model expects
-            self.optimizer.build(self.trainable_variables)
-        arguments = {"optimizer": self.optimizer, **self._compile_arguments}
-        return keras.saving.serialize_keras_object(arguments)
-
-    @_in_precision
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as a saved model was."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def schedule_loss_weights(self, epoch: int | None) -> None:
-        """Sets the factors that have a schedule to those of an epoch; `None` is the end."""
-        for objective in self._objective:
-            for weight in objective.scheduled.values():
-                schedule = weight.schedule
-                value = schedule.last if epoch is None else schedule.at(epoch)
-                self.assign_weights([(weight.value, np.asarray(value, np.float32))])
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """All trackers that an epoch resets."""
-        return [metric for objective in self._objective for metric in objective.all_metrics]
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Tensor:
-        """Computes the loss of a batch; padding has no weight."""
-        if not self._objective:
-            raise ValueError("Call `compile(optimizer, loss=...)` before `fit` or `evaluate`.")
-        objective = self._objective[0]
-        loss = objective.loss(x, y, y_pred)
-        return loss + objective.add_regularization(self.losses, x)
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Tensor]:
-        """Adds a batch to the metrics and reports them."""
-        self._objective[0].update_metrics(x, y, y_pred)
-        return self._objective[0].logs()
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        """Reports the metrics of an epoch; Keras calls it, for all replicas together."""
-        if not self._objective:
-            return {}
-        return {key: float(value) for key, value in self._objective[0].logs().items()}
-
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """Creates what the optimizer keeps; Keras would average the replicas' first batches."""
-        if self.optimizer is not None and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def train_step(self, *args: Any) -> Any:
-        """Updates the weights with one batch; see `keras_mlff.backend`."""
-        return backend.train_step(self, *args)
-
-    def test_step(self, *args: Any) -> Any:
-        """Compares one batch with its labels; see `keras_mlff.backend`."""
-        return backend.test_step(self, *args)
-
-    def predict_step(self, *args: Any) -> Any:
-        """Predicts one batch; see `keras_mlff.backend`."""
-        return backend.predict_step(self, *args)
-
-    @_in_precision
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains as Keras does, on a loader, a tf.data.Dataset, or a list of graphs.
-
-        Args:
-            x: `GraphLoader`, dataset of `(inputs, labels)`, or graphs, which are shuffled.
-            *args: As in Keras.
-            **kwargs: As in Keras; `validation_data` takes what `x` takes. `batch_size` counts
-                graphs and is used for lists only.
-        """
-        batch_size = kwargs.pop("batch_size", None) or 32
-        if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._feed(
-                kwargs["validation_data"], "evaluate", batch_size
-            )
-        callbacks = kwargs.get("callbacks")
-        if self.compiled and getattr(self.optimizer, "use_ema", False):
-            # otherwise validation would see the raw weights, and the result the averaged ones
-            kwargs["callbacks"] = _with_averages(callbacks)
-        if self._objective and self._objective[0].scheduled:
-            kwargs["callbacks"] = [ScheduledWeights(), *(kwargs.get("callbacks") or [])]
-        shuffle = kwargs.pop("shuffle", True)
-        self.preset = None  # from here on it is another model
-        waits = [item for item in callbacks or [] if isinstance(item, InputWait)]
-        waited = waits[0].add if waits else None
-        data = self._feed(x, "fit", batch_size, shuffle, waited)
-        return super().fit(data, *args, shuffle=False, **kwargs)
-
-    @_in_precision
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Computes loss and metrics on what `fit` takes: a list (loss first), or a dict."""
-        if kwargs.pop("_use_cached_eval_dataset", False):  # `fit` validates through here
-            return super().evaluate(x, *args, _use_cached_eval_dataset=True, **kwargs)
-        self.schedule_loss_weights(None)
-        batch_size = kwargs.pop("batch_size", None) or 32
-        as_dict = kwargs.pop("return_dict", False)
-        logs = super().evaluate(
-            self._feed(x, "evaluate", batch_size), *args, return_dict=True, **kwargs
-        )
-        # Keras would sort the names (JAX does too), and the loss is expected first
-        logs = {key: logs[key] for key in self._objective[0].log_names}
-        if as_dict:
-            return logs
-        return list(logs.values()) if len(logs) > 1 else logs["loss"]
-
-    @_in_precision
+    @in_precision
     def predict(self, x: Any, batch_size: int = 32, verbose: Any = 0) -> dict[str, Array]:
         """Predicts all properties of the real atoms and graphs, in the order given.
 
@@ -483,7 +232,7 @@ class ForceField(keras.Model, metaclass=_Complete):
                 totals["atomic_energies"] = totals["atomic_energies"].astype(np.float64) + table
         return totals
 
-    @_in_precision
+    @in_precision
     def fit_references(self, graphs: Sequence[Graph]) -> None:
         """Sets references, shift and scale of each head from data; call it before training.
 
@@ -530,91 +279,13 @@ class ForceField(keras.Model, metaclass=_Complete):
             ValueError: If the model has no such part.
         """
         kept = {keep} if isinstance(keep, str) else set(keep)
-        return self._set_trainable(parts, kept, False)
+        self.train_function = None
+        return freezing.set_trainable(self, parts, kept, False)
 
     def unfreeze(self, *parts: str) -> list[str]:
         """Lets `fit` change parts again, all if none is named; call `compile` afterwards."""
-        return self._set_trainable(parts, set(), True)
-
-    def _set_trainable(self, parts: Sequence[str], left_out: set[str], value: bool) -> list[str]:
-        owned = self._parts()
-        unknown = sorted({*parts, *left_out} - owned.keys())
-        if unknown:
-            raise ValueError(
-                f"{type(self).__name__} has no such part. Received: {unknown}. "
-                f"Choose from {sorted(owned)}."
-            )
-        for name in set(parts or owned) - left_out:
-            for member in owned[name]:
-                member.trainable = value
         self.train_function = None
-        return [name for name, members in owned.items() if any(m.trainable for m in members)]
-
-    def _parts(self) -> dict[str, list[Any]]:
-        """Lists layers and weights with something to learn by the attribute that holds them."""
-        found: dict[str, list[Any]] = {}
-        # PyTorch's modules keep their members apart
-        for name in {**vars(self), **getattr(self, "_modules", {})}:
-            value = getattr(self, name)
-            listed = list(value) if isinstance(value, (list, tuple)) else [value]
-            members = [
-                item
-                for item in listed
-                if isinstance(item, keras.Variable)
-                or (isinstance(item, keras.layers.Layer) and item.weights)
-            ]
-            if members and not name.startswith("_"):
-                found[name] = members
-        return found
-
-    # Feeding
-
-    def _feed(
-        self,
-        x: Any,
-        mode: str,
-        batch_size: int,
-        shuffle: bool = False,
-        waited: Callable[[float], None] | None = None,
-    ) -> Any:
-        if isinstance(x, (list, tuple, dict)):
-            # elements that a preset has never seen may be learned, not judged
-            x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
-        tables = {
-            head.name: (head.reference_table(), head.shift)
-            for head in self.heads
-            if head.has_offset
-        }
-        return backend.feed(x, tables, functools.partial(self._count_shapes, mode), waited)
-
-    def _loader(self, x: Any, batch_size: int, shuffle: bool, any_element: bool = False) -> Any:
-        if isinstance(x, dict):
-            x = [x]
-        if not isinstance(x, (list, tuple)):
-            return x
-        graphs = [
-            graph
-            if "senders" in graph
-            else add_edges(graph, self.cutoff, triplets=self.uses_triplets)
-            for graph in x
-        ]
-        if self.preset is not None and not any_element:
-            preset_store.check_elements(graphs, self.preset)
-        return GraphLoader(graphs, batch_size, shuffle=shuffle)
-
-    def _count_shapes(self, mode: str, inputs: Mapping[str, Any]) -> None:
-        """Counts the shapes seen, each of which is compiled once, and warns of a surplus."""
-        shapes = tuple(sorted((key, tuple(value.shape)) for key, value in inputs.items()))
-        seen = self.compilations[mode]
-        if shapes in seen:
-            return
-        seen.add(shapes)
-        if len(seen) == _MAX_COMPILATIONS + 1 and self.jit_compile:
-            warnings.warn(
-                f"`{mode}` has met {len(seen)} different batch shapes, and each is compiled anew. "
-                "Pack graphs into one budget (GraphLoader, or predict on a list).",
-                stacklevel=2,
-            )
+        return freezing.set_trainable(self, parts, (), True)
 
     def _strip(self, predictions: Mapping[str, Array], inputs: Graph) -> dict[str, Array]:
         masks = {"atom": inputs["atom_mask"], "graph": inputs["graph_mask"]}
@@ -632,7 +303,7 @@ class ForceField(keras.Model, metaclass=_Complete):
         if self._recorder is not None:
             self._recorder[name] = value
 
-    @_in_precision
+    @in_precision
     def inspect(self, graph: Graph) -> dict[str, Array]:
         """Returns the intermediate values that the architecture records, by name."""
         inputs, _ = inputs_and_labels(self._loader(graph, 1, shuffle=False).graphs[0])
@@ -731,52 +402,6 @@ class ForceField(keras.Model, metaclass=_Complete):
         )
 
 
-def _arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:
-    defaults: dict[str, Any] = {}
-    for owner in reversed(model.__mro__[: model.__mro__.index(ForceField) + 1]):
-        for name, parameter in inspect.signature(owner.__init__).parameters.items():  # type: ignore[misc]
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name != "self":
-                defaults[name] = parameter.default
-    passed = inspect.signature(model.__init__).bind(None, *args, **kwargs).arguments  # type: ignore[misc]
-    passed.pop("self", None)
-    return defaults | passed.pop("kwargs", {}) | passed
-
-
-def _make_heads(heads: Sequence[Head | dict[str, Any]] | None) -> list[Head]:
-    made = [
-        keras.saving.deserialize_keras_object(head) if isinstance(head, dict) else head
-        for head in (heads if heads is not None else [EnergyHead()])
-    ]
-    wrong = [head for head in made if not isinstance(head, Head)]
-    if wrong or not made:
-        raise TypeError(
-            "`heads` is a list of heads, such as [EnergyHead(), DipoleHead()]. "
-            f"Received: heads={heads!r}."
-        )
-    names = [head.name for head in made]
-    if len(set(names)) < len(names):
-        raise ValueError(f"Each head needs a name of its own. Received: {names}.")
-    taken = sorted(set(names) & (INPUT_LEVELS.keys() | {"forces", "stress", "atomic_energies"}))
-    if taken:
-        raise ValueError(f"These names have a meaning already. Received: heads named {taken}.")
-    for head in made:
-        if isinstance(head, EnergyHead) != (head.name == "energy"):
-            raise ValueError(
-                "The name 'energy' belongs to EnergyHead, and it has no other, because its "
-                f"gradient is the force. Received: {type(head).__name__}(name='{head.name}'). "
-                "Use ScalarHead for other energies."
-            )
-    return made
-
-
-def _joined(heads: list[Head]) -> Head:
-    """Makes one head that asks for the numbers of all."""
-    joined = copy.copy(heads[0])
-    if len(heads) > 1:
-        joined.num_scalars = sum(head.num_scalars for head in heads)
-    return joined
-
-
 def _as_symbols(inputs: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:
     """Describes inputs by shape alone: tracing them creates weights without computing."""
     return {key: keras.KerasTensor(value.shape, str(value.dtype)) for key, value in inputs.items()}
@@ -801,11 +426,3 @@ def _as_tensors(inputs: Mapping[str, Any], dtype: str) -> dict[str, Tensor]:
 def _as_numpy(batch: Any) -> Batch:
     inputs, labels = batch if isinstance(batch, tuple) else (batch, {})
     return {key: np.asarray(value) for key, value in inputs.items()}, labels  # type: ignore[return-value]
-
-
-def _with_averages(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Puts weight averaging first, so that all other callbacks see the averages."""
-    listed = list(callbacks or [])
-    if any(isinstance(item, (AveragedWeights, keras.callbacks.SwapEMAWeights)) for item in listed):
-        return listed
-    return [AveragedWeights(), *listed]

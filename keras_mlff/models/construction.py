@@ -1,0 +1,79 @@
+"""How models are made and entered: all arguments kept, all weights created, one precision."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from keras_mlff import backend
+
+
+@contextlib.contextmanager
+def precision(dtype: Any) -> Iterator[None]:
+    """Gives everything inside this precision; the global one is put back."""
+    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    before = keras.config.dtype_policy()
+    double = policy.compute_dtype == "float64"
+    with backend.double_precision() if double else contextlib.nullcontext():
+        keras.config.set_dtype_policy(policy)
+        try:
+            yield
+        finally:
+            keras.config.set_dtype_policy(before)
+
+
+def in_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a method in the model's precision."""
+
+    @functools.wraps(method)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with precision(self.dtype_policy):
+            return method(self, *args, **kwargs)
+
+    return wrapper
+
+
+def load_in_precision(part: Any, model: Any) -> None:
+    """Lets `keras.models.load_model`, which fills part by part, keep float64 on every backend."""
+    if model.compute_dtype == "float64":
+        load = part.load_own_variables
+
+        def load_own_variables(store: Any) -> None:
+            with precision(model.dtype_policy):
+                load(store)
+
+        object.__setattr__(part, "load_own_variables", load_own_variables)
+
+
+class Complete(type(keras.Model)):  # type: ignore[misc]
+    """Makes constructors keep all arguments, hand their precision down and create all weights.
+
+    Keras records only the arguments that were passed, so a changed default would change saved
+    models; and layers made inside would take the global precision instead of the model's.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        with precision(kwargs.get("dtype")):
+            model = super().__call__(*args, **kwargs)
+            object.__setattr__(model, "_arguments", arguments(cls, args, kwargs))
+            model.build()
+        for layer in model._flatten_layers(include_self=False):
+            load_in_precision(layer, model)
+        return model
+
+
+def arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Lists all arguments of a constructor and of those it hands on to, defaults included."""
+    defaults: dict[str, Any] = {}
+    for owner in reversed(model.__mro__[: model.__mro__.index(keras.Model)]):
+        for name, parameter in inspect.signature(owner.__init__).parameters.items():  # type: ignore[misc]
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name != "self":
+                defaults[name] = parameter.default
+    passed = inspect.signature(model.__init__).bind(None, *args, **kwargs).arguments  # type: ignore[misc]
+    passed.pop("self", None)
+    return defaults | passed.pop("kwargs", {}) | passed

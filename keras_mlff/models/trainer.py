@@ -1,0 +1,280 @@
+"""What makes a force field trainable: loss, metrics, steps, feeding of graphs, exact weights."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from keras_mlff import backend
+from keras_mlff import presets as preset_store
+from keras_mlff.callbacks import AveragedWeights, InputWait, ScheduledWeights
+from keras_mlff.graph import Array
+from keras_mlff.heads import Head
+from keras_mlff.losses import Objective, WeightSchedule
+from keras_mlff.models.construction import Complete, in_precision, load_in_precision
+from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import GraphLoader
+
+Tensor = Any
+_MAX_COMPILATIONS = 8  # a handful of shapes is a design, more is an accident
+
+
+class Trainer(keras.Model, metaclass=Complete):
+    """Trains and evaluates on graphs, whatever the network; `ForceField` adds the network."""
+
+    uses_triplets: ClassVar[bool]
+    cutoff: float
+    heads: list[Head]
+
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
+        super().__init__(dtype=dtype, name=name)
+        self.preset: preset_store.Preset | None = None
+        self.compilations: dict[str, set[Any]] = {"fit": set(), "evaluate": set(), "predict": set()}
+        self.jit_compile = backend.COMPILES
+        self._objective: list[Objective] = []
+
+    @property
+    def outputs_with_stress(self) -> list[str]:
+        """Names of all that can have a loss."""
+        raise NotImplementedError
+
+    @in_precision
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Mapping[str, Any] | None = None,
+        loss_weights: Mapping[str, float | WeightSchedule] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        run_eagerly: bool = False,
+        jit_compile: bool | str = "auto",
+    ) -> None:
+        """Sets what `fit` minimizes.
+
+        Args:
+            optimizer: Keras optimizer or its name.
+            loss: A loss per property, `{"energy": "mse", "forces": "mse"}`.
+            loss_weights: A factor per property, or its `losses.WeightSchedule`.
+            metrics: One or several per property, `{"energy": "mae", "forces": ["mae", "rmse"]}`.
+            run_eagerly: For debugging.
+            jit_compile: Whether to compile by XLA; `"auto"` does on TensorFlow and JAX.
+        """
+        jit = jit_compile
+        if jit == "auto":
+            jit = backend.COMPILES and not run_eagerly and backend.replicas().can_compile
+        objective = Objective(loss or {}, loss_weights, metrics, self.outputs_with_stress)
+        self._objective[:] = [objective]
+        super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit)
+        load_in_precision(self.optimizer, self)
+        arguments = {
+            "loss": dict(loss or {}),
+            "loss_weights": dict(loss_weights or {}),
+            "metrics": dict(metrics or {}),
+            "jit_compile": jit_compile,  # "auto" means something else on another backend
+        }
+        # Keras would track metrics among them as state of its own
+        object.__setattr__(self, "_compile_arguments", arguments)
+
+    @in_precision
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Lists what `compile` was given, for `save`."""
+        if not self.compiled:
+            return None
+        if not self.optimizer.built:  # or the file would lack what the loaded model expects
+            self.optimizer.build(self.trainable_variables)
+        arguments = {"optimizer": self.optimizer, **self._compile_arguments}
+        return keras.saving.serialize_keras_object(arguments)
+
+    @in_precision
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as a saved model was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def schedule_loss_weights(self, epoch: int | None) -> None:
+        """Sets the factors that have a schedule to those of an epoch; `None` is the end."""
+        for objective in self._objective:
+            for weight in objective.scheduled.values():
+                schedule = weight.schedule
+                value = schedule.last if epoch is None else schedule.at(epoch)
+                self.assign_weights([(weight.value, np.asarray(value, np.float32))])
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """All trackers that an epoch resets."""
+        return [metric for objective in self._objective for metric in objective.all_metrics]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Computes the loss of a batch; padding has no weight."""
+        if not self._objective:
+            raise ValueError("Call `compile(optimizer, loss=...)` before `fit` or `evaluate`.")
+        objective = self._objective[0]
+        loss = objective.loss(x, y, y_pred)
+        return loss + objective.add_regularization(self.losses, x)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Tensor]:
+        """Adds a batch to the metrics and reports them."""
+        self._objective[0].update_metrics(x, y, y_pred)
+        return self._objective[0].logs()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Reports the metrics of an epoch; Keras calls it, for all replicas together."""
+        if not self._objective:
+            return {}
+        return {key: float(value) for key, value in self._objective[0].logs().items()}
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Creates what the optimizer keeps; Keras would average the replicas' first batches."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, *args: Any) -> Any:
+        """Updates the weights with one batch; see `keras_mlff.backend`."""
+        return backend.train_step(self, *args)
+
+    def test_step(self, *args: Any) -> Any:
+        """Compares one batch with its labels; see `keras_mlff.backend`."""
+        return backend.test_step(self, *args)
+
+    def predict_step(self, *args: Any) -> Any:
+        """Predicts one batch; see `keras_mlff.backend`."""
+        return backend.predict_step(self, *args)
+
+    @in_precision
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains as Keras does, on a loader, a tf.data.Dataset, or a list of graphs.
+
+        Args:
+            x: `GraphLoader`, dataset of `(inputs, labels)`, or graphs, which are shuffled.
+            *args: As in Keras.
+            **kwargs: As in Keras; `validation_data` takes what `x` takes. `batch_size` counts
+                graphs and is used for lists only.
+        """
+        batch_size = kwargs.pop("batch_size", None) or 32
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = self._feed(
+                kwargs["validation_data"], "evaluate", batch_size
+            )
+        callbacks = kwargs.get("callbacks")
+        if self.compiled and getattr(self.optimizer, "use_ema", False):
+            # otherwise validation would see the raw weights, and the result the averaged ones
+            kwargs["callbacks"] = _with_averages(callbacks)
+        if self._objective and self._objective[0].scheduled:
+            kwargs["callbacks"] = [ScheduledWeights(), *(kwargs.get("callbacks") or [])]
+        shuffle = kwargs.pop("shuffle", True)
+        self.preset = None  # from here on it is another model
+        waits = [item for item in callbacks or [] if isinstance(item, InputWait)]
+        waited = waits[0].add if waits else None
+        data = self._feed(x, "fit", batch_size, shuffle, waited)
+        return super().fit(data, *args, shuffle=False, **kwargs)
+
+    @in_precision
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Computes loss and metrics on what `fit` takes: a list (loss first), or a dict."""
+        if kwargs.pop("_use_cached_eval_dataset", False):  # `fit` validates through here
+            return super().evaluate(x, *args, _use_cached_eval_dataset=True, **kwargs)
+        self.schedule_loss_weights(None)
+        batch_size = kwargs.pop("batch_size", None) or 32
+        as_dict = kwargs.pop("return_dict", False)
+        logs = super().evaluate(
+            self._feed(x, "evaluate", batch_size), *args, return_dict=True, **kwargs
+        )
+        # Keras would sort the names (JAX does too), and the loss is expected first
+        logs = {key: logs[key] for key in self._objective[0].log_names}
+        if as_dict:
+            return logs
+        return list(logs.values()) if len(logs) > 1 else logs["loss"]
+
+    @in_precision
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Updates the weights with one padded batch, labels as they are; `fit` does more."""
+        return super().train_on_batch(*args, **kwargs)
+
+    @in_precision
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Compares one padded batch with its labels as they are; `evaluate` does more."""
+        return super().test_on_batch(*args, **kwargs)
+
+    @in_precision
+    def assign_weights(self, values: Sequence[tuple[Any, Array]]) -> None:
+        """Assigns arrays to variables of this model, shapes checked.
+
+        On JAX, `variable.assign` outside of the model would round float64 to float32.
+        """
+        for variable, value in values:
+            if tuple(variable.shape) != tuple(value.shape):
+                raise ValueError(
+                    f"The weight '{variable.path}' has shape {tuple(variable.shape)}. "
+                    f"Received: an array of shape {tuple(value.shape)}."
+                )
+            variable.assign(value)
+
+    # Feeding
+
+    def _feed(
+        self,
+        x: Any,
+        mode: str,
+        batch_size: int,
+        shuffle: bool = False,
+        waited: Callable[[float], None] | None = None,
+    ) -> Any:
+        if isinstance(x, (list, tuple, dict)):
+            # elements that a preset has never seen may be learned, not judged
+            x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
+        tables = {
+            head.name: (head.reference_table(), head.shift)
+            for head in self.heads
+            if head.has_offset
+        }
+        return backend.feed(x, tables, functools.partial(self._count_shapes, mode), waited)
+
+    def _loader(self, x: Any, batch_size: int, shuffle: bool, any_element: bool = False) -> Any:
+        if isinstance(x, dict):
+            x = [x]
+        if not isinstance(x, (list, tuple)):
+            return x
+        graphs = [
+            graph
+            if "senders" in graph
+            else add_edges(graph, self.cutoff, triplets=self.uses_triplets)
+            for graph in x
+        ]
+        if self.preset is not None and not any_element:
+            preset_store.check_elements(graphs, self.preset)
+        return GraphLoader(graphs, batch_size, shuffle=shuffle)
+
+    def _count_shapes(self, mode: str, inputs: Mapping[str, Any]) -> None:
+        """Counts the shapes seen, each of which is compiled once, and warns of a surplus."""
+        shapes = tuple(sorted((key, tuple(value.shape)) for key, value in inputs.items()))
+        seen = self.compilations[mode]
+        if shapes in seen:
+            return
+        seen.add(shapes)
+        if len(seen) == _MAX_COMPILATIONS + 1 and self.jit_compile:
+            warnings.warn(
+                f"`{mode}` has met {len(seen)} different batch shapes, and each is compiled anew. "
+                "Pack graphs into one budget (GraphLoader, or predict on a list).",
+                stacklevel=2,
+            )
+
+
+def _with_averages(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Puts weight averaging first, so that all other callbacks see the averages."""
+    listed = list(callbacks or [])
+    if any(isinstance(item, (AveragedWeights, keras.callbacks.SwapEMAWeights)) for item in listed):
+        return listed
+    return [AveragedWeights(), *listed]
