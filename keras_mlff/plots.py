@@ -121,6 +121,8 @@ def attention_figure(
 ) -> Any:
     """Draws the attention of each layer, mean of sizes over heads, beside the distances.
 
+    What an atom takes from itself is left out, which would outshine all else.
+
     Args:
         attention_by_layer: What `ForceField.attention` returns.
         distances: `(num_atoms, num_atoms)`, Å.
@@ -134,8 +136,9 @@ def attention_figure(
     panels[0].set_title("distance, Å; bonds circled")
     attention(panels[0], distances, atomic_numbers)
     for axes, (name, coefficients) in zip(panels[1:], attention_by_layer.items(), strict=False):
-        sizes = np.abs(coefficients)
-        attention(axes, sizes.mean(axis=0) if sizes.ndim == 3 else sizes, atomic_numbers)
+        sizes = np.abs(coefficients).reshape(-1, *coefficients.shape[-2:]).mean(axis=0)
+        np.fill_diagonal(sizes, 0.0)
+        attention(axes, sizes, atomic_numbers)
         axes.set_title(name)
     both = np.concatenate([bonds, bonds[:, ::-1]])
     for axes in panels[: len(attention_by_layer) + 1]:

@@ -2,9 +2,9 @@
 
 The paper learns from 2,000,000 frames and reaches 0.18 to 0.19 eV and 0.036 to 0.054 eV/Å on the
 validation split with known adsorbates and catalysts. Here the same four numbers that OC20 reports
-are computed on whatever frames there are; frames of one relaxation are never shared between
-training and test. Files with `fixed` (atoms that the relaxation held) and `system` are judged on
-free atoms, as the benchmark does.
+are computed on whatever frames there are. Of a file, whole relaxations are held out, and only those
+whose elements others have too, as in the benchmark's split with known catalysts. Files with `fixed`
+(atoms that the relaxation held) and `system` are judged on free atoms, as the benchmark does.
 
 Run: python recipes/alphanet_oc20.py --data=oc20_relax_30.npz
 """
@@ -12,6 +12,8 @@ Run: python recipes/alphanet_oc20.py --data=oc20_relax_30.npz
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,6 @@ import numpy as np
 from alphanet_formate_cu import build, calm, train
 
 from keras_mlff import cli, datasets, experiment, metrics
-from keras_mlff.datasets import splits
 from keras_mlff.graph import Array, Graph
 
 PUBLISHED = {"AlphaNet 2M, paper": {"energy": 0.19, "forces": 0.036}}
@@ -132,14 +133,44 @@ def parts_of_file(
     frames = datasets.load(data)
     with np.load(data) as file:
         arrays = {name: file[name] for name in ("system", "fixed") if name in file.files}
-    sizes = {"test": num_test, "validation": num_validation, "training": -1}
-    rows = splits.by_group(arrays["system"], sizes, seed)
+    systems = arrays["system"]
+    held_out = draw_known(frames, systems, num_test + num_validation, seed)
+    of_part = dict.fromkeys(systems.tolist(), "training")
+    of_part |= dict.fromkeys(held_out[:num_test], "test")
+    of_part |= dict.fromkeys(held_out[num_test:], "validation")
+    rows = {
+        part: [row for row, name in enumerate(systems.tolist()) if of_part[name] == part]
+        for part in experiment.Parts._fields
+    }
     parts = {name: [frames[row] for row in rows[name]] for name in rows}
     if "fixed" not in arrays:
         return experiment.Parts(**parts), None
     ends = np.cumsum([_size(frame) for frame in frames])
     fixed = np.split(arrays["fixed"], ends[:-1])
     return experiment.Parts(**parts), [fixed[row] for row in rows["test"]]
+
+
+def draw_known(frames: Sequence[Graph], systems: Array, number: int, seed: int) -> list[str]:
+    """Draws relaxations to hold out, each only if those that stay have all of its elements.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
+    elements: dict[str, set[int]] = {}
+    for frame, name in zip(frames, systems.tolist(), strict=True):
+        elements.setdefault(name, set()).update(frame["atomic_numbers"].tolist())
+    left = Counter(element for found in elements.values() for element in found)
+    held_out: list[str] = []
+    for name in np.random.default_rng(seed).permutation(sorted(elements)).tolist():
+        if len(held_out) < number and all(left[element] > 1 for element in elements[name]):
+            held_out.append(name)
+            left.subtract(elements[name])
+    if len(held_out) < number:
+        raise ValueError(
+            f"Only {len(held_out)} of {len(elements)} relaxations can be held out such that others "
+            f"have their elements. Received: {number} for validation and test together."
+        )
+    return held_out
 
 
 def _size(graph: Graph) -> int:

@@ -2,7 +2,7 @@
 
 Totals of two methods differ mostly by a constant per element; those are adapted first, so that the
 network starts near the labels. With `--keep=readouts` everything but the readout is frozen, as in
-the transfer of GeomAtt's table 2: fast, and hard to spoil with little data.
+the transfer of GeomAtt's table 2; new elements need their embedding trained too.
 
 Run: python recipes/finetune.py --data=mine.xyz --preset=cmret/ch2 --output=my_preset
 """
@@ -80,6 +80,12 @@ def main(
     about = model.preset.metadata
     unseen = sorted(set(elements(structures)) - set(model.preset.elements))
     if unseen:
+        if keep and not any("embedding" in part for part in keep):
+            raise ValueError(
+                "The file has elements that the preset has not seen, whose embeddings would stay "
+                f"at random. Received: elements {unseen}, keep={keep}. Leave --keep out, or let "
+                "the embedding be trained too (--keep readouts embedding)."
+            )
         print(f"elements that the preset has not seen and learns now: {unseen}")
     before = {} if unseen else experiment.judge(model, parts.test, labels)
     if keep:

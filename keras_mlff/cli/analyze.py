@@ -36,6 +36,12 @@ def attention(file: str, preset: str, output: str) -> None:
     from keras_mlff.datasets.files import load_structures
 
     molecule = load_structures(file, labels=())[0]
+    if "cell" in molecule and np.any(molecule["pbc"]):
+        raise ValueError(
+            "Attention is drawn for molecules, since distances and bonds across periodic images "
+            f"have no place in the picture. Received: a periodic structure in '{file}'. "
+            "`model.attention(graph)` returns the coefficients of crystals."
+        )
     figure, areas = draw_attention(models.load_preset(preset), molecule)
     rows = [["layer", "ROC AUC, size of the coefficient against bonds"]]
     for name, area in areas.items():
@@ -50,7 +56,7 @@ def draw_attention(model: ForceField, molecule: Graph) -> tuple[Any, dict[str, f
     """Draws the attention of each layer and computes how well it finds covalent bonds.
 
     Returns:
-        The figure, and what `analysis.bond_areas` finds.
+        The figure, and what `analysis.bond_areas` finds; `nearness` ranks pairs by distance alone.
     """
     from keras_mlff import analysis, plots
     from keras_mlff.md import observables
@@ -60,4 +66,4 @@ def draw_attention(model: ForceField, molecule: Graph) -> tuple[Any, dict[str, f
     bonds = observables.bonds(positions, numbers)
     distances = np.linalg.norm(positions[:, None] - positions, axis=2)
     figure = plots.attention_figure(found, distances, bonds, numbers.tolist())
-    return figure, analysis.bond_areas(found, bonds)
+    return figure, analysis.bond_areas({**found, "nearness": 1.0 / (1.0 + distances)}, bonds)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mlff.graph import Array
 from keras_mlff.heads import EnergyHead
+from keras_mlff.layers.learned_bessel import LearnedBesselBasis
 from keras_mlff.models.reference_weights import ReferenceWeights, by_element, fit
 
 # their name -> ours; the value is that program's default
@@ -121,7 +122,7 @@ def build_alphanet(
     )
     reader.assign(model.embedding.embeddings, "z_emb.weight")
     reader.assign(model.neighbor_embedding.embeddings, "neighbor_emb.embedding.weight")
-    if variant == "v1":
+    if isinstance(model.radial_basis, LearnedBesselBasis):
         reader.assign(model.radial_basis.frequencies, "radial_emb.bessel_weights")
     reader.assign(model.start_map.kernel, "kernel1")
     for layer, name in (

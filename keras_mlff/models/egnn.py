@@ -171,10 +171,12 @@ class EGNN(ForceField):
             moved = vectors
             if self.equivariant and index > 0:
                 moved = moved + pairs.from_senders(moves) - pairs.from_receivers(moves)
-            features, step = interaction(features, inputs, moved, envelope, pairs=pairs)
+            features, step, gates = interaction(features, inputs, moved, envelope, pairs=pairs)
             if step is not None:
                 moves = moves + step
             self.record(f"layer{index}/features", features)
+            if gates is not None and self._recorder is not None:
+                self.record(f"layer{index}/attention", pairs.as_matrix(gates))
         for layer in self.decoder:
             features = layer(features)
         return features, graph["positions"] + moves
@@ -303,8 +305,10 @@ class EGNNInteraction(keras.layers.Layer):
         vectors: Tensor,
         envelope: Tensor,
         pairs: Pairs,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Computes new features `(num_atoms, num_features)` and steps `(num_atoms, 3)`.
+
+        The third output is the gate of each message, `(num_pairs, 1)`, where there is one.
 
         Call arguments:
             features: `(num_atoms, num_features)`.
@@ -313,16 +317,18 @@ class EGNNInteraction(keras.layers.Layer):
             envelope: `(num_pairs, 1)`, zero for padding.
             pairs: Which atoms send to which.
         """
-        messages = self._messages(features, vectors, pairs)
+        messages, gates = self._messages(features, vectors, pairs)
         parts = [features, pairs.sum(messages * envelope)]
         if self.num_attributes:
             parts.append(attributes)
         updated = features + self.node_2(self.node_1(ops.concatenate(parts, axis=-1)))
         if not self.moves:
-            return updated, None
-        return updated, self._steps(messages, vectors, envelope, pairs)
+            return updated, None, gates
+        return updated, self._steps(messages, vectors, envelope, pairs), gates
 
-    def _messages(self, features: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
+    def _messages(
+        self, features: Tensor, vectors: Tensor, pairs: Pairs
+    ) -> tuple[Tensor, Tensor | None]:
         width = self.num_features
         if self.encoding is None:
             distances = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
@@ -334,7 +340,10 @@ class EGNNInteraction(keras.layers.Layer):
         hidden = pairs.from_receivers(received) + pairs.from_senders(sent)
         hidden = ops.silu(hidden + ops.matmul(distances, kernel[2 * width :]))
         messages = self.edge_2(hidden)
-        return messages if self.gate is None else messages * self.gate(messages)
+        if self.gate is None:
+            return messages, None
+        gates = self.gate(messages)  # (num_pairs, 1)
+        return messages * gates, gates
 
     def _steps(self, messages: Tensor, vectors: Tensor, envelope: Tensor, pairs: Pairs) -> Tensor:
         directions = -vectors  # receiver minus sender

@@ -20,9 +20,11 @@ Tensor = Any
 def triangle(max_atoms: Any) -> tuple[Tensor, Tensor]:
     """Lists rows i and columns j of the triangle, `(num_pairs,)` int32 each."""
     pairs = ops.arange(max_atoms * (max_atoms + 1) // 2, dtype="int32")
-    # the inverse of p = i (i + 1) / 2 + j; the half keeps squares from being rounded down
-    roots = ops.sqrt(8.0 * ops.cast(pairs, "float32") + 1.5)
+    # the inverse of p = i (i + 1) / 2 + j; float32 misses it by one row in thousands
+    roots = ops.sqrt(8.0 * ops.cast(pairs, "float32") + 1.0)
     rows = ops.cast(ops.floor((roots - 1.0) / 2.0), "int32")
+    rows = rows - ops.cast(rows * (rows + 1) // 2 > pairs, "int32")
+    rows = rows + ops.cast((rows + 1) * (rows + 2) // 2 <= pairs, "int32")
     return rows, pairs - rows * (rows + 1) // 2
 
 

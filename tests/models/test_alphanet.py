@@ -79,8 +79,8 @@ def test_only_later_variants_are_blind_to_orientation_and_wrapping(models, varia
     if variant in ("smooth", "v2"):
         assert np.all(differences < 1e-11)
     else:  # faithful to the authors' program, which sums absolute values of components
-        assert differences[0] > 1e-3
-        assert differences[1] > 1e-7
+        assert differences[0] > 1e-2
+        assert differences[1] > 1e-6
 
 
 @pytest.mark.parametrize("variant", ["smooth", "v2", "v1", "p"])
@@ -102,7 +102,8 @@ def test_only_the_smooth_variant_is_continuous_at_the_cutoff(models, variant):
         assert jump > 1e-4
 
 
-def test_planar_molecules_stay_planar_and_bend_smoothly(models):
+@pytest.mark.parametrize("variant", ["smooth", "v2", "v1", "p"])
+def test_only_squares_let_planar_molecules_bend_smoothly(models, variant):
     """Without kinks, forces out of the plane are proportional to the displacement."""
     angles = np.arange(6) * np.pi / 3
     ring = np.stack([np.cos(angles), np.sin(angles), np.zeros(6)], axis=1)
@@ -112,17 +113,37 @@ def test_planar_molecules_stay_planar_and_bend_smoothly(models):
         positions = benzene.copy()
         positions[0, 2] += step
         moved.append(structure(positions, [6] * 6 + [1] * 6))
-    forces = predict(models["smooth"], moved)["forces"].reshape(3, 12, 3)[:, 0, 2]
-    assert abs(forces[0]) < 1e-12
-    assert abs(forces[2]) > 1e-12
-    np.testing.assert_allclose(forces[2], 10.0 * forces[1], rtol=1e-3)
+    forces = predict(models[variant], moved)["forces"].reshape(3, 12, 3)[:, 0, 2]
+    if variant in ("smooth", "v2"):
+        assert abs(forces[0]) < 1e-12
+        assert abs(forces[2]) > 1e-12
+        np.testing.assert_allclose(forces[2], 10.0 * forces[1], rtol=1e-3)
+    else:  # faithful: absolute values have a corner there
+        assert abs(forces[1]) > 1e-4
+        np.testing.assert_allclose(forces[2], forces[1], rtol=0.1)
+
+
+def copper():
+    places = np.asarray([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.805
+    return structure(places, [29] * 4, cell=np.eye(3) * 3.61)
 
 
 def test_a_perfect_crystal_has_no_forces(models):
-    """fcc copper, 4 Å: no limit to the number of neighbors, so no shell is cut in two."""
-    places = np.asarray([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.805
-    crystal = structure(places, [29] * 4, cell=np.eye(3) * 3.61)
-    assert np.abs(predict(models["smooth"], [crystal])["forces"]).max() < 1e-10
+    assert np.abs(predict(models["smooth"], [copper()])["forces"]).max() < 1e-10
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long")
+@pytest.mark.parametrize("cutoff", [3.61, 6.0])
+def test_only_a_limit_of_neighbors_cuts_shells_in_two(cutoff):
+    """fcc copper has 78 neighbors within 6 Å, of which two variants see 50; 3.61 Å is a shell."""
+    for variant in ("smooth", "v2", "v1", "p"):
+        model = AlphaNet(**{**SMALL, "cutoff": cutoff}, variant=variant)
+        model.run_eagerly = True
+        largest = np.abs(predict(model, [copper()])["forces"]).max()
+        if variant in ("v1", "p") and cutoff == 6.0:
+            assert largest > 1e-5
+        else:
+            assert largest < 1e-10
 
 
 def test_the_nearest_edges_are_chosen():
@@ -251,6 +272,13 @@ def test_what_is_not_offered_is_refused():
         AlphaNet.from_reference(hyperparameters, weights | {"surprise": np.zeros(3)})
     with pytest.raises(ValueError, match="use_phase=False"):
         AlphaNet.from_reference(hyperparameters, weights, use_phase=False)
+    # weights and hyper-parameters of different variants
+    with pytest.raises(ValueError, match="no place in the network"):
+        AlphaNet.from_reference(hyperparameters, weights, variant="p")
+    frequencies = weights.pop("radial_emb.bessel_weights")
+    with pytest.raises(ValueError, match="is missing"):
+        AlphaNet.from_reference(hyperparameters | {"variant": "v1"}, weights)
+    weights["radial_emb.bessel_weights"] = frequencies
     with pytest.raises(ValueError, match="variant"):
         AlphaNet(variant="v3")
     with pytest.raises(ValueError, match="at least one"):

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from keras_mlff import backend, models
-from keras_mlff.graph import inputs_and_labels, join, pad, structure
+from keras_mlff.graph import inputs_and_labels, join, pad, split, structure
+from keras_mlff.layers.zbl import ZBLRepulsion
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader, pack, sizes
 
@@ -24,6 +25,7 @@ GOLDEN = Path(__file__).parents[1] / "golden/contract"
 SMALL = {"num_features": 16, "num_layers": 2, "cutoff": 4.0, "dtype": "float64"}
 CUTOFF = SMALL["cutoff"]
 BUDGET = Budget(num_graphs=32, num_atoms=224, num_edges=1800, num_triplets=12000, max_atoms=12)
+WITHOUT_ATTENTION = ("AlphaNet", "DimeNetPP")
 # float64: 1e-16 per operation, some hundred operations and cancellation between terms of order one
 EXACT = {"rtol": 1e-10, "atol": 1e-11}
 
@@ -214,6 +216,23 @@ def test_a_supercell_has_twice_the_energy(model):
     np.testing.assert_allclose(two["stress"], one["stress"], **EXACT)
 
 
+def test_cells_may_be_smaller_than_the_cutoff_and_wires_wrap(model):
+    need_crystals(model)
+    cell = np.asarray([[2.7, 0.0, 0.0], [0.6, 2.6, 0.0], [0.3, -0.5, 2.8]])
+    one = structure([[0.1, 0.2, 0.3]], [13], cell=cell)
+    two = structure(
+        [[0.1, 0.2, 0.3], [2.8, 0.2, 0.3]], [13, 13], cell=cell * np.asarray([[2], [1], [1]])
+    )
+    wire = crystal([True, False, False])
+    wraps = np.asarray([[0], [2], [-1], [1]]) * wire["cell"][0, 0]
+    wrapped = moved(wire, positions=wire["positions"] + wraps)
+    single, double, start, got = predict(model, [one, two, wire, wrapped])
+    np.testing.assert_allclose(double["energy"], 2.0 * single["energy"], **EXACT)
+    np.testing.assert_allclose(double["stress"], single["stress"], **EXACT)
+    np.testing.assert_allclose(single["forces"], 0.0, atol=1e-11)
+    assert_same(got, start)
+
+
 # ----- batches
 
 
@@ -266,6 +285,27 @@ def test_padding_changes_nothing(model, more):
         one = np.concatenate([np.atleast_1d(item[key]) for item in expected])
         np.testing.assert_allclose(value[: len(one)], one, **EXACT, err_msg=key)
     np.testing.assert_array_equal(raw["forces"][12:], 0.0)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles each operation anew")
+def test_attention_follows_the_order_of_atoms_and_ignores_company(model):
+    graph = edges(molecule(6))
+    if type(model).__name__ in WITHOUT_ATTENTION:
+        with pytest.raises(ValueError, match="has no attention"):
+            model.attention(graph)
+        return
+    order = np.asarray([3, 0, 5, 1, 4, 2])
+    shuffled = moved(graph, **{k: graph[k][order] for k in ("positions", "atomic_numbers")})
+    both = split(join([edges(molecule(3, seed=6)), graph]))[1]
+    expected, turned = model.attention(graph), model.attention(edges(shuffled))
+    beside = model.attention(both)
+    assert expected
+    for name, coefficients in expected.items():
+        assert coefficients.shape[-2:] == (6, 6)
+        assert np.abs(coefficients).max() > 0.0
+        permuted = coefficients[..., order, :][..., order]
+        np.testing.assert_allclose(turned[name], permuted, **EXACT, err_msg=name)
+        np.testing.assert_allclose(beside[name], coefficients, **EXACT, err_msg=name)
 
 
 def test_an_atom_alone_in_its_batch_has_no_forces(model):
@@ -414,6 +454,46 @@ def test_training_on_symmetric_molecules_stays_finite(trainee):
     for variable in trainee.trainable_variables:
         assert np.all(np.isfinite(keras.ops.convert_to_numpy(variable))), variable.path
     trainee.set_weights(start)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; jax.vjp is one")
+def test_weights_learn_from_stress_by_its_gradient(name):
+    """What one step of size one subtracts is the slope of the loss, along a random direction."""
+    model = build(name)
+    need_crystals(model)
+    graphs = [edges(crystal())]
+    graphs = graphs if model.uses_triplets else [without_triplets(graph) for graph in graphs]
+    target = np.diag([0.2, -0.1, 0.3]) + 0.05
+    labeled = [{**graph, "stress": target[None]} for graph in graphs]
+    model.compile(keras.optimizers.SGD(1.0), loss={"stress": "mse"}, jit_compile=False)
+    model.run_eagerly = True
+    start = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    random = np.random.default_rng(8)
+    direction = [random.normal(size=array.shape) * 0.1 for array in start]
+
+    def loss_at(step):
+        moved_to = [array + step * change for array, change in zip(start, direction, strict=True)]
+        model.assign_weights(list(zip(model.trainable_variables, moved_to, strict=True)))
+        return np.mean((model.predict(graphs)["stress"][0] - target) ** 2)
+
+    step = 1e-5
+    slope = (loss_at(step) - loss_at(-step)) / (2 * step)
+    loss_at(0.0)
+    model.train_on_batch(*inputs_and_labels(pack(labeled, BUDGET)))
+    after = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    gradient = sum(np.sum((a - b) * d) for a, b, d in zip(start, after, direction, strict=True))
+    assert abs(slope) > 1e-8
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; tested elsewhere")
+def test_repulsion_of_nuclei_is_added_to_any_architecture(name, model):
+    pair = [structure([[0.0, 0.0, 0.0], [0.6, 0.2, 0.1]], [8, 6])]
+    repelling = build(name, zbl=True)
+    added = predict(repelling, pair)[0]["energy"] - predict(model, pair)[0]["energy"]
+    expected = ZBLRepulsion(1.0)(inputs_and_labels(pack([edges(pair[0])], BUDGET))[0])
+    total = np.sum(keras.ops.convert_to_numpy(expected))
+    np.testing.assert_allclose(added, total, rtol=1e-6)  # this layer alone is in float32
 
 
 def test_four_frames_can_be_learned_by_heart(trainee):

@@ -154,3 +154,16 @@ def test_oc20_judges_free_atoms_of_unseen_relaxations(tmp_path):
     saved = json.loads((tmp_path / "run/results.json").read_text())
     assert set(saved["s2ef"]) == {"energy_mae", "force_mae", "force_cosine", "efwt"}
     assert saved["s2ef"]["energy_mae"] == pytest.approx(saved["energy"]["test_mae"], rel=1e-6)
+
+
+def test_oc20_holds_out_only_what_others_have_the_elements_of():
+    recipe = importlib.import_module("alphanet_oc20")
+    made_of = {"a": [1, 6], "b": [1, 6, 79], "c": [1, 6], "d": [6, 79], "e": [1, 38]}
+    frames = [{"atomic_numbers": np.asarray(numbers)} for numbers in made_of.values()]
+    systems = np.asarray(list(made_of))
+    for seed in range(5):
+        held_out = recipe.draw_known(frames, systems, 2, seed)
+        left = {element for name in made_of.keys() - {*held_out} for element in made_of[name]}
+        assert all(left.issuperset(made_of[name]) for name in held_out)
+    with pytest.raises(ValueError, match="can be held out"):
+        recipe.draw_known(frames, systems, 5, 0)
