@@ -1,7 +1,7 @@
 """Hydrogen bonds in the attention of GeomAtt (figure 6 of the paper), on the dimers of S66x8.
 
 The paper looks at dimers of cytosine-guanine pairs, whose data have to be asked for. The 66 dimers
-of S66x8, each at eight distances, stand in: 23 are held by hydrogen bonds, a base pair of uracil
+of S66x8, each at eight distances, stand in: 24 are held by hydrogen bonds, a base pair of uracil
 among them. Some dimers are not trained on. The question is whether coefficients between two
 molecules are larger where there is a hydrogen bond; how near the atoms are is the answer to compare
 with, since coefficients come from distances alone.

@@ -9,7 +9,7 @@ both shapes. Expected accuracy on the test set:
     pair A          50 %         50 %     100 %     100 %
     pair B          50 %         50 %      50 %     100 %
 
-The authors' shapes are not published; these are the data set `geometry_shapes`. Their script has a
+The authors' shapes are not at hand; these are the data set `geometry_shapes`. Their script has a
 rate of 1e-4.
 
 Run: python recipes/geomatt_shapes.py

@@ -89,7 +89,7 @@ def main(
     )
     published = {"GeomAtt, paper": PUBLISHED.get((first, molecule), {})}
     results = experiment.judge(model, parts.test, ("energy", "forces"), md17.DISPLAY, published)
-    shown, results["bond_auc"] = draw_attention(model, parts.test[0])
+    shown, results["bond_auc"] = draw_attention(model, parts.test[:50])
     shown.savefig(Path(folder, "attention.png"), dpi=100)
     text = json.dumps(results, indent=1) + "\n"
     Path(folder, experiment.RESULTS).write_text(text, encoding="utf-8")

@@ -1,9 +1,10 @@
 """Time against system size for every architecture (figure 4 of AlphaNet), and memory.
 
 Two series of periodic silicon: batches of 10 cells of growing size, as in the figure, and single
-cells of 100 to 10,000 atoms. Each case has a process of its own, so that its peak of memory is its
-own; a series ends where a case fails or takes longer than allowed. Times are those of energy and
-forces and stress, after compilation; the search for neighbors is measured apart.
+cells of 100 to 10,000 atoms. Architectures for molecules get pieces of diamond with as many atoms.
+Each case has a process of its own, so that its peak of memory is its own; a series ends where a
+case fails or takes longer than allowed. Times are those of energy, forces and stress after
+compilation; the search for neighbors is measured apart.
 
 Run: python recipes/scaling.py --architectures CMRET AlphaNet
 """
@@ -38,7 +39,7 @@ def main(
     """Measures, writes results.json and draws scaling.png.
 
     Args:
-        architectures: Names; all that know crystals where empty.
+        architectures: Names; all where empty.
         cells: Atoms in each cell of a batch, multiples of 8.
         batch_size: Cells in a batch.
         singles: Atoms in a single cell, multiples of 8.
@@ -52,9 +53,7 @@ def main(
     """
     from keras_mlff import models
 
-    names = architectures or tuple(
-        name for name, kind in models.ARCHITECTURES.items() if kind.supports_periodic
-    )
+    names = architectures or tuple(models.ARCHITECTURES)
     arguments: dict[str, Any] = {"cutoff": cutoff}
     arguments |= {"num_features": num_features} if num_features else {}
     arguments |= {"num_layers": num_layers} if num_layers else {}
@@ -105,12 +104,15 @@ def measure(
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     import keras
 
+    from keras_mlff import models
     from keras_mlff.bench import systems
     from keras_mlff.bench.worker import Case
     from keras_mlff.neighbors import add_edges
 
-    structures = systems.make(f"silicon:{num_atoms}", number)
-    case = Case(name, arguments, f"silicon:{num_atoms}", number)
+    periodic = models.ARCHITECTURES[name](**arguments).supports_periodic
+    system = f"{'silicon' if periodic else 'cluster'}:{num_atoms}"
+    structures = systems.make(system, number)
+    case = Case(name, arguments, system, number)
     searches = []
     for _ in range(3):
         start = time.perf_counter()
@@ -122,6 +124,7 @@ def measure(
     facts = case.facts()
     return {
         "backend": keras.backend.backend(),
+        "system": system,
         "num_atoms": facts["num_atoms"],
         "num_edges": facts["num_edges"],
         "num_parameters": facts["num_parameters"],

@@ -29,6 +29,14 @@ if keras.backend.backend() != "torch":
     collect_ignore_glob += ["recipes/*", "models/test_*_formulas.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if keras.backend.backend() == "jax":
+        skip = pytest.mark.skip(reason="JAX would compile for long what it computes as others do")
+        for item in items:
+            if item.get_closest_marker("eager"):
+                item.add_marker(skip)
+
+
 def pytest_report_header() -> str:
     return f"keras backend: {keras.backend.backend()}"
 

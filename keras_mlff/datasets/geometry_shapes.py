@@ -20,7 +20,7 @@ from keras_mlff.graph import Graph
 class GeometryShapes(AtomisticDatasetBuilder):
     """Turned copies of two shapes of five points, the first in the center; `shape` is 0 or 1.
 
-    In place of the shapes of GeomAtt's figure 3, which are not published. Generated with a fixed
+    In place of the shapes of GeomAtt's figure 3, which are not at hand. Generated with a fixed
     seed, so nothing is downloaded; the points are hydrogen atoms on a circle of 1 Å.
     """
 

@@ -287,7 +287,7 @@ def test_padding_changes_nothing(model, more):
     np.testing.assert_array_equal(raw["forces"][12:], 0.0)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles each operation anew")
+@pytest.mark.eager
 def test_attention_follows_the_order_of_atoms_and_ignores_company(model):
     graph = edges(molecule(6))
     if type(model).__name__ in WITHOUT_ATTENTION:
@@ -456,7 +456,7 @@ def test_training_on_symmetric_molecules_stays_finite(trainee):
     trainee.set_weights(start)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; jax.vjp is one")
+@pytest.mark.eager
 def test_weights_learn_from_stress_by_its_gradient(name):
     """What one step of size one subtracts is the slope of the loss, along a random direction."""
     model = build(name)
@@ -486,7 +486,7 @@ def test_weights_learn_from_stress_by_its_gradient(name):
     np.testing.assert_allclose(gradient, slope, rtol=1e-5)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for long; tested elsewhere")
+@pytest.mark.eager
 def test_repulsion_of_nuclei_is_added_to_any_architecture(name, model):
     pair = [structure([[0.0, 0.0, 0.0], [0.6, 0.2, 0.1]], [8, 6])]
     repelling = build(name, zbl=True)
@@ -512,6 +512,7 @@ def test_four_frames_can_be_learned_by_heart(trainee):
 # ----- precision, offsets, files
 
 
+@pytest.mark.eager
 def test_float32_agrees_with_float64(name, model):
     single = build(name, dtype="float32")
     single.set_weights(model.get_weights())

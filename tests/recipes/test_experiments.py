@@ -75,7 +75,8 @@ def test_geomatt_on_a_molecule_and_another(trajectory, tmp_path):
         **common,
     )
     assert results["energy"]["GeomAtt, paper"] == 0.38
-    assert set(results["bond_auc"]) == {f"stream{i}/layer0" for i in range(3)}
+    layers = {f"stream{i}/layer0" for i in range(3)}
+    assert set(results["bond_auc"]) == {*layers, "nearness"}
     carried = models.load_preset(str(first))
     carried.load_weights(tmp_path / "transfer/best.weights.h5")
     changed = [
