@@ -59,7 +59,7 @@ def main(
         cutoff: Å.
         variant: "smooth", or "p", "v1", "v2" of the authors.
         without: Ablations: "phase", "rotation", "frame_transition".
-        loss: "mae", "mse" or "huber".
+        loss: "mae", "mse", "huber", or "l2", the length of the error of a force.
         per_atom: Whether the energy is compared per atom.
         energy_weight: Of the energy's loss.
         force_weight: Of the forces' loss.

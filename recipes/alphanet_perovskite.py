@@ -58,7 +58,7 @@ def main(
         cutoff: Å.
         variant: "smooth", or "p", "v1", "v2" of the authors.
         without: Ablations: "phase", "rotation", "frame_transition".
-        loss: "mae", "mse" or "huber".
+        loss: "mae", "mse", "huber", or "l2", the length of the error of a force.
         per_atom: Whether the energy is compared per atom.
         energy_weight: Of the energy's loss.
         force_weight: Of the forces' loss.
@@ -100,6 +100,7 @@ def main(
         description=f"Hybrid halide perovskites in hot dynamics ({names}).",
         dataset=f"frames of {names}, a random split by seed {seed}",
         level_of_theory="not stated at the source",
+        license="of the data: none stated, in a repository under GPL-3.0",
         recipe=cli.command(main, locals()),
     )
 

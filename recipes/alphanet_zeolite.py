@@ -24,6 +24,7 @@ from alphanet_formate_cu import DISPLAY, build, train
 from keras_mlff import cli, datasets, experiment, models, plots
 
 # AlphaNet's own errors in table 4 of its paper: meV, meV/Å
+PAPER = "AlphaNet, paper, Li-Al-Si-O at 2000 K"
 PUBLISHED = {
     "abw": (71, 54),
     "bct": (73, 55),
@@ -86,7 +87,7 @@ def main(
         cutoff: Å.
         variant: "smooth", or "p", "v1", "v2" of the authors.
         without: Ablations: "phase", "rotation", "frame_transition".
-        loss: "mae", "mse" or "huber".
+        loss: "mae", "mse", "huber", or "l2", the length of the error of a force.
         per_atom: Whether the energy is compared per atom.
         energy_weight: Of the energy's loss.
         force_weight: Of the forces' loss.
@@ -151,8 +152,8 @@ def main(
         found = {"all": found, **judge_each(model, by_topology)}
     for name, (energy, forces) in PUBLISHED.items():
         if name in found:
-            found[name]["energy"]["AlphaNet, paper"] = energy
-            found[name]["forces"]["AlphaNet, paper"] = forces
+            found[name]["energy"][PAPER] = energy
+            found[name]["forces"][PAPER] = forces
     text = json.dumps(found, indent=1) + "\n"
     Path(root, "by_size.json" if sizes else "by_topology.json").write_text(text, encoding="utf-8")
     if figures and sizes:

@@ -120,20 +120,23 @@ def draw(
     cutoff: float,
     file: Path,
 ) -> None:
-    """Draws the binding curve and the surface."""
-    figure, axes = plots.subplots(1, 2)
-    left, right = axes[0]
+    """Draws the binding curve and the surface, with a reference also that and the difference."""
+    surfaces = {"energy above AB, model": sliding}
+    if "sliding" in known:
+        surfaces["energy above AB, reference"] = known["sliding"]
+        surfaces["model minus reference"] = sliding - known["sliding"]
+    figure, axes = plots.subplots(1, 1 + len(surfaces))
+    left, *others = axes[0]
     left.plot(distances, 1e3 * binding, label="model")
     if "binding" in known:
         left.plot(known["distances"], 1e3 * known["binding"], "ko", ms=3, label="reference")
     left.axvline(cutoff, color="0.7", linestyle=":", label="cutoff")
     left.set(xlabel="distance of the layers / Å", ylabel="binding energy / (meV/atom)")
     left.legend(frameon=False)
-    shown = 1e3 * (sliding - known["sliding"]) if "sliding" in known else 1e3 * sliding
-    image = right.imshow(shown.T, origin="lower", extent=(0, 1, 0, 1))
-    what = "model minus reference" if "sliding" in known else "energy above AB"
-    figure.colorbar(image, ax=right, label=f"{what} / (meV/atom)")
-    right.set(xlabel="shift along a", ylabel="shift along b")
+    for panel, (what, surface) in zip(others, surfaces.items(), strict=True):
+        image = panel.imshow(1e3 * surface.T, origin="lower", extent=(0, 1, 0, 1))
+        figure.colorbar(image, ax=panel, label=f"{what} / (meV/atom)")
+        panel.set(xlabel="shift along a", ylabel="shift along b")
     figure.savefig(file, dpi=150)
 
 

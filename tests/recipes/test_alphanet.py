@@ -69,7 +69,7 @@ def test_zeolites_are_judged_by_topology(tmp_path):
     )
     found = recipe.main(data=data, folder=str(tmp_path / "all"), figures=False, **TINY)
     assert list(found) == ["all", "abw", "sod"]
-    assert found["sod"]["forces"]["AlphaNet, paper"] == 21
+    assert found["sod"]["forces"][recipe.PAPER] == 21
     both = np.mean([found[name]["forces"]["test_mae"] for name in ("abw", "sod")])
     assert found["all"]["forces"]["test_mae"] == pytest.approx(both)
     with pytest.raises(ValueError, match="which topology"):
