@@ -54,7 +54,9 @@ def main(
     num_heads: int = 16,
     cutoff: float = 5.0,
     variant: str = "smooth",
+    softening: float = 0.01,
     without: tuple[str, ...] = (),
+    start: str = "",
     loss: str = "mae",
     per_atom: bool = False,
     energy_weight: float = 4.0,
@@ -82,7 +84,9 @@ def main(
         num_heads: Heads of the phase.
         cutoff: Å.
         variant: "smooth", or "p", "v1", "v2" of the authors.
+        softening: Of the complex state.
         without: Ablations: "phase", "rotation", "frame_transition".
+        start: Preset of the same sizes whose weights are gone on from; fresh ones where empty.
         loss: "mae", "mse", "huber", or "l2", the length of the error of a force.
         per_atom: Whether the energy is compared per atom.
         energy_weight: Of the energy's loss.
@@ -101,7 +105,19 @@ def main(
     frames = datasets.load(data or "formate_cu/unsplit", "all" if data else "train")
     kept = calm(frames, largest_force)
     parts = experiment.random_parts(kept, num_validation, num_test, num_training, seed)
-    model = build(num_features, num_layers, num_heads, cutoff, variant, without)
+    model = build(
+        num_features, num_layers, num_heads, cutoff, variant, without, softening=softening
+    )
+    history = []
+    if start:
+        earlier = models.load_preset(start)
+        model.set_weights(earlier.get_weights())
+        about = earlier.preset.metadata
+        history = [
+            "This training went on from the weights, which the log leaves out, of "
+            f"`{about['recipe']}` (softening {earlier.get_config()['softening']:.3g}; "
+            f"{about['compute']})."
+        ]
     return train(
         model,
         parts,
@@ -124,6 +140,7 @@ def main(
         level_of_theory="DFT with CP2K, as in the NequIP paper",
         recipe=cli.command(main, locals()),
         notes=[
+            *history,
             "Net forces of the labels are not zero, which no model with translation invariance can "
             "follow.",
             "All frames have one composition, so that the references of the elements hold for it "

@@ -39,16 +39,16 @@ def write(file, number=20, **arrays):
 
 def test_formate_reports_errors_per_atom(tmp_path):
     recipe = importlib.import_module("alphanet_formate_cu")
-    results = recipe.main(
-        data=write(tmp_path / "frames.npz"),
-        num_training=8,
-        num_validation=4,
-        num_test=8,
-        without=("phase", "rotation"),
-        folder=str(tmp_path / "run"),
-        figures=False,
+    common = {
+        "data": write(tmp_path / "frames.npz"),
+        "num_training": 8,
+        "num_validation": 4,
+        "num_test": 8,
+        "without": ("phase", "rotation"),
+        "figures": False,
         **TINY,
-    )
+    }
+    results = recipe.main(folder=str(tmp_path / "run"), **common)
     assert results["energy_per_atom"]["unit"] == "meV/atom"
     assert results["energy_per_atom"]["AlphaNet, paper"] == 0.23
     per_atom = results["energy"]["test_mae"] / 3
@@ -57,6 +57,15 @@ def test_formate_reports_errors_per_atom(tmp_path):
     assert (model.use_phase, model.use_rotation) == (False, False)
     with pytest.raises(ValueError, match="frame_transition"):
         recipe.build(8, 1, 2, 3.0, "smooth", ("everything",))
+
+    # goes on from given weights: without a step they are those at the end too
+    model.save_to_preset(tmp_path / "start", elements=[8, 14], recipe="earlier", compute="1 hour")
+    start = {"start": str(tmp_path / "start"), "learning_rate": 0.0}
+    recipe.main(folder=str(tmp_path / "on"), **common | start)
+    gone_on = recipe.build(8, 1, 2, 3.0, "smooth", ("phase", "rotation"))
+    gone_on.load_weights(tmp_path / "on/best.weights.h5")
+    for before, after in zip(model.get_weights(), gone_on.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-6)  # the last bit: averages of equals
 
 
 def test_zeolites_are_judged_by_topology(tmp_path):
