@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import time
@@ -138,6 +139,11 @@ class TrainingState(keras.callbacks.Callback):
         self._started = time.process_time()
         self._earlier_seconds = 0.0
         self._memory: list[dict[str, Any]] | None = None
+        self._settings: dict[str, str] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Notes what the state belongs to, before rates change."""
+        self._settings = self._settings or self._read_settings()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Writes the state if it is time."""
@@ -175,11 +181,21 @@ class TrainingState(keras.callbacks.Callback):
         self._memory = self._remembered()
 
     def save(self, next_epoch: int, position: int = 0) -> None:
-        """Writes the state with which `next_epoch` goes on after `position` steps."""
+        """Writes the state with which `next_epoch` goes on after `position` steps.
+
+        Raises:
+            FloatingPointError: If weights are no numbers any more; the state before them stays.
+        """
         arrays = {
             f"{index:05d}": keras.ops.convert_to_numpy(variable)
             for index, variable in enumerate(self._variables())
         }
+        if not all(np.all(np.isfinite(array)) for array in arrays.values()):
+            raise FloatingPointError(
+                f"The training has diverged before epoch {next_epoch + 1}: weights are no numbers "
+                f"any more. '{self.path}' holds the last state before that. Start anew with a "
+                "lower learning rate or clipped gradients (global_clipnorm)."
+            )
         if position:
             arrays |= {
                 f"metric{index:05d}": keras.ops.convert_to_numpy(variable)
@@ -188,7 +204,7 @@ class TrainingState(keras.callbacks.Callback):
         about = {
             "epoch": next_epoch,
             "position": position,
-            "seed": self.loader.seed,
+            "settings": self._settings,
             "memory": self._remembered(),
             "cpu_seconds": self.cpu_seconds,
         }
@@ -223,20 +239,18 @@ class TrainingState(keras.callbacks.Callback):
             model.optimizer.build(model.trainable_variables)
         with np.load(self.path) as file:
             about = json.loads(str(file["about"]))
-            if about.get("seed", self.loader.seed) != self.loader.seed:
+            self._settings = self._read_settings()
+            changed = [
+                part for part, name in self._settings.items() if about["settings"][part] != name
+            ]
+            if changed:
                 raise ValueError(
-                    f"'{self.path}' belongs to a training with seed {about['seed']}. Received: "
-                    f"seed={self.loader.seed}. Choose another folder."
+                    f"'{self.path}' belongs to a training with other settings. Changed: {changed} "
+                    "(data: structures, their order, seed). Resume with the settings of the first "
+                    "run, or choose another folder."
                 )
             variables = self._variables()
             metrics = sorted(name for name in file.files if name.startswith("metric"))
-            num_arrays = len(file.files) - len(metrics) - 1
-            if num_arrays != len(variables):
-                raise ValueError(
-                    f"'{self.path}' belongs to another model or optimizer: it holds "
-                    f"{num_arrays} arrays, {len(variables)} are needed. "
-                    "Resume with the settings of the first run, or remove it."
-                )
             model.assign_weights(
                 [(variable, file[f"{index:05d}"]) for index, variable in enumerate(variables)]
             )
@@ -248,8 +262,35 @@ class TrainingState(keras.callbacks.Callback):
         self.loader.position = about.get("position", 0)
         return int(about["epoch"])
 
+    def _read_settings(self) -> dict[str, str]:
+        """Names what a training depends on by digests, so that only the same one goes on."""
+        parts = {
+            "model": _unnamed(self.model),
+            "optimizer": _unnamed(self.model.optimizer),
+            "loss": self.model.loss_arguments,
+            "data": self.loader.fingerprint(),
+        }
+        texts = {
+            name: json.dumps(part, sort_keys=True, default=_described)
+            for name, part in parts.items()
+        }
+        return {
+            name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()
+        }
+
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def _unnamed(part: Any) -> dict[str, Any]:
+    """Lists the config without the name, in which Keras counts what a process has made."""
+    return {key: value for key, value in part.get_config().items() if key != "name"}
+
+
+def _described(value: Any) -> Any:
+    """Writes what JSON does not know by class and config, which are the same in every process."""
+    name = getattr(value, "__name__", type(value).__name__)
+    return [name, value.get_config()] if hasattr(value, "get_config") else name
 
 
 class InputWait(keras.callbacks.Callback):

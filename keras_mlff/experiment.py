@@ -151,7 +151,7 @@ def run(
     else:
         model.adapt_references(parts.training)
     learned = training.with_edges(parts.training, model)
-    num_steps = num_epochs * training.steps_per_epoch(learned, batch_size)
+    num_steps = num_epochs * training.steps_per_epoch(learned, batch_size, seed)
     chosen = optimizer(num_steps) if optimizer else default_optimizer(learning_rate, num_steps)
     training.train(
         model,
@@ -244,7 +244,8 @@ def default_optimizer(learning_rate: float, total_steps: int) -> keras.optimizer
     momentum = min(0.999, max(0.9, 1.0 - 20.0 / max(total_steps, 20)))
     return keras.optimizers.Adam(
         schedules.warmup_cosine(learning_rate, total_steps, final_fraction=1e-3),
-        clipnorm=1.0,
+        epsilon=1e-8,  # of papers' programs; late gradients are below Keras's 1e-7
+        global_clipnorm=1.0,
         use_ema=True,
         ema_momentum=momentum,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -239,6 +240,20 @@ class GraphLoader(keras.utils.PyDataset):
         shuffled = self._order.copy()
         shuffled[by_class] = self._order[np.lexsort((random.random(len(classes)), classes))]
         return shuffled, random.permutation(len(self._bounds) - 1)
+
+    def fingerprint(self) -> str:
+        """Names the data by sizes, order and the first graph, which all differ for other data."""
+        first = inputs_and_labels(
+            self.graphs.pack([0], self.budget)
+            if isinstance(self.graphs, Packable)
+            else pack([self.graphs[0]], self.budget)
+        )
+        found = hashlib.sha256(repr((len(self.graphs), *self.budget, self.seed)).encode())
+        found.update(self._order.tobytes())
+        for part in first:
+            for key, value in sorted(part.items()):
+                found.update(key.encode() + np.asarray(value).tobytes())
+        return found.hexdigest()
 
     @property
     def fill_rate(self) -> float:

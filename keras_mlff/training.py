@@ -24,9 +24,9 @@ def with_edges(structures: Sequence[Graph], model: ForceField) -> list[Graph]:
     return [add_edges(item, model.cutoff, model.uses_triplets) for item in structures]
 
 
-def steps_per_epoch(graphs: Sequence[Graph], batch_size: int) -> int:
+def steps_per_epoch(graphs: Sequence[Graph], batch_size: int, seed: int = 0) -> int:
     """Counts the batches of an epoch, which schedules need before training begins."""
-    return len(GraphLoader(graphs, batch_size, shuffle=True))
+    return len(GraphLoader(graphs, batch_size, shuffle=True, seed=seed))
 
 
 def train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_mlff import experiment, models, units
+from keras_mlff.datasets import splits as random_splits
 
 LEVELS_OF_THEORY = {"md17": "PBE+TS", "rmd17": "PBE/def2-SVP"}
 # the units of most papers
@@ -40,12 +41,21 @@ def train(
     num_validation: int,
     folder: str,
     energy_weight: float,
+    num_training: int = -1,
+    seed: int = 0,
     **settings: Any,
 ) -> tuple[experiment.Parts, dict[str, Any]]:
-    """Trains on energies and forces of one molecule; settings are those of `experiment.run`."""
+    """Trains on energies and forces of one molecule; settings are those of `experiment.run`.
+
+    With `num_training`, so many frames of the training split are learned, drawn by seed: smaller
+    numbers are part of larger ones, and splits may be in order of time.
+    """
     place, options = source(dataset, molecule, data)
     parts = experiment.load_parts(place, *splits, **options)
     parts = parts._replace(validation=parts.validation[:num_validation])
+    if num_training >= 0:
+        drawn = random_splits.by_seed(len(parts.training), {"training": num_training}, seed)
+        parts = parts._replace(training=[parts.training[row] for row in drawn["training"]])
     results = experiment.run(
         model,
         parts,
@@ -53,6 +63,7 @@ def train(
         loss={"energy": "mse", "forces": "mse"},
         loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
         **describe(molecule, dataset, dict(zip(experiment.Parts._fields, splits, strict=True))),
+        seed=seed,
         **settings,
     )
     return parts, results

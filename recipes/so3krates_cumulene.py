@@ -35,6 +35,7 @@ ENDS = {"start": "tab:red", "end": "tab:green"}
 def main(
     data: str = "gnl_v0.2.npz",
     scans: str = "",
+    profile: str = "",
     reference: str = "",
     kinds: tuple[str, ...] = ("local", "nonlocal"),
     num_features: int = 132,
@@ -42,6 +43,7 @@ def main(
     max_degree: int = 1,
     cutoff: float = 2.5,
     variant: str = "smooth",
+    neighbor_scale: float = 0.5,
     batch_size: int = 5,
     num_epochs: int = 500,
     learning_rate: float = 1e-3,
@@ -58,6 +60,8 @@ def main(
     Args:
         data: The GNL cumulenes, with the splits `train`, `val` and `test`.
         scans: Their scans, with names in `scan` and angles in `phi_deg`; may be left out.
+        profile: A chain turned rigidly, `z`, `R` and `E`, such as efa_cumulene_profile.npz; may be
+            left out.
         reference: What recipes/generate_cumulene.py writes; may be left out.
         kinds: Models to train and draw: "local", "nonlocal".
         num_features: Width.
@@ -65,6 +69,7 @@ def main(
         max_degree: Of the coordinates, from 1 on.
         cutoff: Å.
         variant: "smooth", or "paper" as published.
+        neighbor_scale: What the first coordinates of the non-local model are divided by.
         batch_size: Frames per step.
         num_epochs: Of the cosine decay.
         learning_rate: Its peak.
@@ -85,7 +90,7 @@ def main(
     for kind in kinds:
         place = Path(folder, kind)
         model, start[kind] = (
-            build(kind, num_features, num_layers, max_degree, cutoff, variant, seed)
+            build(kind, num_features, num_layers, max_degree, cutoff, variant, neighbor_scale, seed)
             for _ in range(2)
         )
         experiment.run(
@@ -116,6 +121,8 @@ def main(
         "profiles": profile_figure(trained, profiles, scans, reference),
         "coordinates": coordinate_figure(start, trained, projected),
     }
+    if profile:
+        figures["rigid"] = rigid_figure(trained, profile)
     if scans:
         figures["lengths"] = length_figure(trained, scans)
     if "nonlocal" in trained:
@@ -132,6 +139,7 @@ def build(
     max_degree: int,
     cutoff: float,
     variant: str,
+    neighbor_scale: float,
     seed: int,
 ) -> models.So3krates:
     """Makes a model as it is before training."""
@@ -143,6 +151,7 @@ def build(
         cutoff=cutoff,
         variant=variant,
         nonlocal_={"local": False, "nonlocal": True}[kind],
+        neighbor_scale=neighbor_scale if kind == "nonlocal" else None,
     )
 
 
@@ -205,6 +214,39 @@ def references(carbons: int, scans: str, reference: str) -> dict[str, tuple[Arra
             if len(rows):
                 found["GNL"] = (file["phi_deg"][rows], file["E"][rows])
     return found
+
+
+def rigid_figure(trained: Mapping[str, models.So3krates], profile: str) -> Any:
+    """Draws energies of the structures of a real scan, relative to the lowest (figure 2a)."""
+    structures = datasets.load(profile)
+    known = np.asarray([float(graph["energy"][0]) for graph in structures])
+    angles = np.asarray([dihedral(graph) for graph in structures])
+    figure, ((axes,),) = plots.subplots(1, 1, width=5.0)
+    axes.plot(angles, known - known.min(), "k.", markersize=3, label="data")
+    for kind, model in trained.items():
+        energies = model.predict(structures)["energy"]
+        axes.plot(angles, energies - energies.min(), linewidth=1.3, label=kind)
+    carbons = count_carbons(structures[0])
+    axes.set(xlabel="dihedral / degrees", ylabel="energy / eV", title=f"C{carbons}H4")
+    axes.legend(frameon=False)
+    return figure
+
+
+def dihedral(graph: Graph) -> float:
+    """Measures the angle between the planes of the two ends of a chain, 0 to 90 degrees."""
+    carbons = graph["positions"][graph["atomic_numbers"] == 6]
+    hydrogens = graph["positions"][graph["atomic_numbers"] == 1]
+    spread = np.linalg.norm(carbons[:, None] - carbons, axis=2)
+    ends = np.unravel_index(np.argmax(spread), spread.shape)
+    axis = carbons[ends[1]] - carbons[ends[0]]
+    axis = axis / np.linalg.norm(axis)
+    lines = []
+    for end in ends:
+        near = np.argsort(np.linalg.norm(hydrogens - carbons[end], axis=1))[:2]
+        line = hydrogens[near[1]] - hydrogens[near[0]]
+        line = line - (line @ axis) * axis
+        lines.append(line / np.linalg.norm(line))
+    return float(np.degrees(np.arccos(np.clip(abs(lines[0] @ lines[1]), 0.0, 1.0))))
 
 
 def length_figure(trained: Mapping[str, models.So3krates], scans: str) -> Any:

@@ -32,7 +32,7 @@ def main(
     num_features: int = 132,
     num_layers: int = 6,
     batch_size: int = 5,
-    num_steps: int = 10_000,
+    num_steps: int = 30_000,
     seed: int = 0,
     folder: str = "runs/so3krates_data_efficiency",
     verbose: int = 2,
@@ -43,7 +43,7 @@ def main(
         molecule: Such as "ethanol" or "aspirin".
         dataset: "md17" (original labels) or "rmd17" (revised).
         data: File of the molecule, in kcal/mol and Å, instead of the data set.
-        training: Split whose first frames are learned.
+        training: Split whose frames are learned, drawn by seed; more frames hold the fewer.
         validation: Split that chooses the best weights.
         test: Split to be judged on.
         num_train: Numbers of training frames.
@@ -69,7 +69,8 @@ def main(
                     molecule=molecule,
                     dataset=dataset,
                     data=data,
-                    training=f"{training}[:{number}]",
+                    training=training,
+                    num_training=number,
                     validation=validation,
                     test=test,
                     num_features=num_features,

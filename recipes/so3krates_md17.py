@@ -7,6 +7,8 @@ weights.
 Run: python recipes/so3krates_md17.py --molecule=ethanol --preset=zoo/so3krates/md17_ethanol
 From a file: python recipes/so3krates_md17.py --data=md17_ethanol.npz --training=cmret_train
     --validation=rmd17_train_01 --test=cmret_test
+Revised labels: --dataset=rmd17 --data=rmd17_aspirin.npz --training=train_01 --validation=train_02
+    --test=test_01
 """
 
 from __future__ import annotations
@@ -38,9 +40,11 @@ def main(
     validation: str = "train[1000:1200]",
     test: str = "train[1200:]",
     num_validation: int = 200,
+    num_training: int = -1,
     num_features: int = 132,
     num_layers: int = 6,
     variant: str = "smooth",
+    neighbor_scale: float = 8.0,
     spherical_filter: bool = True,
     degrees: tuple[int, ...] = (1, 2, 3),
     batch_size: int = 5,
@@ -64,9 +68,11 @@ def main(
         validation: Split that chooses the best weights; frames of the other two are left out.
         test: Split to be judged on.
         num_validation: How many of them.
+        num_training: Frames to learn from, drawn from that split by seed; all where -1.
         num_features: Width.
         num_layers: Layers.
         variant: "smooth", or "paper" as published.
+        neighbor_scale: What the first coordinates are divided by.
         spherical_filter: Whether filters see distances between coordinates (ablation).
         degrees: Of the coordinates.
         batch_size: Frames per step.
@@ -85,13 +91,14 @@ def main(
         num_features=num_features,
         num_layers=num_layers,
         variant=variant,
+        neighbor_scale=neighbor_scale,
         degrees=degrees,
         spherical_hidden=(32,) if spherical_filter else None,
     )
 
     def halving(num_steps: int) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.ExponentialDecay(learning_rate, halve, 0.5)
-        return keras.optimizers.Adam(rate, clipnorm=1.0)
+        return keras.optimizers.Adam(rate, epsilon=1e-8, global_clipnorm=1.0)
 
     _, results = md17.train(
         model,
@@ -102,6 +109,7 @@ def main(
         num_validation,
         folder or f"runs/so3krates_{dataset}_{molecule}",
         energy_weight,
+        num_training,
         batch_size=batch_size,
         num_epochs=num_epochs,
         learning_rate=learning_rate,
@@ -110,8 +118,11 @@ def main(
         resume=resume,
         verbose=verbose,
         display=md17.DISPLAY,
-        # table 1 is for the original labels
-        published={"So3krates, paper": PUBLISHED.get(molecule, {})} if dataset == "md17" else None,
+        published={
+            "So3krates, paper" + (", original labels" if dataset != "md17" else ""): PUBLISHED.get(
+                molecule, {}
+            )
+        },
         preset=preset,
         recipe=cli.command(main, locals()),
         citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",

@@ -71,7 +71,7 @@ def main(
     Returns:
         By kind and degree, errors for frames of known and of unknown molecules.
     """
-    molecules = split_molecules(datasets.load(data))
+    molecules = split_molecules(datasets.load(data), seed)
     known, unknown = hold_out(molecules, num_unknown, seed)
     chosen = np.random.default_rng([seed, 1]).permutation(len(known))[:num_individual]
     results: dict[str, Any] = {kind: {} for kind in kinds}
@@ -121,9 +121,13 @@ def main(
     return results
 
 
-def split_molecules(graphs: list[Graph]) -> list[list[Graph]]:
-    """Gathers the frames of each molecule."""
-    return [graphs[first : first + FRAMES] for first in range(0, len(graphs), FRAMES)]
+def split_molecules(graphs: list[Graph], seed: int = 0) -> list[list[Graph]]:
+    """Gathers the frames of each molecule, in random order: files may sort them by energy."""
+    molecules = []
+    for first in range(0, len(graphs), FRAMES):
+        order = np.random.default_rng((seed, 2, first // FRAMES)).permutation(FRAMES)
+        molecules.append([graphs[first + place] for place in order])
+    return molecules
 
 
 def hold_out(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,27 @@ def test_a_killed_training_resumes_to_the_last_bit(
     assert [int(row["epoch"]) for row in rows[0]] == list(range(NUM_EPOCHS))
 
 
+def test_a_training_does_not_go_on_with_other_settings(graphs, whole_run, tmp_path):
+    _, folder = whole_run
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    model, edges = make(graphs)
+    with pytest.raises(ValueError, match=r"Changed: ..optimizer'."):
+        train(model, edges, tmp_path, keras.optimizers.Adam(1e-3, use_ema=True), resume=True)
+    other = [{**graph, "energy": graph["energy"] + 1.0} for graph in graphs]
+    with pytest.raises(ValueError, match=r"Changed: ..data'."):
+        run(other, tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"Changed: ..data'."):
+        run(graphs, tmp_path, resume=True, seed=17)
+
+
+def test_a_training_that_diverges_stops_and_keeps_its_last_good_state(graphs, tmp_path):
+    model, edges = make(graphs)
+    optimizer = keras.optimizers.SGD(float("inf"))
+    with pytest.raises(FloatingPointError, match="diverged"):
+        train(model, edges, tmp_path, optimizer)
+    assert not (tmp_path / "state.npz").exists()
+
+
 @pytest.mark.slow
 def test_a_process_killed_amid_an_epoch_goes_on_as_if_it_had_not_been(tmp_path):
     program = (
@@ -200,15 +222,6 @@ def test_a_finished_training_stays_finished(graphs, tmp_path):
     assert read_log(tmp_path) == log
     for expected, found in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(expected, found)
-
-
-def test_another_models_state_is_refused(graphs, tmp_path):
-    run(graphs, tmp_path)
-    model, edges = make(graphs)
-    with pytest.raises(ValueError, match="another model or optimizer"):
-        train(model, edges, tmp_path, keras.optimizers.SGD(1e-3), resume=True)
-    with pytest.raises(ValueError, match="with seed"):
-        run(graphs, tmp_path, resume=True, seed=17)
 
 
 def test_early_stopping_leaves_the_best_averaged_weights(graphs, tmp_path):

@@ -81,8 +81,9 @@ class So3krates(ForceField):
             `"receiver_minus_sender"` (the authors' program).
         cutoff_function: `"polynomial"` (second derivatives continuous), `"cosine"` (the paper's,
             first derivatives) or `"smooth"` (all).
-        neighbor_scale: What `"scaled_sum"` divides by; 8 by default, 1 with `nonlocal_`, where
-            coordinates must differ by about one for any atom to be closer than others.
+        neighbor_scale: What `"scaled_sum"` divides by; 8 by default, 3 with `nonlocal_`, where
+            coordinates must differ for any atom to be closer than others. Less is needed where
+            the cutoff is short: 0.5 suits 2.5 Å. With too little, fresh networks overflow.
         radial_basis: `"fixed_exponential"` (the paper's), `"fixed_gaussian"`, `"bessel"`,
             `"bernstein"`, or `"gaussian"` (the first with learned centers and widths).
         distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
@@ -165,7 +166,7 @@ class So3krates(ForceField):
         )
         self.direction = chosen["direction"]
         if neighbor_scale is None:
-            neighbor_scale = 1.0 if nonlocal_ else 8.0
+            neighbor_scale = 3.0 if nonlocal_ else 8.0
         self.neighbor_scale = neighbor_scale
         self.nonlocal_ = nonlocal_
         self.activation = activation

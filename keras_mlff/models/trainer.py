@@ -79,6 +79,11 @@ class Trainer(keras.Model, metaclass=Complete):
         # Keras would track metrics among them as state of its own
         object.__setattr__(self, "_compile_arguments", arguments)
 
+    @property
+    def loss_arguments(self) -> dict[str, Any]:
+        """The losses and weights that `compile` was given."""
+        return {key: self._compile_arguments[key] for key in ("loss", "loss_weights")}
+
     @in_precision
     def get_compile_config(self) -> dict[str, Any] | None:
         """Lists what `compile` was given, for `save`."""

@@ -253,7 +253,7 @@ class Network:
             return [np.where(total > 0, b, 0) / np.where(total > 0, total, 1) for b in sums]
         if self.options["start"] == "zeros":
             return [np.zeros_like(b) for b in sums]
-        usual = 1.0 if self.options["nonlocal_"] else 8.0
+        usual = 3.0 if self.options["nonlocal_"] else 8.0
         return [b / self.options.get("neighbor_scale", usual) for b in sums]
 
     def layer(self, layer, h, q, pairs):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import models
+from keras_mlff.bench import systems
 from keras_mlff.graph import structure
 from keras_mlff.layers import radial
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
@@ -186,10 +187,23 @@ def test_only_the_nonlocal_model_sees_the_far_end_turn(nonlocal_model):
 @pytest.mark.parametrize("degrees", [(1,), (1, 2, 3)])
 def test_fresh_nonlocal_models_reach_beyond_the_cutoff(variant, degrees):
     """Where no pair is reached, none has a gradient, and training would never find one."""
-    model = build(variant=variant, degrees=degrees, nonlocal_=True, cutoff=2.5)
+    model = build(variant=variant, degrees=degrees, nonlocal_=True, cutoff=2.5, neighbor_scale=0.5)
     matrix = model.inspect(cumulene(0.4))["layer0/nonlocals/attention"][0]
     reached = np.abs(matrix).max(axis=0) > 0.0
     assert 0.1 < reached.mean() < 0.9
+
+
+@pytest.mark.eager
+@pytest.mark.parametrize("degrees", [(1,), (1, 2, 3)])
+def test_fresh_nonlocal_models_of_full_size_are_finite(degrees):
+    """Coordinates that start too large grow from layer to layer until they overflow."""
+    for seed in range(2):
+        keras.utils.set_random_seed(seed)
+        model = models.So3krates(degrees=degrees, nonlocal_=True)
+        model.run_eagerly = True
+        predicted = model.predict(systems.make("ethanol", 1))
+        assert np.abs(predicted["energy"]).max() < 10.0
+        assert np.abs(predicted["forces"]).max() < 100.0
 
 
 def test_without_reach_the_nonlocal_model_is_local(nonlocal_model):

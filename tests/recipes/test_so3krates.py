@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import models
+from keras_mlff.graph import structure
 
 TINY = {"num_features": 12, "num_layers": 1, "verbose": 0}
 
@@ -44,9 +45,23 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     names = [f"cumulene-length-scan-{angle}deg-30" for angle in (5, 5, 85, 85)]
     names += ["cumulene-angle-scan-n3", "cumulene-angle-scan-n12"]
     np.savez(scans, **arrays, scan=np.asarray(names), phi_deg=np.arange(6.0))
+    profile = tmp_path / "profile.npz"
+    turned = [
+        importlib.import_module("generate_cumulene").geometry(3, angle) for angle in (90.0, 40.0)
+    ]
+    np.savez(
+        profile,
+        R=[place for place, _ in turned],
+        z=turned[0][1],
+        E=[-1.0, -2.0],
+        F=np.zeros((2, 7, 3)),
+    )
+    found = [recipe.dihedral(structure(*frame)) for frame in turned]
+    np.testing.assert_allclose(found, [90.0, 40.0], atol=1e-3)
     settings = TINY | {
         "data": str(data),
         "scans": str(scans),
+        "profile": str(profile),
         "num_epochs": 1,
         "batch_size": 2,
         "profiles": (3, 4),
@@ -56,7 +71,7 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     results = recipe.main(**settings)
     assert list(results) == ["local", "nonlocal"]
     assert list(results["local"]) == ["known lengths", "11 and 12 carbons"]
-    expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png"}
+    expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png", "rigid.png"}
     assert figures(tmp_path / "run") == expected
     log = (tmp_path / "run/local/log.csv").read_text("utf-8")
     again = recipe.main(**settings, preset=str(tmp_path / "preset"))
@@ -103,6 +118,8 @@ def test_qm7x_holds_molecules_out(tmp_path):
     molecules = recipe.split_molecules(list(recipe.datasets.load(str(data))))
     _, unknown = recipe.hold_out(molecules, 2, 0)
     assert [item[0]["atomic_numbers"][0] for item in unknown] == [6, 7]
+    numbers = [graph["energy"][0] for graph in molecules[0]]
+    assert numbers != [graph["energy"][0] for graph in recipe.datasets.load(str(data))[:10]]
     with pytest.raises(ValueError, match="Only 2 molecules"):
         recipe.hold_out(molecules, 3, 0)
 
