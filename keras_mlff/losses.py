@@ -233,16 +233,21 @@ class Objective:
     @property
     def log_names(self) -> list[str]:
         """Names of what `logs` reports, in its order."""
-        names = ["loss"]
+        names = ["loss", "data_loss"] if self.has_regularization else ["loss"]
         if len(self.trackers) > 1 or self.has_regularization:
             names += [f"{key}_loss" for key in self.trackers]
         return names + [f"{key}_{name}" for key, made in self.metrics.items() for name in made]
 
     def logs(self) -> dict[str, Tensor]:
-        """Reports the values since the epoch began; `loss` first."""
+        """Reports the values since the epoch began; `loss` first.
+
+        Where layers add penalties, `data_loss` is what remains without them.
+        """
         parts = {key: tracker.result() for key, tracker in self.trackers.items()}
         total = sum(self.weights[key] * value for key, value in parts.items())
         logs = {"loss": total + self.regularization.result()}
+        if self.has_regularization:
+            logs["data_loss"] = total
         if len(parts) > 1 or self.has_regularization:
             logs |= {f"{key}_loss": value for key, value in parts.items()}
         for key, by_name in self.metrics.items():

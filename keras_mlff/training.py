@@ -43,7 +43,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     patience: int | None = None,
-    monitor: str = "val_loss",
+    monitor: str = "",
     validation_freq: int = 1,
     tensorboard: bool = False,
     verbose: Any = 2,
@@ -65,7 +65,8 @@ def train(
         seed: Of the shuffling.
         resume: Whether to go on from `state.npz`, as if there had been no interruption.
         patience: Validations without improvement after which to stop; `None` never stops.
-        monitor: What decides which weights are best.
+        monitor: What decides which weights are best; where empty, the loss of the validation
+            without what layers add to it, such as the smoothness of tables.
         validation_freq: Epochs between validations.
         tensorboard: Whether to write TensorBoard files (needs TensorFlow).
         verbose: As in Keras.
@@ -85,6 +86,7 @@ def train(
     held_out = GraphLoader(validation, batch_size)
     if verbose:
         print(loader.summary)
+    monitor = monitor or ("val_data_loss" if model.losses else "val_loss")
     model.compile(optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics)
     best = keras.callbacks.ModelCheckpoint(
         folder / BEST, monitor=monitor, mode="min", save_best_only=True, save_weights_only=True

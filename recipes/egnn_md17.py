@@ -5,8 +5,8 @@ ours. `--paper` takes the authors' network, in which all atoms exchange messages
 read from their sum; the default has a cutoff and energies of atoms.
 
 Run: python recipes/egnn_md17.py --molecule=ethanol --preset=zoo/egnn/md17_ethanol
-From a file: python recipes/egnn_md17.py --data=md17_ethanol.npz --training=cmret_train
-    --validation=rmd17_train_01 --test=cmret_test
+From a file: python recipes/egnn_md17.py --data=md17_ethanol.npz --training=rmd17_train_01
+    --validation=rmd17_train_02 --test=rmd17_test_01
 The rows of the table: --distance-encoding=original, mlp, posenc, smooth; --seed=0, 1, 2.
 """
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_mlff import experiment, models, units
 from keras_mlff.datasets import splits as random_splits
+from keras_mlff.graph import Graph
 
 LEVELS_OF_THEORY = {"md17": "PBE+TS", "rmd17": "PBE/def2-SVP"}
 # the units of most papers
@@ -47,15 +48,17 @@ def train(
 ) -> tuple[experiment.Parts, dict[str, Any]]:
     """Trains on energies and forces of one molecule; settings are those of `experiment.run`.
 
-    With `num_training`, so many frames of the training split are learned, drawn by seed: smaller
-    numbers are part of larger ones, and splits may be in order of time.
+    `num_training` and `num_validation` frames of their splits are drawn by seed, since splits may
+    be in order of time; smaller numbers are part of larger ones.
     """
     place, options = source(dataset, molecule, data)
     parts = experiment.load_parts(place, *splits, **options)
-    parts = parts._replace(validation=parts.validation[:num_validation])
-    if num_training >= 0:
-        drawn = random_splits.by_seed(len(parts.training), {"training": num_training}, seed)
-        parts = parts._replace(training=[parts.training[row] for row in drawn["training"]])
+    sizes = {"validation": num_validation, "training": num_training}
+    for name, number in sizes.items():
+        frames: list[Graph] = getattr(parts, name)
+        if 0 <= number < len(frames):
+            rows = random_splits.by_seed(len(frames), {name: number}, seed)[name]
+            parts = parts._replace(**{name: [frames[row] for row in rows]})
     results = experiment.run(
         model,
         parts,

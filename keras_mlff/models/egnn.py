@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
-from keras_mlff.heads import Head
+from keras_mlff.heads import EnergyHead, Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.initializers import torch_dense
@@ -196,6 +196,13 @@ class EGNN(ForceField):
         return pairs, segment.mask(envelope, pairs.mask)[:, None], vectors
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
+        pooled = isinstance(head, EnergyHead) or getattr(head, "pooling", "") == "sum"
+        if self.readout_kind == "graph" and not pooled:
+            raise ValueError(
+                "With readout='graph' only sums of one number can be read: energies, and scalars "
+                f"with pooling='sum'. Received: {type(head).__name__} '{head.name}'. Use "
+                "readout='atom'."
+            )
         return EGNNReadout(
             head.num_scalars,
             self.num_features,

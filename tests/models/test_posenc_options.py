@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mlff import heads
 from keras_mlff.graph import structure
 from keras_mlff.models.dimenet_pp import DimeNetPP
 from keras_mlff.models.egnn import EGNN
@@ -97,3 +98,11 @@ def test_dimenet_holds_nothing_larger_than_its_triplets():
     recorded = model.inspect(chain)
     assert {len(value) for value in recorded.values()} <= rows
     assert len(recorded["triplet_basis"]) == len(chain["triplet_in"])
+
+
+def test_only_sums_are_read_from_the_whole_graph():
+    with pytest.raises(ValueError, match="DipoleHead 'dipole'"):
+        EGNN(num_features=4, num_layers=1, readout="graph", heads=[heads.DipoleHead()])
+    mean = heads.ScalarHead("gap", pooling="mean")
+    with pytest.raises(ValueError, match="pooling='sum'"):
+        EGNN(num_features=4, num_layers=1, readout="graph", heads=[mean])
