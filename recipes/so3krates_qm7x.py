@@ -133,7 +133,7 @@ def split_molecules(graphs: list[Graph], seed: int = 0) -> list[list[Graph]]:
 def hold_out(
     molecules: list[list[Graph]], number: int, seed: int
 ) -> tuple[list[list[Graph]], list[list[Graph]]]:
-    """Parts molecules into known and unknown ones; of the latter's atoms there is no other.
+    """Parts molecules into known and unknown ones; none lists the same atoms as an unknown one.
 
     Raises:
         ValueError: If there are not as many such molecules.
