@@ -108,16 +108,7 @@ def main(
     model = build(
         num_features, num_layers, num_heads, cutoff, variant, without, softening=softening
     )
-    history = []
-    if start:
-        earlier = models.load_preset(start)
-        model.set_weights(earlier.get_weights())
-        about = earlier.preset.metadata
-        history = [
-            "This training went on from the weights, which the log leaves out, of "
-            f"`{about['recipe']}` (softening {earlier.get_config()['softening']:.3g}; "
-            f"{about['compute']})."
-        ]
+    history = go_on(model, start)
     return train(
         model,
         parts,
@@ -181,6 +172,20 @@ def build(
         **left_out,
         **options,
     )
+
+
+def go_on(model: models.ForceField, start: str) -> list[str]:
+    """Takes the weights of a preset of the same sizes; returns what the card has to say of it."""
+    if not start:
+        return []
+    earlier = models.load_preset(start)
+    model.set_weights(earlier.get_weights())
+    about = earlier.preset.metadata
+    return [
+        "This training went on from the weights, which the log leaves out, of "
+        f"`{about['recipe']}` (softening {earlier.get_config()['softening']:.3g}; "
+        f"{about['compute']})."
+    ]
 
 
 def train(

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from alphanet_formate_cu import build, train
+from alphanet_formate_cu import build, go_on, train
 
 from keras_mlff import cli, datasets, experiment
 from keras_mlff.graph import Graph
@@ -36,6 +36,7 @@ def main(
     variant: str = "smooth",
     without: tuple[str, ...] = (),
     zbl: bool = True,
+    start: str = "",
     loss: str = "mae",
     per_atom: bool = True,
     energy_weight: float = 100.0,
@@ -66,6 +67,7 @@ def main(
         variant: "smooth", or "p", "v1", "v2" of the authors.
         without: Ablations: "phase", "rotation", "frame_transition".
         zbl: Whether near atoms repel each other whatever the data say.
+        start: Preset of the same sizes whose weights are gone on from; fresh ones where empty.
         loss: "mae", "mse", "huber", or "l2", the length of the error of a force.
         per_atom: Whether the energy is compared per atom.
         energy_weight: Of the energy's loss.
@@ -97,6 +99,7 @@ def main(
     parts = experiment.random_parts(learned, num_validation, 0, -1, seed)._replace(test=judged)
     symbol = _symbol(learned[0])
     model = build(num_features, num_layers, num_heads, cutoff, variant, without, zbl=zbl)
+    history = go_on(model, start)
     return train(
         model,
         parts,
@@ -117,6 +120,7 @@ def main(
         + (f", of {verified}" if verified and stress_weight else ""),
         level_of_theory="PBE, VASP",
         recipe=cli.command(main, locals()),
+        notes=history,
     )
 
 
