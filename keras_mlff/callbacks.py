@@ -240,9 +240,8 @@ class TrainingState(keras.callbacks.Callback):
         with np.load(self.path) as file:
             about = json.loads(str(file["about"]))
             self._settings = self._read_settings()
-            changed = [
-                part for part, name in self._settings.items() if about["settings"][part] != name
-            ]
+            earlier = about.get("settings", {})
+            changed = [part for part, name in self._settings.items() if earlier.get(part) != name]
             if changed:
                 raise ValueError(
                     f"'{self.path}' belongs to a training with other settings. Changed: {changed} "

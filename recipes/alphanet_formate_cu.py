@@ -3,7 +3,7 @@
 The paper learns from 2,500 of 6,855 frames. Which ones, and width and cutoff, are not published:
 the sizes here are the defaults of its program, which also gives the loss (absolute errors, energies
 of whole structures times 4, forces times 100) and the 200 epochs. The optimizer is this package's
-(warm-up, cosine decay, averaged weights, each gradient clipped to length 1), not the program's. Net
+(warm-up, cosine decay, averaged weights, gradients clipped to length 1), not the program's. Net
 forces of these data are not zero, which no model that is invariant to translation can follow.
 
 Run: python recipes/alphanet_formate_cu.py --preset=zoo/alphanet/formate_cu

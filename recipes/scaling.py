@@ -109,7 +109,7 @@ def measure(
     from keras_mlff.bench.worker import Case
     from keras_mlff.neighbors import add_edges
 
-    periodic = models.ARCHITECTURES[name](**arguments).supports_periodic
+    periodic = models.ARCHITECTURES[name].supports_periodic
     system = f"{'silicon' if periodic else 'cluster'}:{num_atoms}"
     structures = systems.make(system, number)
     case = Case(name, arguments, system, number)

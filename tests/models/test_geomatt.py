@@ -10,7 +10,6 @@ from keras_mlff import models
 from keras_mlff.graph import join, pad, structure
 from keras_mlff.layers.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.neighbors import add_edges
-from keras_mlff.ops import dense
 
 # a coarse grid and narrow layers: what is checked does not depend on them
 SMALL = {"num_features": 8, "num_layers": 2, "delta": 0.25, "gamma": 8.0, "dtype": "float64"}
@@ -98,17 +97,6 @@ def test_coefficients_are_the_sum_over_all_chains(order, shared):
             product = product * overlaps[0 if shared else step, i, j]
         expected[chain[0], chain[-1]] += 0.7 * product.sum()
     np.testing.assert_allclose(got[0], expected, rtol=1e-12, atol=1e-14)
-
-
-def test_the_triangle_holds_each_pair_once():
-    for num_atoms in (1, 2, 5, 300):
-        rows, columns = map(keras.ops.convert_to_numpy, dense.triangle(num_atoms))
-        expected = np.tril_indices(num_atoms)
-        np.testing.assert_array_equal(rows, expected[0])
-        np.testing.assert_array_equal(columns, expected[1])
-        table = keras.ops.convert_to_numpy(dense.table_of_triangle(num_atoms))
-        np.testing.assert_array_equal(table[rows, columns], np.arange(len(rows)))
-        np.testing.assert_array_equal(table, table.T)
 
 
 OPTIONS = [
