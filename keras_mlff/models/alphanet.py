@@ -216,7 +216,9 @@ class AlphaNet(ForceField):
             )
         self.reference_edges = variant != "smooth"
         self.use_phase, self.use_rotation = use_phase, use_rotation
-        self.num_continuous_derivatives = _count_derivatives(chosen)  # type: ignore[misc]
+        sharp = normalized_frame or self.max_num_neighbors is not None
+        count = 0 if sharp else _count_derivatives(chosen)
+        self.num_continuous_derivatives = count  # type: ignore[misc]
         self.envelope = cutoffs.get(chosen["cutoff_function"])
         self.damped = chosen["radial_basis"].startswith("damped")
         gaussian = chosen["radial_basis"] == "damped_gaussian"

@@ -83,6 +83,56 @@ def test_only_later_variants_are_blind_to_orientation_and_wrapping(models, varia
         assert differences[1] > 1e-6
 
 
+@pytest.mark.parametrize("variant", ["smooth", "v2"])
+def test_symmetries_hold_to_rounding(models, variant):
+    """Twelve digits of what is added up, beyond the ten that the contract asks for."""
+    start, cell = copper()["positions"], np.eye(3) * 3.61
+    start = start + np.random.default_rng(4).normal(size=(4, 3)) * 0.1
+    numbers, matrix, order = np.asarray([29, 8, 6, 1]), rotation(), np.asarray([2, 0, 3, 1])
+    double = np.concatenate([start, start + cell[1]])
+    shifted = start + np.asarray([[0], [1], [0], [0]]) * cell[2]
+    predicted = predict(
+        models[variant],
+        [
+            structure(start, numbers, cell=cell),
+            structure(start @ matrix, numbers, cell=cell @ matrix),
+            structure(-start, numbers, cell=-cell),
+            structure(start[order], numbers[order], cell=cell),
+            structure(shifted, numbers, cell=cell),
+            structure(double, np.tile(numbers, 2), cell=cell * [[1], [2], [1]]),
+        ],
+    )
+    energies = predicted["energy"] / [1, 1, 1, 1, 1, 2]
+    scale = np.abs(predicted["atomic_energies"]).max()
+    np.testing.assert_allclose(energies, energies[0], rtol=0, atol=1e-12 * scale)
+    forces = np.split(predicted["forces"], [4, 8, 12, 16, 20])
+    back = [forces[1] @ matrix.T, -forces[2], forces[3][np.argsort(order)], forces[4]]
+    for got in (*back, forces[5][:4], forces[5][4:]):
+        np.testing.assert_allclose(got, forces[0], rtol=0, atol=1e-12 * np.abs(forces[0]).max())
+
+
+@pytest.mark.parametrize("variant", ["smooth", "v2"])
+def test_forces_and_stress_are_derivatives_to_eight_digits(models, variant):
+    """Central differences of fourth order: their error is step⁴ times the fifth derivative."""
+    positions, numbers, cell = graphene()
+    random, step = np.random.default_rng(6), 1e-3
+    direction, strain = random.normal(size=positions.shape), random.normal(size=(3, 3))
+    strain = 0.1 * (strain + strain.T)
+    scan = [structure(positions, numbers, cell=cell)]
+    for factor in (-2, -1, 1, 2):
+        scan.append(structure(positions + factor * step * direction, numbers, cell=cell))
+    for factor in (-2, -1, 1, 2):
+        change = np.eye(3) + factor * step * strain
+        scan.append(structure(positions @ change, numbers, cell=cell @ change))
+    predicted = [predict(models[variant], scan[first : first + 3]) for first in (0, 3, 6)]
+    energies = np.concatenate([item["energy"] for item in predicted])
+    weights = np.asarray([1, -8, 8, -1]) / (12 * step)
+    force = -np.sum(predicted[0]["forces"][:16] * direction)
+    stress = np.sum(predicted[0]["stress"][0] * strain) * abs(np.linalg.det(cell))
+    np.testing.assert_allclose(weights @ energies[1:5], force, rtol=1e-8)
+    np.testing.assert_allclose(weights @ energies[5:], stress, rtol=1e-8)
+
+
 @pytest.mark.parametrize("variant", ["smooth", "v2", "v1", "p"])
 def test_only_the_smooth_variant_is_continuous_at_the_cutoff(models, variant):
     """The third of three atoms leaves the first; beyond the work of the forces is the jump."""
@@ -126,6 +176,14 @@ def test_only_squares_let_planar_molecules_bend_smoothly(models, variant):
 def copper():
     places = np.asarray([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.805
     return structure(places, [29] * 4, cell=np.eye(3) * 3.61)
+
+
+@pytest.mark.eager
+def test_what_cuts_has_no_continuous_derivatives():
+    assert AlphaNet(**SMALL).num_continuous_derivatives == 2
+    assert AlphaNet(**SMALL, cutoff_function="smooth").num_continuous_derivatives > 2
+    for sharp in ({"max_num_neighbors": 9}, {"normalized_frame": True}, {"variant": "v2"}):
+        assert AlphaNet(**SMALL, **sharp).num_continuous_derivatives == 0
 
 
 def test_a_perfect_crystal_has_no_forces(models):

@@ -93,6 +93,20 @@ def test_predictions_equal_the_reference(model, variant, goldens):
             assert_close(stress, golden["stress_dE_dstrain_over_V"], f"{name} stress")
 
 
+@pytest.mark.eager
+def test_single_precision_gives_four_digits(variant, goldens):
+    hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
+    weights = read(f"{variant}_weights")
+    model = AlphaNet.from_reference(hyperparameters, weights, dtype="float32")
+    model.run_eagerly = keras.backend.backend() != "jax"
+    predicted = model.predict([crystal(golden) for golden in goldens.values()])
+    assert predicted["forces"].dtype == np.float32
+    for key, name in {"energy": "energy", "forces": "forces"}.items():
+        expected = np.concatenate([np.atleast_1d(golden[name]) for golden in goldens.values()])
+        atol = 1e-4 * np.abs(expected).max()
+        np.testing.assert_allclose(predicted[key], expected, rtol=1e-4, atol=atol, err_msg=key)
+
+
 # JAX compiles each operation for each size when it is asked for intermediates
 QUICK = ("water", "nacl8")
 LONG = pytest.mark.slow if keras.backend.backend() == "jax" else ()
