@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -185,6 +186,13 @@ def test_stability_goes_on_where_it_stopped(tmp_path):
     assert "nvt" not in results
     assert results["nve"]["length_ps"] == pytest.approx(0.002)
     assert figures(tmp_path / "nve") == {"stability.png"}
+    # a preset of the same name that was trained anew
+    digest = results["settings"]["weights_sha256"]
+    model.elements.embeddings.assign(2.0 * model.elements.embeddings)
+    shutil.rmtree(tmp_path / "still")
+    model.save_to_preset(str(tmp_path / "still"), elements=[1, 8], properties=["energy", "forces"])
+    with pytest.raises(ValueError, match=f"other weights.*{digest}"):
+        recipe.main(nvt_ps=0.004, **settings)
 
 
 def test_stability_stops_at_a_broken_bond():
