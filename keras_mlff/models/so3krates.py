@@ -274,7 +274,8 @@ class So3krates(ForceField):
         Args:
             hyperparameters: By the names `features`, `degrees`, `n_layers`, `n_heads`, `n_rbf`,
                 `r_cut`, `rad_filter`, `sph_filter`, `parity`, `nonlocal`, `scale`, `shift`, ...;
-                those not given have that program's defaults.
+                those not given have that program's defaults. `sph_filter=None` is the ablation
+                without filters of coordinates.
             weights: Arrays by their flax paths, a prefix `w:` allowed.
             **kwargs: Replace arguments of the constructor.
 
