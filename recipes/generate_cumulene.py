@@ -12,11 +12,12 @@ orbitals with the highest occupied and the lowest empty one mixed by 45 degrees,
 for the two spins: the broken-symmetry singlet, not spin-projected. Near the stable angle it falls
 back onto the restricted solution. Energies of that one and <S²> are written too.
 
-What converges need not be the lowest: from these orbitals planar allene ends on a saddle, 1.2 eV
-too high in STO-3G. So instabilities are followed downwards (stability analysis, second-order steps)
-until there is none, and the energy must not lie above the restricted one. Where it does, other
-starts are tried: orbitals of neighboring angles, then the restricted ones. A point at which all
-fail is reported, marked by `is_lowest` and left out of the split of its chain.
+What converges need not be the lowest: from these orbitals planar allene ends on a saddle, 0.57 eV
+too high. So instabilities are followed downwards (stability analysis, second-order steps), which
+takes longer than all the rest, until there is none, and the energy must not lie above the
+restricted one. Where it does, other starts are tried: orbitals of neighboring angles, then the
+restricted ones. A point at which all fail is reported, marked by `is_lowest` and left out of the
+split of its chain.
 
 Angles above 90 degrees are mirror images of those below.
 
