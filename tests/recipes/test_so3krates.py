@@ -75,9 +75,11 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png", "rigid.png"}
     assert figures(tmp_path / "run") == expected
     log = (tmp_path / "run/local/log.csv").read_text("utf-8")
-    again = recipe.main(**settings, preset=str(tmp_path / "preset"))
+    kinds = ("local", "nonlocal", "local-2")
+    again = recipe.main(**settings, kinds=kinds, preset=str(tmp_path / "preset"))
     assert models.load_preset(str(tmp_path / "preset")).nonlocal_
     assert (tmp_path / "run/local/log.csv").read_text("utf-8") == log
+    assert figures(tmp_path / "run") == {*expected, "layers.png"}
     for kind in results:
         found = again[kind]["known lengths"]["forces"]["test_mae"]
         assert found == pytest.approx(results[kind]["known lengths"]["forces"]["test_mae"])
@@ -148,6 +150,20 @@ def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
     ]
     assert epochs == [2, 1]
     assert figures(tmp_path / "run") == {"errors.png"}
+
+
+def test_sizes_are_drawn_beside_published_ones(trajectory, tmp_path):
+    pytest.importorskip("matplotlib")
+    recipe = importlib.import_module("so3krates_md17")
+    splits = {"training": "learn", "validation": "choose", "test": "judge"}
+    settings = TINY | splits | {"data": str(trajectory), "folder": str(tmp_path / "run")}
+    results = recipe.main(sweep=(2, 1), num_epochs=1, **settings)
+    assert list(results) == ["2", "1"]
+    assert results["2"]["num_weights"] - results["1"]["num_weights"] == 13_411
+    assert figures(tmp_path / "run") == {"sizes.png"}
+    log = (tmp_path / "run/1_layers/log.csv").read_text("utf-8")
+    assert recipe.main(sweep=(2, 1), num_epochs=1, **settings) == results
+    assert (tmp_path / "run/1_layers/log.csv").read_text("utf-8") == log
 
 
 def test_stability_goes_on_where_it_stopped(tmp_path):
