@@ -172,7 +172,7 @@ def train_sizes(settings: dict[str, Any]) -> dict[str, Any]:
 
 def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
     """Draws force errors against the number of weights, beside those of table 1 (figure 1c)."""
-    figure, ((axes,),) = plots.subplots(1, 1, width=5.0)
+    figure, ((axes,),) = plots.subplots(1, 1, width=7.0)
     if molecule in PUBLISHED:
         column = list(PUBLISHED).index(molecule)
         for label, (weights, errors) in WEIGHTS.items():
@@ -182,6 +182,8 @@ def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
     label = f"So3krates, {min(results, key=int)} to {max(results, key=int)} layers"
     unit = md17.DISPLAY["forces"][0]
     plots.error_curve(axes, {label: (weights, errors)}, ("weights", f"forces MAE / {unit}"))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.tick_params(axis="x", which="minor", labelbottom=False)  # they overlap
     axes.set_title(molecule)
     return figure
 
