@@ -27,6 +27,7 @@ Tables = Mapping[str, tuple[Array, float]]  # per label: values per element, shi
 _OPEN_BINS = 32  # enough for fill rates above 95 %, few enough to search in microseconds
 _CHUNK = 65_536  # graphs whose sizes stand in memory as Python numbers
 _EDGE_CLASS = 8  # graphs whose edge counts round up to the same multiple may change places
+_EXCHANGES = 8  # how often in an epoch a graph, on average, is offered the place of another size
 
 
 class Budget(NamedTuple):
@@ -154,7 +155,8 @@ class GraphLoader(keras.utils.PyDataset):
 
     The batches of an epoch depend on the seed and the epoch alone, so a resumed run (`epoch` and
     `position` set) sees what an uninterrupted one would have seen. From epoch to epoch, graphs of
-    equal size change places and the batches their order: the number of batches never changes.
+    equal size change places, others where both batches have the room, and the batches their order.
+    All this begins from one plan, so the number of batches never changes.
 
     Args:
         graphs: Graphs with edges (`neighbors.add_edges`), or a store of them
@@ -200,6 +202,7 @@ class GraphLoader(keras.utils.PyDataset):
         else:
             self._order = np.arange(len(table))
             self._bounds = _in_order(table, self.budget)
+        self._table = table
         self._classes = _size_classes(table)
         self._planned: tuple[int, Array, Array] | None = None
 
@@ -239,7 +242,29 @@ class GraphLoader(keras.utils.PyDataset):
         by_class = np.argsort(classes, kind="stable")
         shuffled = self._order.copy()
         shuffled[by_class] = self._order[np.lexsort((random.random(len(classes)), classes))]
-        return shuffled, random.permutation(len(self._bounds) - 1)
+        batches = random.permutation(len(self._bounds) - 1)
+        if classes.max(initial=0) > 0:
+            self._exchange(shuffled, random)
+        return shuffled, batches
+
+    def _exchange(self, order: Array, random: np.random.Generator) -> None:
+        """Lets graphs of different sizes change places, in pairs of batches, where both fit."""
+        firsts, lengths = self._bounds[:-1], np.diff(self._bounds)
+        used = np.add.reduceat(self._table[order], firsts, axis=0)  # (num_batches, 4)
+        room = np.asarray(self.budget[:4], np.int64)
+        half = len(lengths) // 2
+        for _ in range(_EXCHANGES * -(-len(order) // len(lengths))):
+            # no batch is in two pairs, so that all of them can be looked at together
+            pairs = random.permutation(len(lengths))[: 2 * half].reshape(2, half)
+            places = firsts[pairs] + random.integers(lengths[pairs])
+            gains = self._table[order[places[1]]] - self._table[order[places[0]]]
+            fits = np.all(
+                (used[pairs[0]] + gains <= room) & (used[pairs[1]] - gains <= room), axis=1
+            )
+            (here, there), (one, other), gains = pairs[:, fits], places[:, fits], gains[fits]
+            order[one], order[other] = order[other], order[one]
+            used[here] += gains
+            used[there] -= gains
 
     def fingerprint(self) -> str:
         """Names the data by sizes, order and the first graph, which all differ for other data."""

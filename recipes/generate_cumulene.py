@@ -12,6 +12,13 @@ orbitals with the highest occupied and the lowest empty one mixed by 45 degrees,
 for the two spins: the broken-symmetry singlet, not spin-projected. Near the stable angle it falls
 back onto the restricted solution. Energies of that one and <S²> are written too.
 
+What converges need not be the lowest: from these orbitals planar allene ends on a saddle, 0.57 eV
+too high. So instabilities are followed downwards (stability analysis, second-order steps), which
+takes longer than all the rest, until there is none, and the energy must not lie above the
+restricted one. Where it does, other starts are tried: orbitals of neighboring angles, then the
+restricted ones. A point at which all fail is reported, marked by `is_lowest` and left out of the
+split of its chain.
+
 Angles above 90 degrees are mirror images of those below.
 
 Run: python recipes/generate_cumulene.py  (continues where it was stopped)
@@ -22,7 +29,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +42,9 @@ Array = npt.NDArray[Any]
 
 END_BOND, INNER_BOND, CH_BOND, HCH_ANGLE = 1.315, 1.279, 1.086, 118.71  # Å, degrees
 CONVERGENCE = {"conv_tol": 1e-9, "conv_tol_grad": 1e-5, "grids_level": 3}  # hartree, hartree/bohr
-NAMES = ("energy", "restricted_energy", "spin_square", "forces")
+LOWEST = 1e-6  # hartree, by which rounding may lift the singlet above the restricted solution
+NEIGHBOR = 5.0  # degrees, to the angles whose orbitals are tried next
+NAMES = ("energy", "restricted_energy", "spin_square", "is_lowest", "forces")
 
 
 def geometry(num_carbons: int, dihedral: float) -> tuple[Array, Array]:
@@ -69,11 +78,58 @@ def solve(num_carbons: int, dihedral: float, functional: str, basis: str) -> dic
     """Solves the Kohn-Sham equations of one point.
 
     Returns:
-        `energy` and `restricted_energy` in eV, `spin_square`, `forces` `(num_atoms, 3)` in eV/Å.
+        `energy` and `restricted_energy` in eV, `spin_square`, `is_lowest`, `forces`
+        `(num_atoms, 3)` in eV/Å.
 
     Raises:
-        RuntimeError: If the unrestricted equations do not converge.
+        RuntimeError: If the unrestricted equations do not converge from any start.
     """
+    restricted = solver("RKS", num_carbons, dihedral, functional, basis)
+    restricted.kernel()
+
+    def starts() -> Iterator[Array]:
+        yield mixed(restricted)
+        for turned in (dihedral - NEIGHBOR, dihedral + NEIGHBOR):
+            neighbor = solver("RKS", num_carbons, turned, functional, basis)
+            neighbor.kernel()
+            start = mixed(neighbor)
+            neighbor = solver("UKS", num_carbons, turned, functional, basis)
+            neighbor.kernel(dm0=start)
+            yield neighbor.make_rdm1()
+        yield np.stack([0.5 * restricted.make_rdm1()] * 2)
+
+    found: list[tuple[bool, float, Any]] = []
+    for start in starts():
+        unrestricted = solver("UKS", num_carbons, dihedral, functional, basis)
+        unrestricted.kernel(dm0=start)
+        is_stable = descend(unrestricted)
+        # where two states cross, the restricted equations may have no solution
+        excess = unrestricted.e_tot - restricted.e_tot if restricted.converged else 0.0
+        if unrestricted.converged:
+            found.append((is_stable and excess <= LOWEST, unrestricted.e_tot, unrestricted))
+            if found[-1][0]:
+                break
+    if not found:
+        raise RuntimeError(
+            f"The SCF did not converge. Received: C{num_carbons}H4 at {dihedral} degrees."
+        )
+    # the last is the only one that can be the lowest; else the least wrong
+    is_lowest, energy, unrestricted = found[-1] if found[-1][0] else min(found, key=lambda x: x[1])
+    gradients = unrestricted.nuc_grad_method()
+    gradients.grid_response = True  # without it the forces do not add up to zero
+    return {
+        "energy": np.asarray(energy * units.hartree),
+        "restricted_energy": np.asarray(
+            restricted.e_tot * units.hartree if restricted.converged else np.nan
+        ),
+        "spin_square": np.asarray(unrestricted.spin_square()[0]),
+        "is_lowest": np.asarray(is_lowest),
+        "forces": -gradients.kernel() * units.hartree_per_bohr,
+    }
+
+
+def solver(kind: str, num_carbons: int, dihedral: float, functional: str, basis: str) -> Any:
+    """Sets up `"RKS"` or `"UKS"` of one point."""
     from pyscf import dft, gto
 
     positions, numbers = geometry(num_carbons, dihedral)
@@ -84,39 +140,35 @@ def solve(num_carbons: int, dihedral: float, functional: str, basis: str) -> dic
         basis=basis,
         verbose=0,
     )
+    made = getattr(dft, kind)(molecule).density_fit()
+    made.xc, made.chkfile, made.max_cycle = functional, None, 100
+    made.conv_tol, made.conv_tol_grad = CONVERGENCE["conv_tol"], CONVERGENCE["conv_tol_grad"]
+    made.grids.level = CONVERGENCE["grids_level"]
+    return made
 
-    def solver(kind: Any) -> Any:
-        made = kind(molecule).density_fit()
-        made.xc, made.chkfile, made.max_cycle = functional, None, 100
-        made.conv_tol, made.conv_tol_grad = CONVERGENCE["conv_tol"], CONVERGENCE["conv_tol_grad"]
-        made.grids.level = CONVERGENCE["grids_level"]
-        return made
 
-    restricted, unrestricted = solver(dft.RKS), solver(dft.UKS)
-    restricted.kernel()
-    num_pairs = molecule.nelectron // 2
+def mixed(restricted: Any) -> Array:
+    """Mixes the highest occupied and the lowest empty orbital: densities of both spins."""
+    num_pairs = restricted.mol.nelectron // 2
     densities = []
     for sign in (1.0, -1.0):
         orbitals = restricted.mo_coeff[:, :num_pairs].copy()
         empty = restricted.mo_coeff[:, num_pairs]
         orbitals[:, -1] = (orbitals[:, -1] + sign * empty) * np.sqrt(0.5)
         densities.append(orbitals @ orbitals.T)
-    unrestricted.kernel(dm0=np.stack(densities))
-    if not unrestricted.converged:
-        raise RuntimeError(
-            f"The SCF did not converge. Received: C{num_carbons}H4 at {dihedral} degrees."
-        )
-    gradients = unrestricted.nuc_grad_method()
-    gradients.grid_response = True  # without it the forces do not add up to zero
-    return {
-        "energy": np.asarray(unrestricted.e_tot * units.hartree),
-        # where two states cross it may have none
-        "restricted_energy": np.asarray(
-            restricted.e_tot * units.hartree if restricted.converged else np.nan
-        ),
-        "spin_square": np.asarray(unrestricted.spin_square()[0]),
-        "forces": -gradients.kernel() * units.hartree_per_bohr,
-    }
+    return np.stack(densities)
+
+
+def descend(unrestricted: Any, num_rounds: int = 5) -> bool:
+    """Follows instabilities of a solution downwards and tells whether it is stable in the end."""
+    for _ in range(num_rounds):
+        orbitals, _, is_stable, _ = unrestricted.stability(return_status=True)
+        if is_stable:
+            return True
+        steps = unrestricted.newton()
+        steps.kernel(orbitals, unrestricted.mo_occ)
+        unrestricted.kernel(dm0=steps.make_rdm1())
+    return False
 
 
 def solve_all(
@@ -157,6 +209,13 @@ def solve_all(
             f"{float(stored[f'{_key(*point)}/energy']):.6f} eV, "
             f"<S²> {float(stored[f'{_key(*point)}/spin_square']):.3f}; {seconds:.0f} s, "
             f"{time.process_time() - cpu:.0f} of the CPU; {total / 60:.0f} min in all",
+            flush=True,
+        )
+    failed = [_key(*point) for point in points if not stored[f"{_key(*point)}/is_lowest"]]
+    if failed:
+        print(
+            f"Not the lowest singlet, from no start, and left out of the splits: {failed}. "
+            "The rows are there, with `is_lowest` false.",
             flush=True,
         )
     return {point: {name: stored[f"{_key(*point)}/{name}"] for name in NAMES} for point in points}
@@ -209,7 +268,8 @@ def main(
     theory = {
         "functional": functional,
         "basis": basis,
-        "state": "lowest singlet, unrestricted (UKS) from orbitals of broken symmetry",
+        "state": "lowest singlet, unrestricted (UKS) from orbitals of broken symmetry, stable and "
+        "not above the restricted one",
         "integrals": "density fitting, PySCF's default auxiliary basis",
         "scf": CONVERGENCE,
         "gradients": "analytic, with the response of the integration grid",
@@ -239,7 +299,8 @@ def main(
             dihedrals.append(angle)
             for name in NAMES:
                 rows[name].append(solution[name])
-        splits[f"split_C{carbons}H4"] = np.arange(first, len(dihedrals), dtype=np.int32)
+        lowest = np.flatnonzero(rows["is_lowest"][first:]).astype(np.int32)
+        splits[f"split_C{carbons}H4"] = first + lowest
     metadata = {
         "content": "rigid rotor scans of cumulenes",
         "recipe": "recipes/generate_cumulene.py",
@@ -256,6 +317,7 @@ def main(
             "forces": np.concatenate(rows["forces"]),
             "restricted_energy": np.asarray(rows["restricted_energy"]),
             "spin_square": np.asarray(rows["spin_square"]),
+            "is_lowest": np.asarray(rows["is_lowest"]),
             "dihedral": np.asarray(dihedrals),
             **splits,
             "metadata": np.array(json.dumps(metadata, ensure_ascii=False)),

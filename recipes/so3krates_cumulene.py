@@ -8,6 +8,10 @@ The paper's data are not public. Trained here on the GNL cumulenes v0.2 (200 fra
 C10H4, C13H4 and C14H4; 11, 12, 15 and 16 carbons are for testing alone), and drawn beside their
 scans and those of recipes/generate_cumulene.py, which are of another level of theory.
 
+More layers reach further, but pass on no orientation: `--kinds local local-2 local-8 nonlocal`
+trains the local model with 2 and 8 layers too and draws what that changes (ablation A.11, of whose
+figures nothing is known here).
+
 Run: python recipes/so3krates_cumulene.py --data=gnl_v0.2.npz --scans=gnl_scans.npz
     --reference=runs/cumulene_scans.npz --preset=zoo/so3krates/cumulene
 """
@@ -63,7 +67,8 @@ def main(
         profile: A chain turned rigidly, `z`, `R` and `E`, such as efa_cumulene_profile.npz; may be
             left out.
         reference: What recipes/generate_cumulene.py writes; may be left out.
-        kinds: Models to train and draw: "local", "nonlocal".
+        kinds: Models to train and draw: "local", "nonlocal", or with another number of layers,
+            "local-8".
         num_features: Width.
         num_layers: Layers.
         max_degree: Of the coordinates, from 1 on.
@@ -125,6 +130,8 @@ def main(
         figures["rigid"] = rigid_figure(trained, profile)
     if scans:
         figures["lengths"] = length_figure(trained, scans)
+    if len({model.num_layers for model in trained.values()}) > 1:
+        figures["layers"] = layer_figure(trained, results, projected)
     if "nonlocal" in trained:
         figures["attention"] = attention_figure(trained["nonlocal"], projected)
     for name, figure in figures.items():
@@ -144,14 +151,15 @@ def build(
 ) -> models.So3krates:
     """Makes a model as it is before training."""
     keras.utils.set_random_seed(seed)
+    reach, _, layers = kind.partition("-")
     return models.So3krates(
         num_features=num_features,
-        num_layers=num_layers,
+        num_layers=int(layers or num_layers),
         degrees=tuple(range(1, max_degree + 1)),
         cutoff=cutoff,
         variant=variant,
-        nonlocal_={"local": False, "nonlocal": True}[kind],
-        neighbor_scale=neighbor_scale if kind == "nonlocal" else None,
+        nonlocal_={"local": False, "nonlocal": True}[reach],
+        neighbor_scale=neighbor_scale if reach == "nonlocal" else None,
     )
 
 
@@ -267,6 +275,34 @@ def length_figure(trained: Mapping[str, models.So3krates], scans: str) -> Any:
         axes.plot(lengths, energies[1] - energies[0], linewidth=1.3, label=kind)
     axes.set(xlabel="number of carbons", ylabel="E(85°) - E(5°) / eV")
     axes.legend(frameon=False)
+    return figure
+
+
+def layer_figure(
+    trained: Mapping[str, models.So3krates], results: Mapping[str, Any], carbons: int
+) -> Any:
+    """Draws errors, and what turning a chain costs, against layers times cutoff (A.11)."""
+    figure, ((errors, turns),) = plots.subplots(1, 2)
+    (molecule,) = rotor(carbons, ANGLES[:1])
+    length = float(np.ptp(molecule["positions"][:, 2]))
+    for reach in ("local", "nonlocal"):
+        kinds = [kind for kind in trained if kind.partition("-")[0] == reach]
+        kinds.sort(key=lambda kind: trained[kind].num_layers)
+        reached = [trained[kind].num_layers * trained[kind].cutoff for kind in kinds]
+        costs = []
+        for kind in kinds:
+            turned = rotor(carbons, ANGLES)
+            energies = trained[kind].predict(turned, batch_size=len(ANGLES))["energy"]
+            costs.append(np.ptp(energies))
+        known = [results[kind]["known lengths"]["forces"]["test_mae"] for kind in kinds]
+        errors.plot(reached, known, marker="o", markersize=4, label=reach)
+        turns.plot(reached, costs, marker="o", markersize=4, label=reach)
+    errors.set(ylabel=f"force MAE / {DISPLAY['forces'][0]}", title="known lengths")
+    turns.set(ylabel="energy of turning / eV", title=f"C{carbons}H4")
+    for axes in (errors, turns):
+        axes.axvline(length, color="0.7", linewidth=1.0, label=f"length of C{carbons}H4")
+        axes.set(xlabel="layers × cutoff / Å")
+        axes.legend(frameon=False)
     return figure
 
 

@@ -9,16 +9,21 @@ From a file: python recipes/so3krates_md17.py --data=md17_ethanol.npz --training
     --validation=rmd17_train_01 --test=cmret_test
 Revised labels: --dataset=rmd17 --data=rmd17_aspirin.npz --training=train_01 --validation=train_02
     --test=test_01
+Accuracy against the number of weights (figure 1c): --sweep 1 2 3 6
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 import md17
+import numpy as np
 
-from keras_mlff import cli, models
+from keras_mlff import cli, experiment, models, plots
 
 # MAE in kcal/mol and kcal/mol/Å
 PUBLISHED = {
@@ -29,6 +34,16 @@ PUBLISHED = {
     "salicylic": {"energy": 0.106, "forces": 0.145},
     "toluene": {"energy": 0.095, "forces": 0.073},
     "uracil": {"energy": 0.103, "forces": 0.111},
+}
+# of that table: number of weights, and force errors of the molecules above in their order
+WEIGHTS: dict[str, tuple[float, tuple[float, ...]]] = {
+    "NequIP": (3.0e6, (0.19, 0.09, 0.13, 0.04, 0.09, 0.05, 0.08)),
+    "SpookyNet": (3.0e6, (0.258, 0.094, 0.167, 0.089, 0.180, 0.087, 0.119)),
+    "GemNetQ": (2.2e6, (0.217, 0.088, 0.159, 0.051, 0.124, 0.060, 0.104)),
+    "DimeNet": (1.9e6, (0.499, 0.230, 0.383, 0.215, 0.374, 0.216, 0.301)),
+    "PaiNN": (6.0e5, (0.371, 0.230, 0.319, 0.083, 0.209, 0.102, 0.140)),
+    "NewtonNet": (5.0e5, (0.348, 0.211, 0.323, 0.084, 0.197, 0.088, 0.149)),
+    "So3krates, paper": (7.0e5, tuple(item["forces"] for item in PUBLISHED.values())),
 }
 
 
@@ -52,6 +67,7 @@ def main(
     learning_rate: float = 1e-3,
     energy_weight: float = 0.01,
     halve: int = 0,
+    sweep: tuple[int, ...] = (),
     seed: int = 0,
     folder: str = "",
     preset: str = "",
@@ -80,21 +96,19 @@ def main(
         learning_rate: Its peak.
         energy_weight: Of the energy's squared error in eV; forces have the rest of one.
         halve: Instead of the decay and the averages: steps after which the rate is halved.
+        sweep: Instead of one training: numbers of layers, for each of which what is missing is
+            trained; draws errors against the number of weights.
         seed: Of weights and order.
         folder: Receives log, state, best weights and results; under runs/ where empty.
         preset: Folder to write a preset into.
         resume: Goes on after an interruption.
         verbose: As in Keras.
     """
+    settings = locals()
+    if sweep:
+        return train_sizes(settings)
     keras.utils.set_random_seed(seed)
-    model = models.So3krates(
-        num_features=num_features,
-        num_layers=num_layers,
-        variant=variant,
-        neighbor_scale=neighbor_scale,
-        degrees=degrees,
-        spherical_hidden=(32,) if spherical_filter else None,
-    )
+    model = build(settings)
 
     def halving(num_steps: int) -> keras.optimizers.Optimizer:
         rate = keras.optimizers.schedules.ExponentialDecay(learning_rate, halve, 0.5)
@@ -124,10 +138,54 @@ def main(
             )
         },
         preset=preset,
-        recipe=cli.command(main, locals()),
+        recipe=cli.command(main, settings),
         citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
     )
     return results
+
+
+def build(settings: Mapping[str, Any]) -> models.So3krates:
+    """Makes the model of the arguments of `main`."""
+    names = ("num_features", "num_layers", "variant", "neighbor_scale", "degrees")
+    return models.So3krates(
+        **{name: settings[name] for name in names},
+        spherical_hidden=(32,) if settings["spherical_filter"] else None,
+    )
+
+
+def train_sizes(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains a model of each number of layers; returns errors and weights by that number."""
+    name = "so3krates_{dataset}_{molecule}_sizes".format(**settings)
+    folder = Path(settings["folder"] or f"runs/{name}")
+    results = {}
+    for num_layers in settings["sweep"]:
+        place = folder / f"{num_layers}_layers"
+        own = {"num_layers": num_layers, "sweep": (), "folder": str(place), "preset": ""}
+        if not (place / experiment.RESULTS).exists():
+            main(**settings | own | {"resume": True})  # of what is there, if anything
+        found = json.loads((place / experiment.RESULTS).read_text("utf-8"))
+        results[str(num_layers)] = found | {"num_weights": build(settings | own).count_params()}
+        (folder / experiment.RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    size_figure(results, settings["molecule"]).savefig(folder / "sizes.png", dpi=120)
+    return results
+
+
+def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
+    """Draws force errors against the number of weights, beside those of table 1 (figure 1c)."""
+    figure, ((axes,),) = plots.subplots(1, 1, width=7.0)
+    if molecule in PUBLISHED:
+        column = list(PUBLISHED).index(molecule)
+        for label, (weights, errors) in WEIGHTS.items():
+            axes.plot(weights, errors[column], "o", markersize=5, label=label)
+    ours = [(item["num_weights"], item["forces"]["test_mae"]) for item in results.values()]
+    weights, errors = np.asarray(sorted(ours)).T
+    label = f"So3krates, {min(results, key=int)} to {max(results, key=int)} layers"
+    unit = md17.DISPLAY["forces"][0]
+    plots.error_curve(axes, {label: (weights, errors)}, ("weights", f"forces MAE / {unit}"))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.tick_params(axis="x", which="minor", labelbottom=False)  # they overlap
+    axes.set_title(molecule)
+    return figure
 
 
 if __name__ == "__main__":

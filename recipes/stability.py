@@ -71,6 +71,7 @@ def main(
     file = Path(folder, FRAMES)
     settings = {
         "preset": preset,
+        "weights_sha256": model.preset.metadata["weights_sha256"],  # names outlive weights
         "data": data,
         "split": split,
         "temperature": temperature,
@@ -144,7 +145,7 @@ def resume(file: Path, settings: dict[str, Any]) -> dict[str, Array]:
     """Reads what is done, or makes a beginning.
 
     Raises:
-        ValueError: If it was done with other settings.
+        ValueError: If it was done with other settings or weights.
     """
     text = json.dumps(settings)
     if not file.exists():
@@ -152,10 +153,15 @@ def resume(file: Path, settings: dict[str, Any]) -> dict[str, Array]:
         return {"settings": np.asarray(text), "nvt/pieces": zero, "nve/pieces": zero}
     with np.load(file) as arrays:
         stored = dict(arrays)
-    if str(stored["settings"]) != text:
+    there = json.loads(str(stored["settings"]))
+    differing = [key for key in settings if there.get(key) != settings[key]]
+    if differing:
+        what = "weights" if differing == ["weights_sha256"] else "settings"
         raise ValueError(
-            f"The folder holds a run with other settings. Received: {text}, there "
-            f"{stored['settings']}. Choose another folder."
+            f"The folder holds a run with other {what}. Received: "
+            f"{ {key: settings[key] for key in differing} }, there "
+            f"{ {key: there.get(key) for key in differing} }. Choose another folder, or remove "
+            f"'{file}' to begin again."
         )
     return stored
 

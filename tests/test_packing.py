@@ -1,7 +1,7 @@
 """Graphs are packed into few batches of one size, each graph once, in an order that repeats."""
 
 import time
-from itertools import chain
+from itertools import chain, combinations
 
 import numpy as np
 import pytest
@@ -85,6 +85,21 @@ def test_graphs_of_one_size_change_places():
         companions.append({frozenset(batch) for batch in energies(loader)})
         loader.on_epoch_end()
     assert companions[0] != companions[1] != companions[2]
+
+
+def test_graphs_of_different_sizes_change_company():
+    """No two have the same size, so that none can take the very place of another."""
+    graphs = [make(n, seed=n, cutoff=50.0) for n in range(5, 65)]  # n (n - 1) edges
+    loader = GraphLoader(graphs, batch_size=8, shuffle=True)
+    pairs, num_batches = [], len(loader)
+    for _ in range(3):
+        batches = energies(loader)
+        assert len(batches) == num_batches
+        assert sorted(chain.from_iterable(batches)) == list(range(5, 65))
+        pairs.append({frozenset(two) for batch in batches for two in combinations(batch, 2)})
+        loader.on_epoch_end()
+    for epoch in (1, 2):
+        assert len(pairs[epoch - 1] & pairs[epoch]) < 0.5 * len(pairs[epoch])
 
 
 def test_mixed_sizes_waste_little_room():

@@ -22,38 +22,27 @@ class ChargeSpinEmbedding(keras.layers.Layer):
     zero. Shares depend on all atoms of the structure: with it, charged fragments that are far
     apart do not have exactly the sum of their energies.
 
-    Args:
-        num_features: Width of the features.
-
     Reference: Unke et al., 2021 (SpookyNet), eqs. 9 to 11, https://arxiv.org/abs/2105.00304
-
-    Example:
-        In `embed`: `features = features + self.charge_spin(features, graph)`.
     """
 
-    def __init__(self, num_features: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.num_features = num_features
-        self.query = keras.layers.Dense(2 * num_features, kernel_initializer="lecun_normal")
+    def build(self, features_shape: Any, *shapes: Any) -> None:
+        """Creates keys and values `(4, num_features)`: charge and spin, negative and positive."""
+        width = features_shape[-1]
+        initializer = keras.initializers.RandomNormal(stddev=1.0)
+        self.keys = self.add_weight((4, width), initializer, name="keys")
+        self.values = self.add_weight((4, width), initializer, name="values")
+        self.query = keras.layers.Dense(2 * width, kernel_initializer="lecun_normal")
         # without biases: zero stays zero
         self.hidden = keras.layers.Dense(
-            num_features, use_bias=False, activation="silu", kernel_initializer="lecun_normal"
+            width, use_bias=False, activation="silu", kernel_initializer="lecun_normal"
         )
-        self.outputs = keras.layers.Dense(
-            num_features, use_bias=False, kernel_initializer="lecun_normal"
-        )
-
-    def build(self, *shapes: Any) -> None:
-        """Creates keys and values `(4, num_features)`: charge and spin, negative and positive."""
-        initializer = keras.initializers.RandomNormal(stddev=1.0)
-        self.keys = self.add_weight((4, self.num_features), initializer, name="keys")
-        self.values = self.add_weight((4, self.num_features), initializer, name="values")
+        self.outputs = keras.layers.Dense(width, use_bias=False, kernel_initializer="lecun_normal")
         for layer in (self.query, self.hidden, self.outputs):
-            layer.build((None, self.num_features))
+            layer.build((None, width))
 
     def call(self, features: Tensor, graph: Graph) -> Tensor:
         """Computes what to add to the features, `(num_atoms, num_features)`."""
-        dtype, width = features.dtype, self.num_features
+        dtype, width = features.dtype, features.shape[-1]
         charge = ops.cast(graph["total_charge"], dtype)
         unpaired = ops.cast(graph["spin_multiplicity"], dtype) - 1.0
         queries = self.query(features)

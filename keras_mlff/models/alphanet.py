@@ -135,7 +135,7 @@ class AlphaNet(ForceField):
         use_frame_transition: Whether scalars and vectors mix within atoms (ablation).
         num_embeddings: Elements with an embedding of their own, padding (0) included; heavier ones
             share the last.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: AlphaNet, 2025, https://arxiv.org/abs/2501.07155
 
@@ -281,6 +281,7 @@ class AlphaNet(ForceField):
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         numbers = ops.minimum(graph["atomic_numbers"], self.num_embeddings - 1)
         elements = self.normalizations[0](self.embedding(numbers))  # (num_atoms, num_features)
+        elements = self.with_charge_spin(elements, graph)
         features, edges, pairs = self._structure(elements, numbers, self._chosen_edges(graph))
         vectors = ops.zeros_like(features)[:, None, :] + ops.zeros((1, 3, 1), features.dtype)
         state = None if self.start_map is None else self.start_map(elements)

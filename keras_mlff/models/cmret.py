@@ -59,7 +59,7 @@ class CMRET(ForceField):
         norm_mode: `"smooth"`, or `"component_shift"` as in the reference program, which breaks
             symmetry by about 1e-8.
         configuration: Electron table: `"aufbau"` or `"ground_state"`.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`.
 
     Reference: Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752
 
@@ -103,7 +103,7 @@ class CMRET(ForceField):
             )
         self.num_features, self.num_layers = num_features, num_layers
         self.num_output_blocks, self.norm_mode = num_output_blocks, norm_mode
-        self.charge_spin, self.attention_activation = charge_spin, attention_activation
+        self.charge_spin_mode, self.attention_activation = charge_spin, attention_activation
         # other weights do not add up to one, and grow with the atoms of the cell
         self.supports_periodic = attention == "none" or attention_activation == "softmax"
         self.envelope = cutoffs.get(cutoff_function)
@@ -190,7 +190,7 @@ class CMRET(ForceField):
                 root3 * (1.0 - safe.divide(charge, nuclear)),
                 root3 * safe.divide(spin, nuclear),
             ],
-        }[self.charge_spin]
+        }[self.charge_spin_mode]
         per_atom = ops.take(ops.stack(components, axis=1), graph["graph_ids"], axis=0)
         per_atom = segment.mask(per_atom, graph["atom_mask"])
         return ops.repeat(per_atom[:, :, None], self.num_features, axis=2)

@@ -48,7 +48,7 @@ class DimeNetPP(ForceField):
         sbf_combine: How encodings of distance and angle combine: `"product"`, `"outer"` or
             `"concat"`.
         cutoff: Å.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: Gasteiger et al., 2020, https://arxiv.org/abs/2011.14115; distance encodings:
     https://arxiv.org/abs/2211.12773
@@ -125,7 +125,7 @@ class DimeNetPP(ForceField):
         edge_basis, triplet_basis = self.basis(vectors, graph=graph)
         self.record("edge_basis", edge_basis)
         self.record("triplet_basis", triplet_basis)
-        atoms = self.elements(graph["atomic_numbers"])
+        atoms = self.with_charge_spin(self.elements(graph["atomic_numbers"]), graph)
         messages = self.embedding(
             ops.concatenate(
                 [

@@ -55,7 +55,7 @@ class EGNN(ForceField):
         num_inputs: Width of the embedding, mapped to `num_features`; `None` embeds without map.
         num_outputs: Width of what the equivariant variant ends in; `num_features` by default.
         cutoff: Å; ignored with `all_pairs`, but for the range of tables.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: Satorras et al., 2021, https://arxiv.org/abs/2102.09844; distance encodings:
     https://arxiv.org/abs/2211.12773
@@ -166,6 +166,7 @@ class EGNN(ForceField):
         """
         pairs, envelope, vectors = self._pairs(graph)
         features = inputs if self.embedding is None else self.embedding(inputs)
+        features = self.with_charge_spin(features, graph)
         moves = ops.zeros_like(graph["positions"])
         for index, interaction in enumerate(self.interactions):
             moved = vectors

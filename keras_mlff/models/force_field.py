@@ -23,6 +23,7 @@ from keras_mlff.graph import (
 from keras_mlff.heads import EnergyHead, Head, collection
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers import zbl as zbl_layer
+from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.models import freezing
 from keras_mlff.models.construction import in_precision
@@ -57,6 +58,8 @@ class ForceField(Trainer):
         name: Of the Keras model.
         zbl: Whether atoms closer than 1 Å repel each other whatever the network says, or the
             arguments of `keras_mlff.layers.zbl.ZBLRepulsion`: `{"cutoff": 0.8}`.
+        charge_spin: Whether total charge and spin take part, see
+            `keras_mlff.layers.charge_spin.ChargeSpinEmbedding`.
     """
 
     built: bool
@@ -74,6 +77,7 @@ class ForceField(Trainer):
         dtype: Any = None,
         name: str | None = None,
         zbl: bool | Mapping[str, Any] = False,
+        charge_spin: bool = False,
     ) -> None:
         super().__init__(dtype=dtype, name=name)
         if cutoff <= 0.0:
@@ -81,6 +85,7 @@ class ForceField(Trainer):
         self.cutoff = float(cutoff)
         self.heads = collection.make(heads)
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
+        self.charge_spin = ChargeSpinEmbedding() if charge_spin else None
         self._recorder: dict[str, Tensor] | None = None
 
     # What an architecture writes
@@ -88,6 +93,15 @@ class ForceField(Trainer):
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         """Computes features of each atom from the graph. Every architecture writes this."""
         raise NotImplementedError(f"{type(self).__name__} must define `embed(graph, training)`.")
+
+    def with_charge_spin(self, features: Tensor, graph: Graph) -> Tensor:
+        """Adds total charge and spin to features of the atoms, if the model is to know them.
+
+        Every `embed` calls it once, on the first features `(num_atoms, n)`.
+        """
+        if self.charge_spin is None:
+            return features
+        return features + self.charge_spin(features, graph)
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
         """Makes the layer that turns `AtomFeatures` into the numbers a head asks for.
@@ -156,6 +170,13 @@ class ForceField(Trainer):
         outputs = self(
             _as_symbols(inputs) if backend.COMPILES else _as_tensors(inputs, self.compute_dtype)
         )
+        if self.charge_spin is not None:
+            self.is_size_consistent = False
+            if not self.charge_spin.built:
+                raise ValueError(
+                    f"{type(self).__name__} does not let charge and spin in. Received: "
+                    "charge_spin=True. Its `embed` must call `self.with_charge_spin`."
+                )
         first = [name for name in ("energy", "forces") if name in outputs]
         self.property_names = first + sorted(outputs.keys() - set(first))
 

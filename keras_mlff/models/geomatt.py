@@ -53,7 +53,7 @@ class GeomAtt(ForceField):
         subtract_far_value: Whether overlaps count from their value at infinite distance.
         cutoff: Å, for periodic images alone: crystals need one beyond the reach of the Gaussians,
             6.4 Å by default. Molecules ignore their edges, so a small one saves memory.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549
 
@@ -118,7 +118,8 @@ class GeomAtt(ForceField):
         ]
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
-        start = segment.to_table(self.embedding(graph["atomic_numbers"]), graph)
+        start = self.with_charge_spin(self.embedding(graph["atomic_numbers"]), graph)
+        start = segment.to_table(start, graph)
         expanded, zero = self._expand(graph)
         places = dense.table_of_triangle(ops.shape(graph["atom_table"])[1])
         joined = []

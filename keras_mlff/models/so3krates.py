@@ -13,7 +13,6 @@ from keras_mlff.graph import Array, Graph
 from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
-from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.harmonic_coordinates import (
     INVARIANTS,
     CoordinateNormalization,
@@ -100,12 +99,11 @@ class So3krates(ForceField):
         chi_cut: Where the weight of far atoms ends: `"1/n"` for n atoms, or a number.
         chi_cut_exponent: Of that envelope.
         chi_cut_float32: Whether 1/n is rounded to float32, as in the authors' program.
-        charge_spin: Whether total charge and spin take part, see `ChargeSpinEmbedding`.
         activation: Of filters and readout.
         layer_norm_epsilon: Of the feature layer norms.
         num_embeddings: Elements with an embedding of their own, padding (0) included; heavier ones
             share the last.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276
 
@@ -140,7 +138,6 @@ class So3krates(ForceField):
         chi_cut: float | str = "1/n",
         chi_cut_exponent: int = 6,
         chi_cut_float32: bool = False,
-        charge_spin: bool = False,
         activation: str = "silu",
         layer_norm_epsilon: float = 1e-6,
         num_embeddings: int = 100,
@@ -171,7 +168,7 @@ class So3krates(ForceField):
         self.nonlocal_ = nonlocal_
         self.activation = activation
         self.num_embeddings = num_embeddings
-        self.is_size_consistent = not (nonlocal_ or charge_spin)
+        self.is_size_consistent = not nonlocal_
         self.supports_periodic = not nonlocal_
         self.envelope = cutoffs.get(chosen["cutoff_function"])
         self.embedding = keras.layers.Embedding(
@@ -179,7 +176,6 @@ class So3krates(ForceField):
             num_features,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=num_features**-0.5),
         )
-        self.charge_spin = ChargeSpinEmbedding(num_features) if charge_spin else None
         self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
         self.interactions = [
             So3kratesInteraction(
@@ -210,9 +206,7 @@ class So3krates(ForceField):
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         numbers = ops.minimum(graph["atomic_numbers"], self.num_embeddings - 1)
-        features = self.embedding(numbers)  # (num_atoms, num_features)
-        if self.charge_spin is not None:
-            features = features + self.charge_spin(features, graph)
+        features = self.with_charge_spin(self.embedding(numbers), graph)
         pairs: Pairs = AllPairs(graph) if self.nonlocal_ else EdgePairs(graph)
         vectors = pairs.vectors(self.cutoff)
         lengths = geometry.edge_lengths(vectors)
@@ -280,7 +274,8 @@ class So3krates(ForceField):
         Args:
             hyperparameters: By the names `features`, `degrees`, `n_layers`, `n_heads`, `n_rbf`,
                 `r_cut`, `rad_filter`, `sph_filter`, `parity`, `nonlocal`, `scale`, `shift`, ...;
-                those not given have that program's defaults.
+                those not given have that program's defaults. `sph_filter=None` is the ablation
+                without filters of coordinates.
             weights: Arrays by their flax paths, a prefix `w:` allowed.
             **kwargs: Replace arguments of the constructor.
 

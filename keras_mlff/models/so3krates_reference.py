@@ -34,7 +34,8 @@ _RADIAL_BASES = {
     "bessel": "bessel_from_zero",
     "bernstein": "bernstein",
 }
-_CUTOFFS = {"cosine_cutoff_fn": "cosine", "polynomial_cutoff_fn": "polynomial"}
+_CUTOFFS = {"cosine_cutoff_fn": "cosine"}
+_SPHERICAL = "filter_fn/VmapMLP_1"
 _OTHERS = (
     "rad_filter",
     "sph_filter",
@@ -66,6 +67,13 @@ def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     arguments["variant"] = "paper"
     width = arguments["num_features"]
     radial = hyperparameters.get("rad_filter", [128, width])
+    if not radial:
+        raise ValueError(
+            "Of the So3krates program's filters only those of coordinates can be left out "
+            "(`sph_filter=None`, an ablation of the paper); what its attention is without filters "
+            f"of distances is not known. Received: rad_filter={radial}. Leave it out for the "
+            "program's default, or give widths."
+        )
     arguments["radial_hidden"] = _hidden(radial, width, "rad_filter")
     # given as null or empty: the ablation without spherical filters
     spherical = hyperparameters.get("sph_filter", [32, width])
@@ -88,10 +96,17 @@ def build_so3krates(
     """Builds the network; see `So3krates.from_reference`."""
     weights = {key.removeprefix("w:"): np.asarray(value) for key, value in weights.items()}
     arguments = arguments_of(hyperparameters)
+    arguments |= kwargs
+    if arguments["spherical_hidden"] is not None and not any(_SPHERICAL in key for key in weights):
+        raise ValueError(
+            "The weights have no filters of coordinates "
+            f"(`{_SPHERICAL}`), an ablation of the paper. Received: hyper-parameters with them. "
+            "Pass `sph_filter=None`."
+        )
     scales = _by_element(hyperparameters.get("scale"))
     head = EnergyHead(references=_by_element(hyperparameters.get("shift")), element_scales=scales)
     dtype = str(next(iter(weights.values())).dtype) if weights else None
-    model = model_class(**{**arguments, "heads": [head], "dtype": dtype, **kwargs})
+    model = model_class(**{"heads": [head], "dtype": dtype, **arguments})
     reader = ReferenceWeights(weights)
     reader.assign(model.embedding.embeddings, "feature_embeddings_0/Embed_0/embedding")
     for index, interaction in enumerate(model.interactions):

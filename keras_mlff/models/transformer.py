@@ -42,7 +42,7 @@ class DistanceTransformer(ForceField):
         bias_features: Hidden width of the bias.
         bias_per_layer: Whether each layer has a bias of its own.
         cutoff: Å, where tables end; distances beyond continue them. No distance is cut off.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: https://arxiv.org/abs/2211.12773, whose text leaves the sizes open; the bias is that
     of Graphormer, https://arxiv.org/abs/2106.05234
@@ -98,7 +98,8 @@ class DistanceTransformer(ForceField):
                 "energy. Received: a graph with a cell. Leave the cell out, or use an architecture "
                 "with a cutoff, such as EGNN."
             )
-        features = segment.to_table(self.embedding(graph["atomic_numbers"]), graph)
+        features = self.with_charge_spin(self.embedding(graph["atomic_numbers"]), graph)
+        features = segment.to_table(features, graph)
         positions = segment.to_table(graph["positions"], graph)
         # (num_graphs, max_atoms, max_atoms); the diagonal is zero and has no gradient
         distances = safe.norm(positions[:, None] - positions[:, :, None])

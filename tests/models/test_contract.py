@@ -496,6 +496,46 @@ def test_repulsion_of_nuclei_is_added_to_any_architecture(name, model):
     np.testing.assert_allclose(added, total, rtol=1e-6)  # this layer alone is in float32
 
 
+@pytest.mark.eager
+def test_charge_and_spin_can_be_told_to_any_architecture(name, model):
+    """Each state has its own energy and forces; a neutral singlet has those of the bare model."""
+    own_mode = name == "CMRET"  # of its paper, not zero for neutral singlets
+    informed = build(name, charge_spin="invariant_qs" if own_mode else True)
+    if not own_mode:
+        added = {id(weight) for weight in informed.charge_spin.weights}
+        assert added
+        shared = [weight for weight in informed.weights if id(weight) not in added]
+        values = map(keras.ops.convert_to_numpy, model.weights)
+        informed.assign_weights(list(zip(shared, values, strict=True)))
+    start = molecule(5, seed=6)
+    states = [
+        start | {"total_charge": np.asarray([charge]), "spin_multiplicity": np.asarray([spin])}
+        for charge, spin in [(0.0, 1), (1.0, 1), (-1.0, 1), (0.0, 3)]
+    ]
+    step = 1e-4
+    line = np.random.default_rng(2).normal(size=start["positions"].shape)
+    displaced = [
+        moved(state, positions=start["positions"] + sign * step * line)
+        for state in states
+        for sign in (1, -1)
+    ]
+    together = predict(informed, states + displaced)
+    here, there = together[: len(states)], together[len(states) :]
+    if not own_mode:
+        assert_same(here[0], predict(model, states[:1])[0])
+    for index in range(len(states)):
+        for other in here[:index]:
+            assert abs(here[index]["energy"] - other["energy"]) > 1e-6
+            assert np.abs(here[index]["forces"] - other["forces"]).max() > 1e-6
+        slope = (there[2 * index]["energy"] - there[2 * index + 1]["energy"]) / (2 * step)
+        along = -np.sum(here[index]["forces"] * line)
+        np.testing.assert_allclose(along, slope, rtol=1e-5, atol=1e-6)
+    assert_same(predict(informed, states[1:2])[0], here[1])
+    assert not informed.is_size_consistent
+    again = type(informed).from_config(json.loads(json.dumps(informed.get_config())))
+    assert [w.shape for w in again.weights] == [w.shape for w in informed.weights]
+
+
 def test_four_frames_can_be_learned_by_heart(trainee):
     frames = [molecule(5, seed=4)]
     for seed in range(3):

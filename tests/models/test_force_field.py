@@ -395,6 +395,11 @@ def test_a_file_does_not_carry_one_backends_compiler_to_another(pair_net):
     assert model.get_compile_config()["jit_compile"] == "auto"
 
 
+def test_a_network_that_ignores_charge_and_spin_says_so(pair_net):
+    with pytest.raises(ValueError, match="with_charge_spin"):
+        pair_net(charge_spin=True)
+
+
 def test_configs_hold_defaults_too(pair_net):
     config = pair_net(num_features=6).get_config()
     assert (config["num_features"], config["cutoff"], config["penalty"]) == (6, 5.0, 0.0)

@@ -350,7 +350,7 @@ def test_charge_and_spin_change_energies_where_asked_for():
 
 
 def test_neutral_singlets_do_not_feel_the_embedding():
-    layer = ChargeSpinEmbedding(6)
+    layer = ChargeSpinEmbedding()
     graph = water()
     features = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(features, graph)), 0.0)

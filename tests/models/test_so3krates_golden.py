@@ -136,3 +136,34 @@ def test_mismatches_are_refused():
         build({**hyperparameters, "n_rbf": 9}, weights)
     with pytest.raises(ValueError, match="rad_filter"):
         build({**hyperparameters, "rad_filter": [16, 8]}, weights)
+    with pytest.raises(ValueError, match=r"Not offered.*'polynomial_cutoff_fn'"):
+        build({**hyperparameters, "cutoff_fn": "polynomial_cutoff_fn"}, weights)
+    for nothing in (None, []):
+        with pytest.raises(ValueError, match=r"without filters of distances.*rad_filter"):
+            build({**hyperparameters, "rad_filter": nothing}, weights)
+
+
+def test_weights_without_filters_of_coordinates_are_the_ablation():
+    """They give what filters whose last maps are zero give."""
+    hyperparameters, weights = reference("local_l123")
+    silenced = {
+        key: array * 0.0 if "filter_fn/VmapMLP_1/layers_1" in key else array
+        for key, array in weights.items()
+    }
+    kept = {key: array for key, array in weights.items() if "filter_fn/VmapMLP_1" not in key}
+    assert len(kept) < len(weights)
+    build = models.So3krates.from_reference
+    ablated = {**hyperparameters, "sph_filter": None}
+    full, without = build(hyperparameters, silenced), build(ablated, kept)
+    for model in (full, without):
+        model.run_eagerly = keras.backend.backend() != "jax"
+    with np.load(GOLDEN / "local_l123_ethanol9.npz") as golden:
+        ethanol = structure(golden["pos"], golden["z"])
+        expected, found = full.predict(ethanol), without.predict(ethanol)
+        assert abs(expected["energy"][0] - golden["energy"]) > 1e-6
+    np.testing.assert_allclose(found["energy"], expected["energy"], rtol=RELATIVE)
+    np.testing.assert_allclose(found["forces"], expected["forces"], rtol=RELATIVE, atol=1e-12)
+    with pytest.raises(ValueError, match=r"weights have no place.*VmapMLP_1"):
+        build(ablated, weights)
+    with pytest.raises(ValueError, match=r"no filters of coordinates.*sph_filter=None"):
+        build(hyperparameters, kept)

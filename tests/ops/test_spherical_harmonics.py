@@ -43,6 +43,22 @@ def test_harmonics_equal_the_table():
         np.testing.assert_allclose(values, golden["Y_l0_to_l4"], atol=1e-14)
 
 
+def test_harmonics_equal_those_of_another_library():
+    """Sphericart's conventions are ours: real, orthonormal on the sphere, m = -l..l, no (-1)^m.
+
+    Its solid harmonics are r^l Y, as ours off the sphere.
+    """
+    sphericart = pytest.importorskip("sphericart", reason="needs the pip extra test")
+    here = directions()
+    expected = sphericart.SphericalHarmonics(8).compute(here)
+    np.testing.assert_allclose(evaluate(here, range(9)), expected, atol=1e-12)
+    stretched = here * np.linspace(0.1, 2.0, len(here))[:, None]
+    expected = sphericart.SolidHarmonics(8).compute(stretched)
+    np.testing.assert_allclose(evaluate(stretched, range(9)), expected, rtol=1e-10, atol=1e-12)
+    signs = evaluate([[0.6, 0.48, 0.64]], [1])[0]  # y, z, x, all positive
+    np.testing.assert_allclose(signs, (0.75 / np.pi) ** 0.5 * np.asarray([0.48, 0.64, 0.6]))
+
+
 def test_couplings_equal_the_table():
     with np.load(GOLDEN) as golden:
         table = golden["cg_m3_m1_m2"]

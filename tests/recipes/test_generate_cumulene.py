@@ -1,11 +1,12 @@
 """The rotor scans at toy size: two points of the smallest chain in the smallest basis."""
 
 import importlib
+import types
 
 import numpy as np
 import pytest
 
-from keras_mlff import datasets
+from keras_mlff import datasets, units
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,11 @@ def test_angles_above_90_degrees_are_mirror_images(recipe):
     np.testing.assert_allclose(recipe.mirrored(low), high, atol=1e-14)
 
 
+def solution(carbons, is_lowest=True):
+    values = dict.fromkeys(("energy", "restricted_energy", "spin_square"), np.asarray(1.0))
+    return values | {"forces": np.zeros((carbons + 4, 3)), "is_lowest": np.asarray(is_lowest)}
+
+
 def test_points_are_not_solved_twice(recipe, tmp_path, capsys):
     solved = []
 
@@ -39,8 +45,7 @@ def test_points_are_not_solved_twice(recipe, tmp_path, capsys):
         solved.append((carbons, angle))
         if len(solved) == 2:
             raise KeyboardInterrupt
-        values = dict.fromkeys(("energy", "restricted_energy", "spin_square"), np.asarray(1.0))
-        return values | {"forces": np.zeros((carbons + 4, 3))}
+        return solution(carbons)
 
     points, partial = [(3, 0.0), (3, 90.0)], tmp_path / "partial.npz"
     with pytest.raises(KeyboardInterrupt):
@@ -50,6 +55,81 @@ def test_points_are_not_solved_twice(recipe, tmp_path, capsys):
     assert "[1/1] C3H4 at 90.0000 degrees: 1.000000 eV" in capsys.readouterr().out
     with pytest.raises(ValueError, match="another level"):
         recipe.solve_all(points, solve, partial, "other")
+
+
+def test_points_that_are_not_the_lowest_are_marked_and_left_out(
+    recipe, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("pyscf", reason="needs the pip extra qm")
+    monkeypatch.setattr(recipe, "solve", lambda carbons, angle, *_: solution(carbons, angle > 0.0))
+    output = recipe.main(output=str(tmp_path / "scan.npz"), num_carbons=(3, 4), num_angles=2)
+    assert "['C3H4 at 0.0000 degrees', 'C4H4 at 0.0000 degrees']" in capsys.readouterr().out
+    assert len(datasets.load(str(output), "C4H4")) == 1
+    with np.load(output) as file:
+        np.testing.assert_array_equal(file["is_lowest"], [False, True, False] * 2)
+        assert file["split_C4H4"].tolist() == [4]
+
+
+class Solver:
+    """Stands for one of PySCF's, whose energy depends on where it started."""
+
+    converged, mo_occ, mo_coeff = True, None, np.eye(3)
+    mol = types.SimpleNamespace(nelectron=2)
+
+    def __init__(self, kind, dihedral, energies):
+        self.kind, self.dihedral, self.energies, self.e_tot = kind, dihedral, energies, -1.0
+
+    def kernel(self, dm0=None):
+        if self.kind == "UKS" and self.dihedral == 20.0:
+            self.e_tot = self.energies.pop(0)
+
+    def make_rdm1(self):
+        return np.eye(3)
+
+    def stability(self, return_status):
+        return None, None, True, None
+
+    def spin_square(self):
+        return 1.0, 3.0
+
+    def nuc_grad_method(self):
+        return types.SimpleNamespace(kernel=lambda: np.zeros((7, 3)))
+
+
+@pytest.mark.parametrize(
+    ("energies", "chosen", "is_lowest"),
+    [
+        ([-1.1], -1.1, True),  # a higher solution is not looked for
+        ([-0.9, -1.2], -1.2, True),  # from a neighbor's orbitals
+        ([-0.9, -0.7, -0.8, -1.0], -1.0, True),  # from the restricted ones
+        ([-0.7, -0.9, -0.8, -0.6], -0.9, False),
+    ],
+)
+def test_points_above_the_restricted_solution_get_other_starts(
+    recipe, monkeypatch, energies, chosen, is_lowest
+):
+    left = list(energies)
+    monkeypatch.setattr(
+        recipe, "solver", lambda kind, _, dihedral, *level: Solver(kind, dihedral, left)
+    )
+    found = recipe.solve(3, 20.0, "pbe0", "sto-3g")
+    assert not left
+    assert bool(found["is_lowest"]) is is_lowest
+    np.testing.assert_allclose(found["energy"], chosen * units.hartree)
+
+
+@pytest.mark.slow
+def test_instabilities_are_followed_downwards(recipe):
+    pytest.importorskip("pyscf", reason="needs the pip extra qm")
+    restricted, unrestricted = (
+        recipe.solver(kind, 3, 0.0, "pbe0", "sto-3g") for kind in ("RKS", "UKS")
+    )
+    restricted.kernel()
+    unrestricted.kernel(dm0=np.stack([0.5 * restricted.make_rdm1()] * 2))
+    np.testing.assert_allclose(unrestricted.e_tot, restricted.e_tot, atol=1e-7)
+    assert not recipe.descend(unrestricted, num_rounds=0)
+    assert recipe.descend(unrestricted)
+    assert unrestricted.e_tot < restricted.e_tot - 1e-3
 
 
 @pytest.mark.slow
@@ -67,5 +147,6 @@ def test_tiny_run_writes_what_the_package_reads(recipe, tmp_path):
         np.testing.assert_allclose(file["dihedral"], [0.0, 90.0, 180.0])
         np.testing.assert_allclose(file["spin_square"], [1.0, 0.0, 1.0], atol=0.3)
         assert file["restricted_energy"][0] > file["energy"][0] + 0.1
+        assert file["is_lowest"].all()
     for point in points:
         np.testing.assert_allclose(point["forces"].sum(axis=0), 0.0, atol=1e-4)

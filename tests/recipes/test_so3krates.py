@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,9 +75,11 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png", "rigid.png"}
     assert figures(tmp_path / "run") == expected
     log = (tmp_path / "run/local/log.csv").read_text("utf-8")
-    again = recipe.main(**settings, preset=str(tmp_path / "preset"))
+    kinds = ("local", "nonlocal", "local-2")
+    again = recipe.main(**settings, kinds=kinds, preset=str(tmp_path / "preset"))
     assert models.load_preset(str(tmp_path / "preset")).nonlocal_
     assert (tmp_path / "run/local/log.csv").read_text("utf-8") == log
+    assert figures(tmp_path / "run") == {*expected, "layers.png"}
     for kind in results:
         found = again[kind]["known lengths"]["forces"]["test_mae"]
         assert found == pytest.approx(results[kind]["known lengths"]["forces"]["test_mae"])
@@ -149,6 +152,20 @@ def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
     assert figures(tmp_path / "run") == {"errors.png"}
 
 
+def test_sizes_are_drawn_beside_published_ones(trajectory, tmp_path):
+    pytest.importorskip("matplotlib")
+    recipe = importlib.import_module("so3krates_md17")
+    splits = {"training": "learn", "validation": "choose", "test": "judge"}
+    settings = TINY | splits | {"data": str(trajectory), "folder": str(tmp_path / "run")}
+    results = recipe.main(sweep=(2, 1), num_epochs=1, **settings)
+    assert list(results) == ["2", "1"]
+    assert results["2"]["num_weights"] - results["1"]["num_weights"] == 13_411
+    assert figures(tmp_path / "run") == {"sizes.png"}
+    log = (tmp_path / "run/1_layers/log.csv").read_text("utf-8")
+    assert recipe.main(sweep=(2, 1), num_epochs=1, **settings) == results
+    assert (tmp_path / "run/1_layers/log.csv").read_text("utf-8") == log
+
+
 def test_stability_goes_on_where_it_stopped(tmp_path):
     pytest.importorskip("matplotlib")
     recipe = importlib.import_module("stability")
@@ -185,6 +202,13 @@ def test_stability_goes_on_where_it_stopped(tmp_path):
     assert "nvt" not in results
     assert results["nve"]["length_ps"] == pytest.approx(0.002)
     assert figures(tmp_path / "nve") == {"stability.png"}
+    # a preset of the same name that was trained anew
+    digest = results["settings"]["weights_sha256"]
+    model.elements.embeddings.assign(2.0 * model.elements.embeddings)
+    shutil.rmtree(tmp_path / "still")
+    model.save_to_preset(str(tmp_path / "still"), elements=[1, 8], properties=["energy", "forces"])
+    with pytest.raises(ValueError, match=f"other weights.*{digest}"):
+        recipe.main(nvt_ps=0.004, **settings)
 
 
 def test_stability_stops_at_a_broken_bond():
