@@ -195,6 +195,9 @@ class EGNN(ForceField):
             envelope = cutoffs.polynomial(geometry.edge_lengths(vectors), self.cutoff)
         return pairs, segment.mask(envelope, pairs.mask)[:, None], vectors
 
+    def encode_distances(self, distances: Tensor) -> list[Tensor]:
+        return [interaction.encode(distances) for interaction in self.interactions]
+
     def make_readout(self, head: Head) -> keras.layers.Layer:
         pooled = isinstance(head, EnergyHead) or getattr(head, "pooling", "") == "sum"
         if self.readout_kind == "graph" and not pooled:
@@ -332,6 +335,13 @@ class EGNNInteraction(keras.layers.Layer):
         if not self.moves:
             return updated, None, gates
         return updated, self._steps(messages, vectors, envelope, pairs), gates
+
+    def encode(self, distances: Tensor) -> Tensor:
+        """Computes the encoding of distances `(n,)`, or what the first map makes of squares."""
+        if self.encoding is not None:
+            return self.encoding(distances)
+        kernel = ops.convert_to_tensor(self.edge_1.kernel)[2 * self.num_features :]
+        return ops.matmul(ops.square(distances)[:, None], kernel)
 
     def _messages(
         self, features: Tensor, vectors: Tensor, pairs: Pairs
