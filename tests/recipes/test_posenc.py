@@ -70,7 +70,9 @@ def test_md17_reports_forces_beside_the_paper(name, molecule, tmp_path):
 def test_encodings_by_their_names_in_the_paper():
     recipe = importlib.import_module("egnn_md17")
     assert recipe.encoding("original", 36, 32) is None
-    assert recipe.encoding("mlp", 36, 32) == {"kind": "mlp", "num_features": 32}
+    perceptron = {"kind": "mlp", "num_features": 32}
+    assert recipe.encoding("mlp", 36, 32) == {**perceptron, "activation": "silu"}
+    assert recipe.encoding("mlp", 36, 32, paper=True) == {**perceptron, "activation": "relu"}
     table = {"kind": "posenc", "num_knots": 36, "num_features": 32, "initial": "normal"}
     assert recipe.encoding("posenc", 36, 32) == table
     assert recipe.encoding("smooth", 36, 32, 0.1) == {**table, "smoothness": 0.1}
@@ -97,6 +99,46 @@ def test_qm9_learns_what_it_is_told_to(name, qm9, tmp_path):
     assert results["alpha"][place] == {"EGNN smooth": 0.062, "DimeNet++ smooth": 0.048}[place]
     saved = models.load_preset(str(tmp_path / "model"))
     assert sorted(saved.preset.properties) == sorted(targets)
+    assert saved.preset.elements == (1, 8)
+
+
+@pytest.mark.parametrize(("target", "rate"), [("alpha", 5e-4), ("homo", 1e-3), ("U0", 5e-4)])
+def test_the_papers_egnn_reads_every_property_from_the_sum(
+    target, rate, qm9, tmp_path, monkeypatch
+):
+    """Labels are standardized: the mean of what lone atoms leave, and its mean deviation."""
+    recipe = importlib.import_module("egnn_qm9")
+    made, rates = recipe.papers_adam, []
+    monkeypatch.setattr(recipe, "papers_adam", lambda *args: rates.append(args[0]) or made(*args))
+    settings = TINY | {"num_epochs": 2, "folder": str(tmp_path)}
+    recipe.main(targets=(target,), distance_encoding="mlp", paper=True, **qm9, **settings)
+    assert rates == [rate]
+    model = models.load_preset(str(tmp_path / "model"))
+    assert model.get_config()["readout"] == "graph"
+    (head,) = model.heads
+    assert (head.name, head.pooling) == (target, "sum")
+    assert set(head.references) == ({1, 6, 7, 8, 9} if target == "U0" else set())
+    parts = importlib.import_module("cmret_qm9").split_molecules(**qm9, num_train=0, seed=0)
+    rest = [graph[target][0] - head.offsets(graph)[0] for graph in parts.training]
+    np.testing.assert_allclose(np.mean(rest), 0.0, atol=1e-9)
+    np.testing.assert_allclose(np.mean(np.abs(rest)), head.scale)
+
+
+def test_the_papers_egnn_has_the_papers_size():
+    recipe = importlib.import_module("egnn_qm9")
+    species = importlib.import_module("egnn_md17").SPECIES
+    settings = {"all_pairs": True, "readout": "graph", "species": species}
+    model = models.EGNN(heads=recipe.papers_heads(["U0"]), **settings)
+    assert model.count_params() == 745_224
+
+
+def test_folders_name_what_is_trained():
+    name = importlib.import_module("egnn_qm9").name_folder
+    table = {"knots": 36, "size": 32}
+    targets = list(importlib.import_module("cmret_qm9").TARGETS)
+    assert name("egnn_qm9", ["U0"], "mlp", table, epochs=3) == "runs/egnn_qm9_U0_mlp_size32_epochs3"
+    assert name("egnn_qm9", targets, "original", table) == "runs/egnn_qm9_all_original"
+    assert name("a", ["U0", "H"], "smooth", table) == "runs/a_U0-H_smooth_knots36_size32"
 
 
 def test_figures_are_drawn_from_what_is_trained(tmp_path, capsys):
