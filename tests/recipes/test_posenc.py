@@ -154,9 +154,11 @@ def test_figures_are_drawn_from_what_is_trained(tmp_path, capsys):
     }
     with pytest.raises(ValueError, match="--commands"):
         recipe.main(**settings)
-    assert recipe.main(commands=True, **settings) == {}
+    assert recipe.main(commands=True, **settings, paper=True) == {}
     # two properties, then posenc of U0, and both with four knots
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    commands = capsys.readouterr().out.splitlines()
+    assert len(commands) == 5
+    assert all("--targets " in line and "--paper --resume" in line for line in commands)
     encoding = {"kind": "posenc", "num_knots": 6, "num_features": 4, "initial": "normal_both"}
     for index, case in enumerate(["mu_smooth", "U0_smooth", "U0_posenc"]):
         folder = tmp_path / f"{case}_knots6_size4"
