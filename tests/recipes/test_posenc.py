@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -170,3 +171,61 @@ def test_figures_are_drawn_from_what_is_trained(tmp_path, capsys):
     assert list(table) == ["mu", "U0"]
     assert {file.name for file in tmp_path.glob("*.png")} == {f"figure{i}.png" for i in range(1, 6)}
     assert "polynomial" in capsys.readouterr().out
+
+
+def test_tables_train_what_is_missing_and_go_on_after_errors(molecule, tmp_path, capsys):
+    recipe = importlib.import_module("posenc_tables")
+    files = tmp_path / "{column}.npz"
+    place = str(files).format(column="ethanol")
+    shutil.copy(molecule["data"], place)
+    words = {**TINY, **TABLE, **molecule, "num_heads": 2, "paper": "true"}
+    given = {
+        "columns": ("aspirin", "ethanol"),
+        "variants": ("smooth",),
+        "data": str(files),
+        "settings": [f"{k}={v}" for k, v in words.items() if k not in ("data", "verbose")],
+        "folder": str(tmp_path / "table"),
+        "verbose": 0,
+    }
+    rows = recipe.main(**given)
+    assert list(rows) == ["Transformer smooth", "EGNN smooth"]
+    assert all(set(cells) == {"ethanol"} for cells in rows.values())
+    output = capsys.readouterr().out
+    assert output.count("failed:") == 2  # there is no file of aspirin
+    table = (tmp_path / "table/table.md").read_text("utf-8").splitlines()
+    assert table[0].startswith("|  | aspirin / meV/Å | benzene / meV/Å | ethanol / meV/Å |")
+    cells = [cell.strip() for cell in table[-1].split("|")][1:5]
+    assert cells == ["EGNN smooth, paper", "6.7", "1.3", "3.5"]
+    ours = [cell.strip() for cell in table[-2].split("|")][1:5]
+    assert ours == ["EGNN smooth", "", "", f"{rows['EGNN smooth']['ethanol']:.3g}"]
+
+    results = json.loads((tmp_path / "table/results.json").read_text())
+    kept = [key for key, value in results.items() if "test_mae" in value]
+    assert len(kept) == 2
+    assert sum("--paper" in key for key in kept) == 1  # the Transformer has no such argument
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("table/*/log.csv")}
+    assert recipe.main(**given) == rows
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    with pytest.raises(ValueError, match="colour"):
+        recipe.main(**given | {"settings": ["colour=3"]})
+
+
+def test_table_2_averages_seeds(qm9, tmp_path):
+    recipe = importlib.import_module("posenc_tables")
+    words = {**TINY, "num_validation": 4, "num_test": 4}
+    rows = recipe.main(
+        table=2,
+        columns=("U0",),
+        backbones=("EGNN",),
+        variants=("original",),
+        seeds=(0, 1),
+        data=qm9["data"],
+        settings=[f"{k}={v}" for k, v in words.items() if k != "verbose"],
+        folder=str(tmp_path),
+        verbose=0,
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    errors = [value["test_mae"] for value in results.values()]
+    assert len(errors) == 2
+    assert rows == {"EGNN original": {"U0": pytest.approx(np.mean(errors))}}
+    assert f"{np.mean(errors):.3g} ± {np.std(errors):.2g}" in (tmp_path / "table.md").read_text()
