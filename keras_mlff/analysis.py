@@ -35,9 +35,9 @@ class Encodings(NamedTuple):
 def encodings(model: ForceField) -> dict[str, Encodings]:
     """Reads what a model has learned about distances, and about angles where it has learned that.
 
-    Perceptrons are sampled from 0 to the cutoff. A model with neither tables nor perceptrons is
-    asked what its layers make of distances (`ForceField.encode_distances`), from a tenth of the
-    cutoff on, since some divide by the distance.
+    Perceptrons are sampled from 0 to the reach of the model. One with neither tables nor
+    perceptrons is asked what its layers make of distances (`ForceField.encode_distances`), from a
+    tenth of the reach on, since some divide by the distance.
 
     Returns:
         By quantity, `"distance"` or `"angle"`.
@@ -47,7 +47,7 @@ def encodings(model: ForceField) -> dict[str, Encodings]:
         if isinstance(layer, PositionalEncoding):
             found.setdefault(layer.quantity, []).append(_read_table(layer))
         elif isinstance(layer, PerceptronEncoding):
-            end = np.pi if layer.quantity == "angle" else model.cutoff
+            end = np.pi if layer.quantity == "angle" else model.reach
             found.setdefault(layer.quantity, []).extend(_sample(model, layer, 0.0, end))
     if not found:
         found["distance"] = _sample(model, model.encode_distances, 0.1 * model.reach, model.reach)

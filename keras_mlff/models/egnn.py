@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import geometry, safe, segment
-from keras_mlff.ops.pairs import AllPairs, EdgePairs, Pairs
+from keras_mlff.ops.pairs import EdgePairs, Pairs
 
 Tensor = Any
 
@@ -54,7 +55,7 @@ class EGNN(ForceField):
             where a neighbor passes a cutoff.
         num_inputs: Width of the embedding, mapped to `num_features`; `None` embeds without map.
         num_outputs: Width of what the equivariant variant ends in; `num_features` by default.
-        cutoff: Å; ignored with `all_pairs`, but for the range of tables.
+        cutoff: Å; with `all_pairs` the range of tables alone, and `model.cutoff` is infinite.
         **kwargs: Of `ForceField`: `heads`, `dtype`, `name`.
 
     Reference: Satorras et al., 2021, https://arxiv.org/abs/2102.09844; distance encodings:
@@ -87,7 +88,8 @@ class EGNN(ForceField):
         cutoff: float = 5.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(cutoff=cutoff, **kwargs)
+        super().__init__(cutoff=math.inf if all_pairs else cutoff, **kwargs)
+        self.span = float(cutoff)  # Å, where tables end before training
         for name, value, known in (
             ("readout", readout, ("atom", "graph")),
             ("coordinate_sum", coordinate_sum, ("sum", "mean")),
@@ -181,14 +183,19 @@ class EGNN(ForceField):
             features = layer(features)
         return features, graph["positions"] + moves
 
+    @property
+    def reach(self) -> float:
+        """Å, up to where `encode_distances` is drawn."""
+        return self.span
+
     def _pairs(self, graph: Graph) -> tuple[Pairs, Tensor, Tensor]:
         if self.all_pairs and "cell" in graph:
             raise ValueError(
                 "EGNN(all_pairs=True) couples all atoms, however far, so a crystal would have "
                 "infinite energy. Received: a graph with a cell. Use all_pairs=False."
             )
-        pairs: Any = AllPairs(graph) if self.all_pairs else EdgePairs(graph)
-        vectors = pairs.vectors(self.cutoff)
+        pairs = EdgePairs(graph)
+        vectors = pairs.vectors(self.span)
         if self.all_pairs:
             envelope = ops.ones_like(vectors[:, 0])
         else:
