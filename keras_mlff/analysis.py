@@ -9,7 +9,7 @@ diversity corrected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -18,6 +18,7 @@ import numpy as np
 from keras_mlff.graph import Array
 from keras_mlff.layers.positional_encoding import PerceptronEncoding, PositionalEncoding
 from keras_mlff.models import ForceField
+from keras_mlff.models.construction import precision
 
 METRICS = ("non_linearity", "non_monotonicity", "diversity", "smoothness")
 _NUM_SAMPLES = 36  # of encodings that have no knots
@@ -34,31 +35,22 @@ class Encodings(NamedTuple):
 def encodings(model: ForceField) -> dict[str, Encodings]:
     """Reads what a model has learned about distances, and about angles where it has learned that.
 
-    Encodings without a table, perceptrons and radial bases, are sampled from 0 to the cutoff; bases
-    that divide by the distance from a tenth of that on.
+    Perceptrons are sampled from 0 to the reach of the model. One with neither tables nor
+    perceptrons is asked what its layers make of distances (`ForceField.encode_distances`), from a
+    tenth of the reach on, since some divide by the distance.
 
     Returns:
         By quantity, `"distance"` or `"angle"`.
-
-    Raises:
-        ValueError: If the model knows distances by no encoding.
     """
     found: dict[str, list[tuple[Array, Array, Array]]] = {}
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, PositionalEncoding):
             found.setdefault(layer.quantity, []).append(_read_table(layer))
         elif isinstance(layer, PerceptronEncoding):
-            end = np.pi if layer.quantity == "angle" else model.cutoff
-            found.setdefault(layer.quantity, []).append(_sample(layer, 0.0, end))
-    basis = getattr(model, "radial_basis", None)
-    if not found and basis is not None:
-        found["distance"] = [_sample(basis, 0.1 * model.cutoff, model.cutoff)]
+            end = np.pi if layer.quantity == "angle" else model.reach
+            found.setdefault(layer.quantity, []).extend(_sample(model, layer, 0.0, end))
     if not found:
-        raise ValueError(
-            f"{type(model).__name__} as configured reads distances without an encoding. "
-            "Received: a model without tables, perceptrons or a radial basis. Train one with "
-            '`distance_encoding="smooth"`.'
-        )
+        found["distance"] = _sample(model, model.encode_distances, 0.1 * model.reach, model.reach)
     return {
         quantity: Encodings(parts[0][0], *(np.stack([part[i] for part in parts]) for i in (1, 2)))
         for quantity, parts in found.items()
@@ -73,18 +65,24 @@ def _read_table(layer: PositionalEncoding) -> tuple[Array, Array, Array]:
     return layer.knots, values, slopes * (layer.spacing if layer.scaled_slopes else 1.0)
 
 
-def _sample(layer: keras.layers.Layer, start: float, end: float) -> tuple[Array, Array, Array]:
+def _sample(
+    model: ForceField, function: Callable[[Any], Any], start: float, end: float
+) -> list[tuple[Array, Array, Array]]:
     knots = np.linspace(start, end, _NUM_SAMPLES)
-    inputs = keras.ops.convert_to_tensor(knots, dtype=layer.compute_dtype)
-    values = np.asarray(keras.ops.convert_to_numpy(layer(inputs)), np.float64)
-    return knots, values, np.gradient(values, axis=0)
+    with precision(model.dtype_policy):
+        tensors = function(keras.ops.convert_to_tensor(knots, dtype=model.compute_dtype))
+        tables = [
+            np.asarray(keras.ops.convert_to_numpy(item), np.float64)
+            for item in keras.tree.flatten(tensors)
+        ]
+    return [(knots, table, np.gradient(table, axis=0)) for table in tables]
 
 
 def principal_components(table: Array, number: int = 2) -> Array:
     """Projects the knots of `(num_knots, num_features)` to their directions of largest spread."""
-    centered = table - table.mean(axis=0)
-    _, _, directions = np.linalg.svd(centered, full_matrices=False)
-    return np.asarray(centered @ directions[:number].T)
+    places, sizes, _ = np.linalg.svd(table - table.mean(axis=0), full_matrices=False)
+    # what rounding leaves of a straight line is no direction
+    return np.asarray(places * np.where(sizes > 1e-6 * sizes[0], sizes, 0.0))[:, :number]
 
 
 def ranks(values: Array) -> Array:

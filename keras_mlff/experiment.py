@@ -119,6 +119,7 @@ def run(
     display: Display | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
     preset: str | Path = "",
+    set_references: Callable[[ForceField, Sequence[Graph]], None] = ForceField.fit_references,
     **about: Any,
 ) -> dict[str, Any]:
     """Sets references, trains, judges the best weights, and publishes them if asked to.
@@ -141,13 +142,14 @@ def run(
             it has `energy_per_atom`, that error is reported too.
         published: Errors to print beside ours, `{"paper": {"energy": 0.1}}`, in those units.
         preset: Folder to publish into.
+        set_references: What a new model gets instead of `ForceField.fit_references`.
         **about: What the preset says of itself, see `model_card.publish`; `recipe` is required.
 
     Returns:
         By property: `unit`, `test_mae`, `test_rmse`, and what was published.
     """
     if model.preset is None:
-        model.fit_references(parts.training)
+        set_references(model, parts.training)
     else:
         model.adapt_references(parts.training)
     learned = training.with_edges(parts.training, model)

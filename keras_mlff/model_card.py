@@ -197,7 +197,7 @@ def card(preset: preset_store.Preset) -> str:
         "Parameters": f"{about['num_parameters']:,}",
         "Elements": ", ".join(str(z) for z in preset.elements),
         "Properties": ", ".join(preset.properties),
-        "Cutoff": f"{about['cutoff']} Å",
+        "Cutoff": f"{about['cutoff']} Å" if about["cutoff"] else "none: all pairs of a molecule",
         "Data": about.get("dataset", ""),
         "Level of theory": _sentence(about.get("level_of_theory", "")),
         "Split": _sentence(about.get("split", "")),

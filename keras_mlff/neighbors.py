@@ -41,7 +41,8 @@ def neighbor_list(
 
     Args:
         positions: `(num_atoms, 3)`, Å.
-        cutoff: Å, larger than 0. Pairs at exactly this distance are among them.
+        cutoff: Å, larger than 0; infinite for all pairs of a molecule. Pairs at exactly this
+            distance are among them.
         cell: `(3, 3)`, Å; the rows are the lattice vectors. `None` for a molecule. Rows along
             directions that are not periodic are ignored and may be zero.
         pbc: Three booleans, or one for all directions. By default a given cell is periodic in all.
@@ -50,8 +51,9 @@ def neighbor_list(
         `senders`, `receivers` `(num_edges,)` and `cell_shifts` `(num_edges, 3)`, all int32.
 
     Raises:
-        ValueError: If the cutoff is not positive, the periodic lattice vectors are linearly
-            dependent, a number is not finite or two atoms are at the same place.
+        ValueError: If the cutoff is not positive, or infinite in a crystal, the periodic lattice
+            vectors are linearly dependent, a number is not finite or two atoms are at the same
+            place.
         ImportError: If the system is too large to search without vesin, which is not installed.
     """
     positions = np.asarray(positions, "float64")
@@ -60,15 +62,19 @@ def neighbor_list(
     if not np.isfinite(positions).all():
         atoms = np.flatnonzero(~np.isfinite(positions).all(axis=1))[:10].tolist()
         raise ValueError(f"`positions` must be finite. Received: NaN or inf at atoms {atoms}.")
-    if not 0.0 < cutoff < np.inf:
-        raise ValueError(f"`cutoff` must be a positive, finite length in Å. Received: {cutoff}.")
     periodic, lattice = _complete_cell(cell, pbc)
+    if not cutoff > 0.0 or (cutoff == np.inf and periodic.any()):
+        raise ValueError(
+            "`cutoff` must be a positive length in Å, and finite in a crystal, whose pairs have no "
+            f"end. Received: {cutoff}."
+        )
     inverse = np.linalg.inv(lattice)
     # Slightly more than asked for: the last cut is made below, in the same way for both searches.
     radius = cutoff * (1 + 1e-6) + 2 * _COINCIDENT
     reach = np.where(periodic, radius * np.linalg.norm(inverse, axis=0), 0.0)  # in lattice vectors
     num_candidates = len(positions) ** 2 * np.prod(1 + 2 * reach)
-    vesin = _import_vesin(num_candidates) if num_candidates > _VESIN_FROM else None
+    searched = num_candidates > _VESIN_FROM and cutoff < np.inf
+    vesin = _import_vesin(num_candidates) if searched else None
 
     cells_away = np.where(periodic, np.floor(positions @ inverse), 0.0)  # (num_atoms, 3)
     wrapped = positions - cells_away @ lattice
@@ -104,7 +110,7 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
 
     Args:
         graph: A single structure, without padding. Edges it already has are replaced.
-        cutoff: Å, larger than 0.
+        cutoff: Å, larger than 0; infinite for all pairs of a molecule.
         triplets: Also add `triplet_in`, `triplet_out` and `triplet_mask`, for models that use
             angles.
 

@@ -184,7 +184,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             "architecture": type(model).__name__,
             "weights_sha256": sha256(temporary / WEIGHTS),
             "num_parameters": model.count_params(),
-            "cutoff": model.cutoff,
+            "cutoff": model.cutoff if np.isfinite(model.cutoff) else None,
             "dtype": model.compute_dtype,
             "elements": sorted({z for head in model.heads for z in head.references}),
             "properties": model.property_names,

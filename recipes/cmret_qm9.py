@@ -12,7 +12,7 @@ Run: python recipes/cmret_qm9.py --preset=zoo/cmret/qm9
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ PUBLISHED = {
     "EGNN +smooth": (0.023, 0.062, 27, 23, 43, 0.091, 1.50, 9, 9, 9, 9, 0.028),
     "DimeNet++": (0.032, 0.048, 27, 21, 44, 0.334, 1.18, 7, 7, 7, 7, 0.023),
 }
+References = Callable[[models.ForceField, Sequence[Graph]], None]
 EXTENSIVE = ("zpve", "U0", "U", "H", "G", "Cv")
 
 
@@ -89,7 +90,7 @@ def main(
         num_radial=num_radial,
         heads=make_heads(),
     )
-    return train(
+    _, results = train(
         model,
         data,
         num_validation,
@@ -108,6 +109,7 @@ def main(
         description="Twelve properties of small organic molecules (H, C, N, O, F) at equilibrium.",
         citation="Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752",
     )
+    return results
 
 
 def make_heads(targets: Sequence[str] = tuple(TARGETS)) -> list[heads.Head]:
@@ -163,14 +165,15 @@ def train(
     verbose: int,
     published: Mapping[str, Sequence[float]] | None = None,
     notes: Sequence[str] = (),
+    set_references: References = models.ForceField.fit_references,
     **about: Any,
-) -> dict[str, Any]:
+) -> tuple[experiment.Parts, dict[str, Any]]:
     """Trains any architecture with such heads; recipes of other architectures call it."""
     targets = [name for name in TARGETS if name in map(target_of, model.heads)]
     parts = split_molecules(data, num_validation, num_test, num_train, seed)
-    model.fit_references(parts.training)
+    set_references(model, parts.training)
     spreads = {name: _spread(model, name, parts.training) for name in targets}
-    return experiment.run(
+    results = experiment.run(
         model,
         parts,
         folder,
@@ -201,8 +204,10 @@ def train(
             "fit into hours on one CPU core.",
         ],
         license="Apache-2.0",
+        set_references=set_references,
         **about,
     )
+    return parts, results
 
 
 def _spread(model: models.ForceField, name: str, molecules: Sequence[Graph]) -> float:

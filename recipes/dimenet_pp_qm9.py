@@ -37,7 +37,7 @@ def main(
     num_epochs: int = 8,
     learning_rate: float = 1e-3,
     seed: int = 0,
-    folder: str = "runs/dimenet_pp_qm9",
+    folder: str = "",
     preset: str = "",
     resume: bool = False,
     verbose: int = 2,
@@ -63,7 +63,8 @@ def main(
         num_epochs: Of the cosine decay.
         learning_rate: Its peak.
         seed: Of split, weights and order.
-        folder: Receives log, state, best weights, results.json and the model.
+        folder: Receives log, state, best weights, results.json and the model; under runs/, named
+            by what is trained, where empty.
         preset: Folder to write a preset into, such as zoo/dimenet_pp/qm9.
         resume: Goes on after an interruption.
         verbose: As in Keras.
@@ -78,7 +79,19 @@ def main(
         ),
         heads=cmret_qm9.make_heads(targets),
     )
-    results = cmret_qm9.train(
+    folder = folder or egnn_qm9.name_folder(
+        "dimenet_pp_qm9",
+        targets,
+        distance_encoding,
+        {"knots": num_knots, "size": encoding_size, "smoothness": smoothness, "from": initial},
+        features=num_features,
+        layers=num_layers,
+        cutoff=cutoff,
+        train=num_train,
+        epochs=num_epochs,
+        seed=seed,
+    )
+    parts, results = cmret_qm9.train(
         model,
         data,
         num_validation,
@@ -98,7 +111,7 @@ def main(
         citation="Gasteiger et al., 2020, https://arxiv.org/abs/2011.14115; "
         "distance encodings: https://arxiv.org/abs/2211.12773",
     )
-    egnn_qm9.save_model(model, folder, results, seed)
+    egnn_qm9.save_model(model, folder, parts.training, results, seed)
     return results
 
 

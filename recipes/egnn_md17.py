@@ -45,6 +45,7 @@ PUBLISHED = {
     "EGNN smooth": (6.7, 1.3, 3.5, 7.0, NAN, NAN, 4.1, 6.2),
 }
 DISPLAY = {"energy": ("meV", units.meV), "forces": ("meV/Å", units.meV)}
+SPECIES = (1, 6, 7, 8, 9)  # that the authors code
 Encoding = Literal["original", "mlp", "posenc", "smooth"]
 Start = Literal["normal", "gaussian_rbf"]
 
@@ -93,7 +94,8 @@ def main(
         smoothness: Factor of the smoothness loss.
         initial: What tables start from: random numbers, or Gaussians of the distance.
         equivariant: Whether positions move from layer to layer.
-        paper: Whether all atoms exchange messages and the energy is read from their sum.
+        paper: The authors' network: all atoms exchange messages, the energy is read from their sum,
+            elements are coded, and perceptrons of distances have a ReLU, whose forces jump.
         num_features: Width.
         num_layers: Layers.
         batch_size: Frames per step.
@@ -111,11 +113,12 @@ def main(
         num_features=num_features,
         num_layers=num_layers,
         distance_encoding=encoding(
-            distance_encoding, num_knots, encoding_size, smoothness, initial
+            distance_encoding, num_knots, encoding_size, smoothness, initial, paper
         ),
         equivariant=equivariant,
         all_pairs=paper,
         readout="graph" if paper else "atom",
+        species=SPECIES if paper else None,
     )
     flags = {"equivariant": equivariant, "paper": paper}
     kind = [distance_encoding, *(name for name, on in flags.items() if on)]
@@ -143,13 +146,18 @@ def main(
 
 
 def encoding(
-    kind: str, num_knots: int, size: int, smoothness: float = 0.01, initial: str = "normal"
+    kind: str,
+    num_knots: int,
+    size: int,
+    smoothness: float = 0.01,
+    initial: str = "normal",
+    paper: bool = False,
 ) -> Any:
     """Writes the four variants of the paper as what models take."""
     if kind == "original":
         return None
     if kind == "mlp":
-        return {"kind": "mlp", "num_features": size}
+        return {"kind": "mlp", "num_features": size, "activation": "relu" if paper else "silu"}
     table = {"kind": "posenc", "num_knots": num_knots, "num_features": size, "initial": initial}
     return {**table, "smoothness": smoothness} if kind == "smooth" else table
 

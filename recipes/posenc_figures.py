@@ -2,7 +2,9 @@
 
 1: dimensions of the tables without and with regularization; 2: their principal components; 3: where
 slopes are large; 4: similarity of what 12 properties learn; 5: errors against knots and dimensions.
-Table 3 measures the tables. All come from EGNNs on QM9, one for each property.
+Table 3 measures the tables. All come from EGNNs on QM9, one for each property: by default with a
+cutoff, where tables end; `--paper` takes the authors' network, whose tables reach to the largest
+distance. `--paper --num-train=0 --num-epochs=0` is the paper's budget.
 
 Run: python recipes/posenc_figures.py --commands, which prints the trainings that are missing; and
     after these python recipes/posenc_figures.py, which draws what is there.
@@ -31,7 +33,7 @@ PUBLISHED = {
 
 
 def main(
-    folder: str = "runs/posenc_qm9",
+    folder: str = "",
     data: str = "runs/qm9.npz",
     targets: tuple[str, ...] = TARGETS,
     num_knots: int = 36,
@@ -39,6 +41,9 @@ def main(
     sweep_target: str = "U0",
     sweep_knots: tuple[int, ...] = (6, 12, 24, 36, 72),
     sweep_sizes: tuple[int, ...] = (2, 4, 8, 16, 32),
+    paper: bool = False,
+    num_features: int = 128,
+    num_layers: int = 7,
     num_train: int = 20000,
     num_epochs: int = 8,
     commands: bool = False,
@@ -47,7 +52,7 @@ def main(
 
     Args:
         folder: Holds a folder for each training; receives `figure1.png` to `figure5.png` and
-            `table3.json`.
+            `table3.json`. Under runs/, named by the settings below, where empty.
         data: Of recipes/egnn_qm9.py.
         targets: Properties of figure 4 and table 3.
         num_knots: Of all but the sweep of knots.
@@ -55,13 +60,28 @@ def main(
         sweep_target: Property of figure 5.
         sweep_knots: Numbers of knots in figure 5.
         sweep_sizes: Numbers of dimensions in figure 5.
+        paper: Of recipes/egnn_qm9.py.
+        num_features: Width of each network.
+        num_layers: Layers of each network.
         num_train: Molecules of each training; 0 takes all.
-        num_epochs: Of each training.
+        num_epochs: Of each training; 0 takes those of recipes/egnn_qm9.py.
         commands: Whether to print the trainings that are missing instead of drawing.
 
     Returns:
         Table 3: the measures of each property that is trained, by name.
     """
+    network = {
+        "num_features": num_features,
+        "num_layers": num_layers,
+        "num_train": num_train,
+        "num_epochs": num_epochs,
+    }
+    folder = folder or "_".join(
+        [
+            "runs/posenc_qm9_paper" if paper else "runs/posenc_qm9",
+            *(f"{name.removeprefix('num_')}{value}" for name, value in network.items()),
+        ]
+    )
 
     def place(target: str, kind: str, knots: int = num_knots, size: int = encoding_size) -> Path:
         return Path(folder, f"{target}_{kind}_knots{knots}_size{size}")
@@ -80,7 +100,7 @@ def main(
     if commands:
         for case in dict.fromkeys(wanted):
             if not (place(*case) / "model").exists():
-                print(command(case, place(*case), data, num_train, num_epochs))
+                print(command(case, place(*case), {"data": data, "paper": paper, **network}))
         return {}
     trained = {
         target: read(place(target, "smooth"))
@@ -119,16 +139,14 @@ def main(
     return table
 
 
-def command(
-    case: tuple[str, str, int, int], folder: Path, data: str, num_train: int, num_epochs: int
-) -> str:
+def command(case: tuple[str, str, int, int], folder: Path, settings: dict[str, Any]) -> str:
     """Writes the command of one training."""
-    target, kind, knots, size = case
-    return (
-        f"python recipes/egnn_qm9.py --data={data} --targets {target} --distance-encoding={kind} "
-        f"--num-knots={knots} --encoding-size={size} --num-train={num_train} "
-        f"--num-epochs={num_epochs} --folder={folder} --resume"
-    )
+    names = ("targets", "distance_encoding", "num_knots", "encoding_size")
+    settings = {**settings, **dict(zip(names, case, strict=True)), "folder": folder, "resume": True}
+    flags = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+    words = (f"{flag} {value}" for flag, value in flags.items() if not isinstance(value, bool))
+    switches = (flag for flag, value in flags.items() if value is True)
+    return " ".join(["python recipes/egnn_qm9.py", *words, *switches])
 
 
 def read(folder: Path) -> analysis.Encodings:
@@ -185,12 +203,15 @@ def sweep_figure(sweeps: dict[str, list[tuple[Any, Path]]]) -> Any:
     figure, axes = plots.subplots(1, len(sweeps))
     drawn = 0
     for panel, (name, cases) in zip(axes[0], sweeps.items(), strict=True):
+        place = 2 if name == "knots" else 3
         for kind in ENCODINGS:
-            points = list(_errors(cases, kind, 2 if name == "knots" else 3))
+            points = list(_errors(cases, kind, place))
             if points:
                 panel.plot(*np.asarray(points).T, marker="o", label=kind)
                 drawn += 1
         panel.set(xlabel=name, ylabel=f"test MAE of {cases[0][0][0]}", xscale="log")
+        panel.minorticks_off()
+        panel.set_xticks(*[sorted({case[place] for case, _ in cases})] * 2)
         if panel.lines:
             panel.legend(frameon=False)
     return figure if drawn else None

@@ -40,9 +40,34 @@ def test_radial_bases_are_sampled():
     np.testing.assert_allclose(found.tables[0], expected, atol=1e-5)
 
 
-def test_models_without_encoding_are_refused():
-    with pytest.raises(ValueError, match="distance_encoding"):
-        analysis.encodings(models.EGNN(**SMALL))
+@pytest.mark.eager
+@pytest.mark.parametrize("name", sorted(models.ARCHITECTURES))
+def test_every_architecture_tells_what_it_makes_of_distances(name):
+    """Without tables too, in its own precision, one table per layer or one for all."""
+    model = models.ARCHITECTURES[name](**SMALL | {"num_features": 16}, dtype="float64")
+    found = analysis.encodings(model)["distance"]
+    assert found.tables.shape[:2] in {(1, 36), (2, 36)}
+    assert np.isfinite(found.tables).all()
+    assert np.ptp(found.tables, axis=1).max() > 1e-3
+    assert found.knots[-1] == pytest.approx(model.reach)
+
+
+def test_messages_of_the_original_egnn_know_one_function_of_the_distance():
+    """All dimensions are multiples of the square."""
+    found = analysis.encodings(models.EGNN(**SMALL))["distance"]
+    ratios = found.tables / np.square(found.knots)[:, None]
+    np.testing.assert_allclose(ratios, np.broadcast_to(ratios[:, :1], ratios.shape), rtol=1e-5)
+    assert analysis.diversity(found.tables) == pytest.approx(0.0, abs=1e-6)
+    assert not analysis.principal_components(found.tables[0])[:, 1].any()
+
+
+def test_encodings_of_geomatt_are_its_overlaps():
+    """Those of all streams side by side; where the Gaussians end, the constant is left."""
+    model = models.GeomAtt(**SMALL, orders=(2, 3), bias=False, shared=True)
+    found = analysis.encodings(model)["distance"]
+    assert found.tables.shape == (2, 36, 8 + 4)
+    assert np.abs(found.tables[:, -1]).max() < 1e-6 * np.abs(found.tables).max()
+    assert found.knots[-1] > 5.0  # not the cutoff, which molecules ignore
 
 
 def test_components_keep_distances_within_a_plane():

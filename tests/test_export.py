@@ -316,6 +316,7 @@ def test_without_tensorflow_the_extra_is_named(monkeypatch):
     ("num_atoms", "cell", "pbc"),
     [
         (12, None, False),
+        (13, None, False),  # without cutoff
         (6, np.eye(3) * 7.0, True),
         (1, np.eye(3) * 2.1, True),
         (3, SKEWED, True),
@@ -326,7 +327,7 @@ def test_without_tensorflow_the_extra_is_named(monkeypatch):
 )
 def test_neighbors_in_the_graph_are_those_of_neighbor_list(num_atoms, cell, pbc):
     positions = np.random.default_rng(num_atoms).uniform(-12.0, 12.0, (num_atoms, 3))
-    cutoff = 5.0
+    cutoff = np.inf if num_atoms == 13 else 5.0
     expected = neighbors.neighbor_list(positions, cutoff, cell, pbc)
     lattice = np.zeros((3, 3)) if cell is None else np.asarray(cell, np.float64)
 

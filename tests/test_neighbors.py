@@ -166,10 +166,19 @@ def test_no_atoms_have_no_edges():
         assert len(neighbor_list(np.zeros((0, 3)), 5.0, cell).senders) == 0
 
 
-@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan])
 def test_cutoffs_must_be_positive(cutoff):
     with pytest.raises(ValueError, match="`cutoff` must be a positive"):
         neighbor_list(np.zeros((1, 3)), cutoff)
+
+
+def test_an_infinite_cutoff_finds_all_pairs_of_a_molecule():
+    positions = 1e3 * np.random.default_rng(0).normal(size=(210, 3))  # vesin's, were it finite
+    edges = neighbor_list(positions, np.inf)
+    expected = [(j, i) for i in range(210) for j in range(210) if i != j]
+    assert list(zip(edges.senders, edges.receivers, strict=True)) == expected
+    with pytest.raises(ValueError, match="finite in a crystal"):
+        neighbor_list(positions, np.inf, CUBE)
 
 
 def test_positions_must_be_finite():

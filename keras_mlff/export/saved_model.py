@@ -131,7 +131,7 @@ def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
         "preset": preset.name if preset is not None else None,
         "written_by": keras.backend.backend(),
         "dtype": model.compute_dtype,
-        "cutoff": model.cutoff,
+        "cutoff": model.cutoff if np.isfinite(model.cutoff) else None,
         "elements": list(preset.elements) if preset is not None else None,
         "trained_properties": list(preset.properties) if preset is not None else None,
         "signatures": {

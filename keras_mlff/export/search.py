@@ -47,6 +47,7 @@ def neighbor_list(
     fractional = tf.matmul(wrapped, dual)
 
     reach = cutoff * (1.0 + 1e-6) * tf.norm(dual, axis=0)  # in lattice vectors
+    reach = tf.where(pbc, reach, 0.0)  # not NaN where the cutoff is infinite
     images = tf.cast(tf.math.ceil(reach), tf.int32)
     axes = [tf.range(-images[axis], images[axis] + 1) for axis in range(3)]
     grid = tf.reshape(tf.stack(tf.meshgrid(*axes, indexing="ij"), axis=-1), (-1, 3))

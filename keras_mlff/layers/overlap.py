@@ -112,16 +112,11 @@ class OverlapAttention(keras.layers.Layer):
             places: `(max_atoms, max_atoms)` int32, which of the pairs the atoms i and j are.
             zero: `(num_points,)`, G(0).
         """
-        # the first bracket is the same for all pairs: it moves into the kernel of the second
-        query = ops.matmul(zero[None, None, :], self.query_kernel)  # (num_overlaps, 1, features)
-        if self.query_bias is not None:
-            query = query + self.query_bias
-        bias = ops.zeros_like(query) if self.key_bias is None else query * self.key_bias
-        kernels = ops.concatenate([query * self.key_kernel, bias], axis=1)
         if self.order == 2:  # nothing stands between the overlap and the sum over features
-            sums = ops.matmul(pairs, self.scale * ops.sum(kernels[0], axis=-1)[:, None])
+            kernel = ops.sum(self._kernels(zero)[0], axis=-1)
+            sums = ops.matmul(pairs, self.scale * kernel[:, None])
             return ops.take(sums[..., 0], places, axis=1)
-        overlaps = self._overlaps(pairs, places, kernels)
+        overlaps = self._lay_out(self.overlaps(pairs, zero), places)
         # overlaps are symmetric, so the chain read from its end is the transpose of that product,
         # and the last step is one product over features and atoms at once
         half = (self.order - 1) // 2
@@ -129,14 +124,27 @@ class OverlapAttention(keras.layers.Layer):
         backward = _chain(overlaps[: -half - 1 : -1])
         return self.scale * _contract(forward, backward)
 
-    def _overlaps(self, pairs: Tensor, places: Tensor, kernels: Tensor) -> list[Tensor]:
-        """Lays overlaps out: `(num_graphs, max_atoms, max_atoms, num_features)` for each step."""
-        num_overlaps, num_rows, width = kernels.shape
-        side_by_side = ops.reshape(ops.transpose(kernels, (1, 0, 2)), (num_rows, -1))
-        products = ops.matmul(pairs, side_by_side)
+    def _kernels(self, zero: Tensor) -> Tensor:
+        """Computes `(num_overlaps, num_points + 1, num_features)`."""
+        # the first bracket is the same for all pairs: it moves into the kernel of the second
+        query = ops.matmul(zero[None, None, :], self.query_kernel)  # (num_overlaps, 1, features)
+        if self.query_bias is not None:
+            query = query + self.query_bias
+        bias = ops.zeros_like(query) if self.key_bias is None else query * self.key_bias
+        return ops.concatenate([query * self.key_kernel, bias], axis=1)
+
+    def overlaps(self, pairs: Tensor, zero: Tensor) -> Tensor:
+        """Computes the overlaps of pairs side by side: `(..., num_overlaps * num_features)`."""
+        kernels = self._kernels(zero)
+        side_by_side = ops.transpose(kernels, (1, 0, 2))
+        return ops.matmul(pairs, ops.reshape(side_by_side, (kernels.shape[1], -1)))
+
+    def _lay_out(self, overlaps: Tensor, places: Tensor) -> list[Tensor]:
+        """Makes `(num_graphs, max_atoms, max_atoms, num_features)` for each step of the chain."""
+        width = self.num_features
         overlaps = [
-            ops.take(products[..., index * width : (index + 1) * width], places, axis=1)
-            for index in range(num_overlaps)
+            ops.take(overlaps[..., start : start + width], places, axis=1)
+            for start in range(0, overlaps.shape[-1], width)
         ]
         return overlaps * (self.order - 1) if self.shared else overlaps
 

@@ -67,9 +67,7 @@ class BesselTripletBasis(keras.layers.Layer):
     def call(self, vectors: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         """Computes `(num_edges, edge_width)` and `(num_triplets, triplet_width)`."""
         lengths = geometry.edge_lengths(vectors)
-        x = lengths[:, None] * (1.0 / self.cutoff)
-        smooth = cutoffs.polynomial(lengths, self.cutoff, self.exponent + 1)[:, None]
-        edges = smooth / x * ops.sin(ops.convert_to_tensor(self.frequencies) * x)
+        x, smooth = self._scaled(lengths)
         zeros, factors = (
             ops.convert_to_tensor(
                 function(self.num_spherical, self.num_radial), dtype=vectors.dtype
@@ -93,7 +91,18 @@ class BesselTripletBasis(keras.layers.Layer):
             np.repeat(scales, self.num_radial, axis=1), dtype=vectors.dtype
         )
         angular = ops.matmul(spherical_bessel.legendre(cosines, self.num_spherical), scales)
-        return edges, ops.take(radial, graph["triplet_in"], axis=0) * angular
+        triplets = ops.take(radial, graph["triplet_in"], axis=0) * angular
+        return self.encode_edges(lengths), triplets
+
+    def encode_edges(self, lengths: Tensor) -> Tensor:
+        """Computes `(n, edge_width)` from lengths `(n,)` in Å."""
+        x, smooth = self._scaled(lengths)
+        return smooth / x * ops.sin(ops.convert_to_tensor(self.frequencies) * x)
+
+    def _scaled(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes lengths over the cutoff and the envelope, `(n, 1)` each."""
+        smooth = cutoffs.polynomial(lengths, self.cutoff, self.exponent + 1)
+        return lengths[:, None] * (1.0 / self.cutoff), smooth[:, None]
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
@@ -139,10 +148,7 @@ class EncodedTripletBasis(keras.layers.Layer):
     def call(self, vectors: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         """Computes `(num_edges, edge_width)` and `(num_triplets, triplet_width)`."""
         lengths = geometry.edge_lengths(vectors)
-        envelope = ops.ones_like(lengths)
-        if self.use_envelope:
-            envelope = cutoffs.polynomial(lengths, self.cutoff, self.exponent + 1)
-        envelope = segment.mask(envelope, graph["edge_mask"])[:, None]
+        envelope = segment.mask(self._envelope(lengths), graph["edge_mask"])[:, None]
         outgoing, incoming = edge_pairs(graph, vectors)
         cross = safe.norm(ops.cross(outgoing, incoming, axis=-1))
         angles = ops.arctan2(cross, ops.sum(outgoing * incoming, axis=-1))
@@ -161,6 +167,15 @@ class EncodedTripletBasis(keras.layers.Layer):
                 pairs = angular[:, :, None] * radial[:, None, :]
                 pairs = ops.reshape(pairs, (-1, self.triplet_width))
         return self.edge(lengths) * envelope, pairs
+
+    def encode_edges(self, lengths: Tensor) -> Tensor:
+        """Computes `(n, edge_width)` from lengths `(n,)` in Å."""
+        return self.edge(lengths) * self._envelope(lengths)[:, None]
+
+    def _envelope(self, lengths: Tensor) -> Tensor:
+        if not self.use_envelope:
+            return ops.ones_like(lengths)
+        return cutoffs.polynomial(lengths, self.cutoff, self.exponent + 1)
 
 
 def encoded_basis(

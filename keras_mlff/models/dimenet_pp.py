@@ -145,6 +145,9 @@ class DimeNetPP(ForceField):
         # side by side: the last maps of all blocks, summed, are one map
         return AtomFeatures(ops.concatenate(outputs, axis=-1))
 
+    def encode_distances(self, distances: Tensor) -> list[Tensor]:
+        return [self.basis.encode_edges(distances)]
+
     def make_readout(self, head: Head) -> keras.layers.Layer:
         return DimeNetReadout(head.num_scalars, len(self.outputs_per_block))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import geometry, safe, segment
-from keras_mlff.ops.pairs import AllPairs, EdgePairs, Pairs
+from keras_mlff.ops.pairs import EdgePairs, Pairs
 
 Tensor = Any
 
@@ -54,7 +55,7 @@ class EGNN(ForceField):
             where a neighbor passes a cutoff.
         num_inputs: Width of the embedding, mapped to `num_features`; `None` embeds without map.
         num_outputs: Width of what the equivariant variant ends in; `num_features` by default.
-        cutoff: Å; ignored with `all_pairs`, but for the range of tables.
+        cutoff: Å; with `all_pairs` the range of tables alone, and `model.cutoff` is infinite.
         **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
     Reference: Satorras et al., 2021, https://arxiv.org/abs/2102.09844; distance encodings:
@@ -87,7 +88,8 @@ class EGNN(ForceField):
         cutoff: float = 5.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(cutoff=cutoff, **kwargs)
+        super().__init__(cutoff=math.inf if all_pairs else cutoff, **kwargs)
+        self.span = float(cutoff)  # Å, where tables end before training
         for name, value, known in (
             ("readout", readout, ("atom", "graph")),
             ("coordinate_sum", coordinate_sum, ("sum", "mean")),
@@ -182,19 +184,27 @@ class EGNN(ForceField):
             features = layer(features)
         return features, graph["positions"] + moves
 
+    @property
+    def reach(self) -> float:
+        """Å, up to where `encode_distances` is drawn."""
+        return self.span
+
     def _pairs(self, graph: Graph) -> tuple[Pairs, Tensor, Tensor]:
         if self.all_pairs and "cell" in graph:
             raise ValueError(
                 "EGNN(all_pairs=True) couples all atoms, however far, so a crystal would have "
                 "infinite energy. Received: a graph with a cell. Use all_pairs=False."
             )
-        pairs: Any = AllPairs(graph) if self.all_pairs else EdgePairs(graph)
-        vectors = pairs.vectors(self.cutoff)
+        pairs = EdgePairs(graph)
+        vectors = pairs.vectors(self.span)
         if self.all_pairs:
             envelope = ops.ones_like(vectors[:, 0])
         else:
             envelope = cutoffs.polynomial(geometry.edge_lengths(vectors), self.cutoff)
         return pairs, segment.mask(envelope, pairs.mask)[:, None], vectors
+
+    def encode_distances(self, distances: Tensor) -> list[Tensor]:
+        return [interaction.encode(distances) for interaction in self.interactions]
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
         pooled = isinstance(head, EnergyHead) or getattr(head, "pooling", "") == "sum"
@@ -333,6 +343,13 @@ class EGNNInteraction(keras.layers.Layer):
         if not self.moves:
             return updated, None, gates
         return updated, self._steps(messages, vectors, envelope, pairs), gates
+
+    def encode(self, distances: Tensor) -> Tensor:
+        """Computes the encoding of distances `(n,)`, or what the first map makes of squares."""
+        if self.encoding is not None:
+            return self.encoding(distances)
+        kernel = ops.convert_to_tensor(self.edge_1.kernel)[2 * self.num_features :]
+        return ops.matmul(ops.square(distances)[:, None], kernel)
 
     def _messages(
         self, features: Tensor, vectors: Tensor, pairs: Pairs

@@ -111,6 +111,26 @@ class ForceField(Trainer):
         """
         return PerceptronReadout(head.num_scalars, self.num_features, head.use_bias)
 
+    def encode_distances(self, distances: Tensor) -> list[Tensor]:
+        """Computes what each layer makes of distances alone, for `keras-mlff analyze encoding`.
+
+        Args:
+            distances: `(n,)`, Å, above 0.
+
+        Returns:
+            `(n, width)` of each layer, or of all where they share it; by default the radial basis.
+        """
+        if not hasattr(self, "radial_basis"):
+            raise NotImplementedError(
+                f"{type(self).__name__} must define `encode_distances(distances)`."
+            )
+        return [self.radial_basis(distances)]
+
+    @property
+    def reach(self) -> float:
+        """Å, up to where `encode_distances` is drawn."""
+        return self.cutoff
+
     # The network
 
     def call(self, graph: Graph, training: bool = False) -> dict[str, Tensor]:

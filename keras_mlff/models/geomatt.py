@@ -132,6 +132,21 @@ class GeomAtt(ForceField):
         features = ops.concatenate(joined, axis=-1)  # (num_graphs, max_atoms, streams * features)
         return AtomFeatures(segment.from_table(features, graph))
 
+    def encode_distances(self, distances: Tensor) -> list[Tensor]:
+        gaussians = self.grid(distances)  # (n, num_points)
+        expanded = ops.concatenate([gaussians, ops.ones_like(gaussians[:, :1])], axis=-1)
+        zero = self.grid(ops.zeros_like(distances[0]))
+        layers = zip(*(stream.attentions for stream in self.streams), strict=True)
+        return [
+            ops.concatenate([item.overlaps(expanded, zero) for item in attentions], axis=-1)
+            for attentions in layers
+        ]
+
+    @property
+    def reach(self) -> float:
+        """Å, where the Gaussians have vanished; molecules know no other cutoff."""
+        return self.grid.reach(_GONE)
+
     def make_readout(self, head: Head) -> keras.layers.Layer:
         return GeomAttReadout(
             head.num_scalars, self.num_streams * self.num_features, head.use_bias, self.linear
@@ -162,11 +177,10 @@ class GeomAtt(ForceField):
                 "Received: a graph with a cell. Use GeomAtt(subtract_far_value=True), or leave the "
                 "cell out."
             )
-        reach = self.grid.reach(_GONE)
-        if self.cutoff < reach:
+        if self.cutoff < self.reach:
             raise ValueError(
-                f"Gaussians of GeomAtt reach to {reach:.2f} Å, so neighbors in crystals must be "
-                f"sought up to there. Received: cutoff={self.cutoff}."
+                f"Gaussians of GeomAtt reach to {self.reach:.2f} Å, so neighbors in crystals must "
+                f"be sought up to there. Received: cutoff={self.cutoff}."
             )
 
     def get_config(self) -> dict[str, Any]:

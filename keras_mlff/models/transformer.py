@@ -113,6 +113,9 @@ class DistanceTransformer(ForceField):
             self.record(f"layer{index}/attention", coefficients)
         return AtomFeatures(segment.from_table(self.normalization(features), graph))
 
+    def encode_distances(self, distances: Tensor) -> list[Tensor]:
+        return [bias.encode(distances) for bias in self.biases]
+
     def make_readout(self, head: Head) -> keras.layers.Layer:
         return TransformerReadout(head.num_scalars, self.num_features, head.use_bias)
 
@@ -167,6 +170,12 @@ class DistanceBias(keras.layers.Layer):
         """Computes `(num_graphs, num_heads, max_atoms, max_atoms)` from distances in Å."""
         encoded = distances[..., None] if self.encoding is None else self.encoding(distances)
         return ops.transpose(self.outputs(self.hidden(encoded)), (0, 3, 1, 2))
+
+    def encode(self, distances: Tensor) -> Tensor:
+        """Computes the encoding of distances `(n,)`, or the bias of each head without one."""
+        if self.encoding is not None:
+            return self.encoding(distances)
+        return self.outputs(self.hidden(distances[:, None]))
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

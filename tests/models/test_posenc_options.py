@@ -1,5 +1,7 @@
 """Every variant of EGNN, DimeNet++ and the Transformer has forces that fit its energy."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from keras_mlff.models.dimenet_pp import DimeNetPP
 from keras_mlff.models.egnn import EGNN
 from keras_mlff.models.transformer import DistanceTransformer
 from keras_mlff.neighbors import add_edges
+from keras_mlff.packing import GraphLoader
 
 SMALL = {"num_features": 8, "num_layers": 2, "cutoff": 3.5, "dtype": "float64"}
 TABLE = {"kind": "posenc", "num_features": 5, "num_knots": 8}
@@ -63,6 +66,23 @@ def test_crystals_without_a_cutoff_are_refused():
         model.run_eagerly = True
         with pytest.raises(ValueError, match="crystal"):
             model.predict(crystal)
+
+
+def test_all_pairs_are_edges_however_far(tmp_path):
+    """A batch holds the pairs of each molecule alone, not those of the largest one for each."""
+    model = EGNN(**SMALL, all_pairs=True)
+    model.run_eagerly = True
+    pair = [structure([[0.0, 0.0, 0.0], [x, 0.0, 0.0]], [6, 8]) for x in (8.0, 9.0)]
+    chain = structure(np.arange(15.0).reshape(5, 3), [6] * 5)
+    loader = GraphLoader([add_edges(graph, model.cutoff) for graph in (*pair, chain)], 3)
+    assert sum(inputs["edge_mask"].sum() for inputs, _ in loader) == 24  # 2 + 2 + 20
+    energies = model.predict(loader)["energy"]
+    np.testing.assert_allclose(energies, [model.predict(g)["energy"][0] for g in (*pair, chain)])
+    assert abs(energies[0] - energies[1]) > 1e-6
+    model.save_to_preset(str(tmp_path / "pairs"), elements=[6, 8])
+    assert json.loads((tmp_path / "pairs/metadata.json").read_text())["cutoff"] is None
+    again = EGNN.from_preset(str(tmp_path / "pairs"))
+    np.testing.assert_allclose(again.predict(chain)["energy"], energies[2])
 
 
 @pytest.mark.parametrize(
