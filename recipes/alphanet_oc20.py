@@ -87,13 +87,14 @@ def main(
     """
     keras.utils.set_random_seed(seed)
     if data:
-        parts, fixed = parts_of_file(data, num_validation, num_test, seed)
+        parts, fixed, relaxations = parts_of_file(data, num_validation, num_test, seed)
     else:
         learned, judged = (
             datasets.load(f"oc20_s2ef/{name}", split)
             for name, split in (("200k", "train"), ("val_id", "validation[:30000]"))
         )
-        parts, fixed = experiment.Parts(learned, judged[:1000], judged[1000:]), None
+        parts = experiment.Parts(learned, judged[:1000], judged[1000:])
+        fixed = relaxations = None
     parts = parts._replace(training=calm(parts.training, largest_force))
     model = build(num_features, num_layers, num_heads, cutoff, variant, without)
     results = train(
@@ -119,8 +120,11 @@ def main(
         level_of_theory="RPBE, VASP",
         recipe=cli.command(main, locals()),
     )
-    found = metrics.s2ef(parts.test, model.predict(parts.test), fixed)
-    results["s2ef"] = found._asdict()
+    predicted = model.predict(parts.test)
+    results["s2ef"] = metrics.s2ef(parts.test, predicted, fixed)._asdict()
+    if relaxations is not None:
+        errors = predicted["energy"] - np.ravel([frame["energy"] for frame in parts.test])
+        results["energy_within_relaxation_mae"] = within(errors, relaxations)
     text = json.dumps(results, indent=1) + "\n"
     Path(folder, experiment.RESULTS).write_text(text, encoding="utf-8")
     return results
@@ -128,8 +132,8 @@ def main(
 
 def parts_of_file(
     data: str, num_validation: int, num_test: int, seed: int
-) -> tuple[experiment.Parts, list[Array] | None]:
-    """Draws whole relaxations; returns the fixed atoms of the test's structures, if known."""
+) -> tuple[experiment.Parts, list[Array] | None, Array]:
+    """Draws whole relaxations; also returns the test's fixed atoms, if known, and relaxations."""
     frames = datasets.load(data)
     with np.load(data) as file:
         arrays = {name: file[name] for name in ("system", "fixed") if name in file.files}
@@ -143,11 +147,23 @@ def parts_of_file(
         for part in experiment.Parts._fields
     }
     parts = {name: [frames[row] for row in rows[name]] for name in rows}
-    if "fixed" not in arrays:
-        return experiment.Parts(**parts), None
-    ends = np.cumsum([_size(frame) for frame in frames])
-    fixed = np.split(arrays["fixed"], ends[:-1])
-    return experiment.Parts(**parts), [fixed[row] for row in rows["test"]]
+    of_test, fixed = systems[rows["test"]], None
+    if "fixed" in arrays:
+        ends = np.cumsum([_size(frame) for frame in frames])
+        of_all = np.split(arrays["fixed"], ends[:-1])
+        fixed = [of_all[row] for row in rows["test"]]
+    return experiment.Parts(**parts), fixed, of_test
+
+
+def within(errors: Array, relaxations: Array) -> float:
+    """Averages errors (eV) of energies after taking away the mean of each relaxation.
+
+    Few relaxations do not tell what each of many elements adds to an energy, which shifts all
+    frames of an unseen one alike; what is left is what a relaxation follows.
+    """
+    _, places = np.unique(relaxations, return_inverse=True)
+    means = np.bincount(places, errors) / np.bincount(places)
+    return float(np.abs(errors - means[places]).mean())
 
 
 def draw_known(frames: Sequence[Graph], systems: Array, number: int, seed: int) -> list[str]:

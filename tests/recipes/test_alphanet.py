@@ -149,8 +149,9 @@ def test_oc20_judges_free_atoms_of_unseen_relaxations(tmp_path):
         system=np.repeat([f"random{n}" for n in range(5)], 4),
         fixed=np.tile([1, 0, 0], 20),
     )
-    parts, fixed = recipe.parts_of_file(data, 1, 2, seed=0)
+    parts, fixed, relaxations = recipe.parts_of_file(data, 1, 2, seed=0)
     assert [len(part) for part in parts] == [8, 4, 8]
+    assert np.unique(relaxations, return_counts=True)[1].tolist() == [4, 4]
     assert [len(mask) for mask in fixed] == [3] * 8
     recipe.main(
         data=data,
@@ -163,6 +164,10 @@ def test_oc20_judges_free_atoms_of_unseen_relaxations(tmp_path):
     saved = json.loads((tmp_path / "run/results.json").read_text())
     assert set(saved["s2ef"]) == {"energy_mae", "force_mae", "force_cosine", "efwt"}
     assert saved["s2ef"]["energy_mae"] == pytest.approx(saved["energy"]["test_mae"], rel=1e-6)
+    assert saved["energy_within_relaxation_mae"] < saved["energy"]["test_mae"]
+    # two relaxations, each off by a number of its own
+    errors = np.asarray([5.0, 7.0, -2.0, -2.5])
+    assert recipe.within(errors, np.asarray(["b", "b", "a", "a"])) == pytest.approx(0.625)
 
 
 def test_oc20_holds_out_only_what_others_have_the_elements_of():
