@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_mlff import datasets, model_card, plots, schedules, training
 from keras_mlff.datasets import splits
-from keras_mlff.graph import Graph, count
+from keras_mlff.graph import Array, Graph, count
 from keras_mlff.metrics import errors
 from keras_mlff.models import ForceField
 
@@ -197,9 +197,10 @@ def judge(
     properties: Mapping[str, Any] | Sequence[str],
     display: Display | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
+    predicted: Mapping[str, Array] | None = None,
 ) -> dict[str, Any]:
-    """Computes test errors in the units that papers print; see `run`."""
-    found = errors(structures, model.predict(structures))
+    """Computes test errors in the units that papers print, of what `predict` gave; see `run`."""
+    found = errors(structures, model.predict(structures) if predicted is None else predicted)
     units = {label: head.unit for head in model.heads for label in head.labels}
     units |= {"forces": "eV/Å", "stress": "eV/Å³", "energy_per_atom": "eV/atom"}
     results: dict[str, Any] = {}

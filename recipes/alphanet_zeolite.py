@@ -184,10 +184,24 @@ def load(
 def judge_each(
     model: models.ForceField, by_topology: Mapping[str, experiment.Parts]
 ) -> dict[str, Any]:
-    """Computes the test errors of each topology."""
+    """Computes the test errors of each topology, all in batches of one size."""
+    tests = {name: parts.test for name, parts in by_topology.items()}
+    predicted = model.predict([frame for test in tests.values() for frame in test])
+    ends = np.cumsum([len(test) for test in tests.values()])[:-1]
+    last_atoms = np.cumsum(
+        [sum(len(frame["positions"]) for frame in test) for test in tests.values()]
+    )[:-1]
+    energies = np.split(predicted["energy"], ends)
+    forces = np.split(predicted["forces"], last_atoms)
     return {
-        name: experiment.judge(model, parts.test, ("energy", "forces"), DISPLAY)
-        for name, parts in by_topology.items()
+        name: experiment.judge(
+            model,
+            test,
+            ("energy", "forces"),
+            DISPLAY,
+            predicted={"energy": energy, "forces": force},
+        )
+        for (name, test), energy, force in zip(tests.items(), energies, forces, strict=True)
     }
 
 
