@@ -119,7 +119,7 @@ def run(
     display: Display | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
     preset: str | Path = "",
-    set_references: Callable[[ForceField, Sequence[Graph]], None] = ForceField.fit_references,
+    fit_references: bool = True,
     **about: Any,
 ) -> dict[str, Any]:
     """Sets references, trains, judges the best weights, and publishes them if asked to.
@@ -142,16 +142,16 @@ def run(
             it has `energy_per_atom`, that error is reported too.
         published: Errors to print beside ours, `{"paper": {"energy": 0.1}}`, in those units.
         preset: Folder to publish into.
-        set_references: What a new model gets instead of `ForceField.fit_references`.
+        fit_references: Whether a new model's references are fitted; else those it has stay.
         **about: What the preset says of itself, see `model_card.publish`; `recipe` is required.
 
     Returns:
         By property: `unit`, `test_mae`, `test_rmse`, and what was published.
     """
-    if model.preset is None:
-        set_references(model, parts.training)
-    else:
+    if model.preset is not None:
         model.adapt_references(parts.training)
+    elif fit_references:
+        model.fit_references(parts.training)
     learned = training.with_edges(parts.training, model)
     num_steps = num_epochs * training.steps_per_epoch(learned, batch_size, seed)
     chosen = optimizer(num_steps) if optimizer else default_optimizer(learning_rate, num_steps)

@@ -22,7 +22,7 @@ import numpy as np
 from alphanet_formate_cu import build, calm, train
 
 from keras_mlff import cli, datasets, experiment, metrics
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import Array, Graph, count
 
 PUBLISHED = {"AlphaNet 2M, paper": {"energy": 0.19, "forces": 0.036}}
 DISPLAY = {
@@ -149,7 +149,7 @@ def parts_of_file(
     parts = {name: [frames[row] for row in rows[name]] for name in rows}
     of_test, fixed = systems[rows["test"]], None
     if "fixed" in arrays:
-        ends = np.cumsum([_size(frame) for frame in frames])
+        ends = np.cumsum([count(frame, "atom") for frame in frames])
         of_all = np.split(arrays["fixed"], ends[:-1])
         fixed = [of_all[row] for row in rows["test"]]
     return experiment.Parts(**parts), fixed, of_test
@@ -187,10 +187,6 @@ def draw_known(frames: Sequence[Graph], systems: Array, number: int, seed: int) 
             f"have their elements. Received: {number} for validation and test together."
         )
     return held_out
-
-
-def _size(graph: Graph) -> int:
-    return len(graph["positions"])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 from alphanet_formate_cu import DISPLAY, build, train
 
 from keras_mlff import cli, datasets, experiment, models, plots
+from keras_mlff.graph import count
 
 # AlphaNet's own errors in table 4 of its paper: meV, meV/Å
 PAPER = "AlphaNet, paper, Li-Al-Si-O at 2000 K"
@@ -187,12 +188,10 @@ def judge_each(
     """Computes the test errors of each topology, all in batches of one size."""
     tests = {name: parts.test for name, parts in by_topology.items()}
     predicted = model.predict([frame for test in tests.values() for frame in test])
-    ends = np.cumsum([len(test) for test in tests.values()])[:-1]
-    last_atoms = np.cumsum(
-        [sum(len(frame["positions"]) for frame in test) for test in tests.values()]
-    )[:-1]
-    energies = np.split(predicted["energy"], ends)
-    forces = np.split(predicted["forces"], last_atoms)
+    num_frames = [len(test) for test in tests.values()]
+    num_atoms = [sum(count(frame, "atom") for frame in test) for test in tests.values()]
+    energies = np.split(predicted["energy"], np.cumsum(num_frames)[:-1])
+    forces = np.split(predicted["forces"], np.cumsum(num_atoms)[:-1])
     return {
         name: experiment.judge(
             model,

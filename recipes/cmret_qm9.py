@@ -204,7 +204,7 @@ def train(
             "fit into hours on one CPU core.",
         ],
         license="Apache-2.0",
-        set_references=set_references,
+        fit_references=False,  # set above
         **about,
     )
     return parts, results

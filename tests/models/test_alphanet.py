@@ -181,11 +181,13 @@ def copper():
 
 
 @pytest.mark.eager
-def test_what_cuts_has_no_continuous_derivatives():
-    assert AlphaNet(**SMALL).num_continuous_derivatives == 2
-    assert AlphaNet(**SMALL, cutoff_function="smooth").num_continuous_derivatives > 2
-    for sharp in ({"max_num_neighbors": 9}, {"normalized_frame": True}, {"variant": "v2"}):
-        assert AlphaNet(**SMALL, **sharp).num_continuous_derivatives == 0
+def test_what_cuts_has_no_continuous_derivatives(models):
+    tiny = {**SMALL, "num_layers": 1}  # models take long to make
+    assert models["smooth"].num_continuous_derivatives == 2
+    assert AlphaNet(**tiny, cutoff_function="smooth").num_continuous_derivatives > 2
+    assert models["v2"].num_continuous_derivatives == 0
+    for sharp in ({"max_num_neighbors": 9}, {"normalized_frame": True}):
+        assert AlphaNet(**tiny, **sharp).num_continuous_derivatives == 0
 
 
 def test_a_perfect_crystal_has_no_forces(models):
