@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mlff import saving
 from keras_mlff.graph import Array
 from keras_mlff.packing import GraphLoader
 
@@ -208,10 +208,8 @@ class TrainingState(keras.callbacks.Callback):
             "memory": self._remembered(),
             "cpu_seconds": self.cpu_seconds,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp.npz")
-        np.savez(temporary, about=json.dumps(about, default=float), **arrays)
-        os.replace(temporary, self.path)
+        with saving.replacing(self.path) as file:
+            np.savez(file, about=json.dumps(about, default=float), **arrays)
         self._written = time.monotonic()
 
     def _remembered(self) -> list[dict[str, Any]]:
@@ -332,7 +330,5 @@ def trim_log(path: str | Path, first_epoch: int) -> None:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < first_epoch]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with saving.replacing(path) as whole, whole.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(kept)
-    os.replace(temporary, path)

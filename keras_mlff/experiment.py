@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_mlff import datasets, model_card, plots, schedules, training
+from keras_mlff import datasets, model_card, plots, saving, schedules, training
 from keras_mlff.datasets import splits
 from keras_mlff.graph import Array, Graph, count
 from keras_mlff.metrics import errors
@@ -171,7 +170,7 @@ def run(
         verbose=verbose,
     )
     results = judge(model, parts.test, loss, display, published)
-    Path(folder, RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    saving.write_json(Path(folder, RESULTS), results)
     if preset:
         model_card.publish(
             model,

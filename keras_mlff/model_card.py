@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_mlff
-from keras_mlff import models
+from keras_mlff import models, saving
 from keras_mlff import presets as preset_store
 from keras_mlff.graph import Graph, structure
 from keras_mlff.models import ForceField
@@ -57,7 +56,7 @@ def publish(
         predictions = double.predict(structure(**arguments))
         plain = {key: value.tolist() for key, value in predictions.items()}
         pinned.append({"structure": arguments, "predictions": plain})
-    (folder / REFERENCE).write_text(json.dumps(pinned, indent=1) + "\n", encoding="utf-8")
+    saving.write_json(folder / REFERENCE, pinned)
     return verify(folder)
 
 
@@ -86,10 +85,9 @@ def verify(folder: str | Path) -> preset_store.Preset:
 
     Run it once on each backend: `keras-mlff zoo verify FOLDER`.
     """
-    folder = Path(folder)
-    preset = preset_store.read(folder)
-    checks = dict(preset.metadata.get("checks", {}))
-    checks[keras.backend.backend()] = measure(folder)
+    measured = {keras.backend.backend(): measure(Path(folder))}
+    preset = preset_store.read(folder)  # only now: another backend may have written meanwhile
+    checks = {**preset.metadata.get("checks", {}), **measured}
     return _update(preset, checks=dict(sorted(checks.items())))
 
 
@@ -103,21 +101,18 @@ def add_figure(folder: str | Path, name: str, figure: Any, caption: str) -> pres
         caption: What it shows, whole sentences.
     """
     preset = preset_store.read(folder)
-    temporary = preset.folder / f"tmp.{name}"
-    figure.savefig(temporary, dpi=100)
-    os.replace(temporary, preset.folder / name)
+    with saving.replacing(preset.folder / name) as file:
+        figure.savefig(file, dpi=100)
     return _update(preset, figures={**preset.metadata.get("figures", {}), name: caption})
 
 
 def _update(preset: preset_store.Preset, **changes: Any) -> preset_store.Preset:
     """Changes the metadata, and the card with it."""
     folder = preset.folder
-    metadata = {**preset.metadata, **changes}
-    temporary = folder / (preset_store.METADATA + ".tmp")
-    temporary.write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / preset_store.METADATA)
+    saving.write_json(folder / preset_store.METADATA, {**preset.metadata, **changes})
     preset = preset_store.read(folder)
-    (folder / CARD).write_text(card(preset), encoding="utf-8")
+    with saving.replacing(folder / CARD) as file:
+        file.write_text(card(preset), encoding="utf-8")
     return preset
 
 

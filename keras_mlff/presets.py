@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mlff import saving
 from keras_mlff.graph import Graph, elements
 
 FORMAT_VERSION = 1
@@ -173,7 +174,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
         temporary = Path(name) / "preset"
         temporary.mkdir()
         config = {"class_name": type(model).__name__, "config": model.get_config()}
-        _write_json(temporary / CONFIG, config)
+        saving.write_json(temporary / CONFIG, config, _plain)
         # a copy has no optimizer, whose state would be most of the file
         copy = type(model).from_config(model.get_config())
         copy.assign_weights(list(zip(copy.weights, model.get_weights(), strict=True)))
@@ -195,7 +196,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
                 if head.references
             },
         }
-        _write_json(temporary / METADATA, stated | metadata)
+        saving.write_json(temporary / METADATA, stated | metadata, _plain)
         if not folder.exists():
             os.replace(temporary, folder)
         else:
@@ -262,12 +263,7 @@ def _read_json(path: Path, *keys: str) -> dict[str, Any]:
     return dict(content)
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _plain(value: Any) -> Any:
     import keras  # late: presets are listed without a framework
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, (np.ndarray, np.generic)):
-            return value.tolist()
-        return keras.saving.serialize_keras_object(value)
-
-    path.write_text(json.dumps(content, indent=1, default=plain) + "\n", encoding="utf-8")
+    return keras.saving.serialize_keras_object(value)

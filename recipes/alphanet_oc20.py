@@ -11,7 +11,6 @@ Run: python recipes/alphanet_oc20.py --data=oc20_relax_30.npz
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ import keras
 import numpy as np
 from alphanet_formate_cu import build, calm, train
 
-from keras_mlff import cli, datasets, experiment, metrics
+from keras_mlff import cli, datasets, experiment, metrics, saving
 from keras_mlff.graph import Array, Graph, count
 
 PUBLISHED = {"AlphaNet 2M, paper": {"energy": 0.19, "forces": 0.036}}
@@ -125,8 +124,7 @@ def main(
     if relaxations is not None:
         errors = predicted["energy"] - np.ravel([frame["energy"] for frame in parts.test])
         results["energy_within_relaxation_mae"] = within(errors, relaxations)
-    text = json.dumps(results, indent=1) + "\n"
-    Path(folder, experiment.RESULTS).write_text(text, encoding="utf-8")
+    saving.write_json(Path(folder, experiment.RESULTS), results)
     return results
 
 

@@ -12,7 +12,6 @@ Table 4, a model for each topology: add --separate; some of them: --topologies A
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import keras
 import numpy as np
 from alphanet_formate_cu import DISPLAY, build, train
 
-from keras_mlff import cli, datasets, experiment, models, plots
+from keras_mlff import cli, datasets, experiment, models, plots, saving
 from keras_mlff.graph import count
 
 # AlphaNet's own errors in table 4 of its paper: meV, meV/Å
@@ -155,8 +154,7 @@ def main(
         if name in found:
             found[name]["energy"][PAPER] = energy
             found[name]["forces"][PAPER] = forces
-    text = json.dumps(found, indent=1) + "\n"
-    Path(root, "by_size.json" if sizes else "by_topology.json").write_text(text, encoding="utf-8")
+    saving.write_json(Path(root, "by_size.json" if sizes else "by_topology.json"), found)
     if figures and sizes:
         draw_sizes(found, root / "error_against_size.png")
     return found

@@ -18,7 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from keras_mlff import cli, models, plots
+from keras_mlff import cli, models, plots, saving
 from keras_mlff.graph import Array, Graph, structure
 
 AB = (1 / 3, 2 / 3)  # shift in units of the lattice vectors
@@ -79,11 +79,11 @@ def main(
         difference = np.abs(sliding - known["sliding"])
         results["largest_sliding_error_mev_per_atom"] = float(1e3 * difference.max())
     draw(distances, binding, sliding, known, model.cutoff, root / "bilayer_graphene.png")
-    np.savez(root / "energies.npz", distances=distances, binding=binding, sliding=sliding)
+    energies = {"distances": distances, "binding": binding, "sliding": sliding}
+    saving.write_npz(root / "energies.npz", energies)
     write(root / "binding.xyz", [_atoms(graph) for graph in curve])
-    text = json.dumps(results, indent=1) + "\n"
-    (root / "results.json").write_text(text, encoding="utf-8")
-    print(text)
+    saving.write_json(root / "results.json", results)
+    print(json.dumps(results, indent=1))
     return results
 
 

@@ -9,14 +9,13 @@ Run: python recipes/cmret_ch2.py --fast
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, heads, models, schedules, training
+from keras_mlff import cli, datasets, heads, models, saving, schedules, training
 from keras_mlff.datasets import shipped
 
 SPINS = ("singlet", "triplet")
@@ -118,7 +117,7 @@ def main(
         verbose=verbose,
     )
     results = errors(model)
-    Path(folder, "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    saving.write_json(Path(folder, "results.json"), results)
     if preset:
         save_preset(model, preset, folder, results, recipe, seed)
     return results

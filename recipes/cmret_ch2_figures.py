@@ -16,7 +16,7 @@ from typing import Any
 import cmret_ch2
 import numpy as np
 
-from keras_mlff import cli, datasets, models, plots, training
+from keras_mlff import cli, datasets, models, plots, saving, training
 from keras_mlff.graph import structure
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ def main(num_epochs: int = 60, folder: str = "runs/cmret_ch2_ablation", seed: in
             )
         trained[name] = models.CMRET.from_preset(str(run / "preset"))
         results[name] = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    Path(folder, "errors.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    saving.write_json(Path(folder, "errors.json"), results)
     figure_2(trained).savefig(Path(folder, "figure2.png"), dpi=120)
     figure_3(trained).savefig(Path(folder, "figure3.png"), dpi=120)
     attention_figure(trained["full model"]).savefig(Path(folder, "attention.png"), dpi=120)

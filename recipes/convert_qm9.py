@@ -18,12 +18,11 @@ Then: keras_mlff.datasets.load("runs/qm9.npz", labels=["U0", "mu"])
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from keras_mlff import cli
+from keras_mlff import cli, saving
 from keras_mlff.datasets.qm9_format import FACTORS, TARGETS
 
 NEEDED = {
@@ -68,12 +67,8 @@ def main(folder: str = "qm9", output: str = "runs/qm9.npz") -> int:
         "positions": atoms["positions"][places],
     }
     arrays |= {key: labels[key][usable] * FACTORS[key] for key in TARGETS}
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial.npz")
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, path)
-    print(f"{len(rows)} molecules, {len(places)} atoms: {path}")
+    saving.write_npz(output, arrays)
+    print(f"{len(rows)} molecules, {len(places)} atoms: {output}")
     return len(rows)
 
 

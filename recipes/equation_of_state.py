@@ -24,7 +24,7 @@ from ase.eos import EquationOfState
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
-from keras_mlff import cli, datasets, md, models, plots, units
+from keras_mlff import cli, datasets, md, models, plots, saving, units
 from keras_mlff.graph import Array, Graph
 
 
@@ -85,9 +85,8 @@ def main(
         results["npt"] = heat(
             crystal.repeat(repeat), calculator, temperature, num_npt_steps, time_step, root
         )
-    text = json.dumps(results, indent=1) + "\n"
-    (root / "results.json").write_text(text, encoding="utf-8")
-    print(text)
+    saving.write_json(root / "results.json", results)
+    print(json.dumps(results, indent=1))
     return results
 
 

@@ -25,7 +25,6 @@ Run: python recipes/generate_ch2.py  (40 minutes on one core; continues where it
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_mlff import cli, units
+from keras_mlff import cli, saving, units
 
 Array = npt.NDArray[Any]
 
@@ -165,7 +164,7 @@ def solve_all(
         if f"{path.key}/energy" in stored:
             continue
         stored |= {f"{path.key}/{name}": values for name, values in solve_path(path).items()}
-        save(partial, stored)
+        saving.write_npz(partial, stored)
         num_solved += 1
         seconds = time.monotonic() - start
         left = seconds / num_solved * (num_missing - num_solved)
@@ -181,15 +180,6 @@ def solve_all(
         }
         for path in paths
     }
-
-
-def save(file: Path, arrays: dict[str, Array]) -> None:
-    """Writes an npz so that an interruption leaves either the old file or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    with unfinished.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(unfinished, file)
 
 
 def random_motion(positions: Array, forces: Array, seed: int) -> tuple[Array, Array]:
@@ -333,7 +323,7 @@ def main(
         },
         "seed": seed,
     }
-    save(
+    saving.write_npz(
         file,
         {
             "atomic_numbers": np.array([6, 1, 1], dtype="int32"),

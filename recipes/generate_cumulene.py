@@ -27,7 +27,6 @@ Run: python recipes/generate_cumulene.py  (continues where it was stopped)
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +35,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_mlff import cli, units
+from keras_mlff import cli, saving, units
 
 Array = npt.NDArray[Any]
 
@@ -202,7 +201,7 @@ def solve_all(
     for number, point in enumerate(missing, start=1):
         begun, cpu = time.monotonic(), time.process_time()
         stored |= {f"{_key(*point)}/{name}": value for name, value in solve_point(*point).items()}
-        save(partial, stored)
+        saving.write_npz(partial, stored)
         seconds, total = time.monotonic() - begun, time.monotonic() - start
         print(
             f"[{number}/{len(missing)}] {_key(*point)}: "
@@ -223,15 +222,6 @@ def solve_all(
 
 def _key(num_carbons: int, dihedral: float) -> str:
     return f"C{num_carbons}H4 at {dihedral:.4f} degrees"
-
-
-def save(file: Path, arrays: dict[str, Array]) -> None:
-    """Writes an npz so that an interruption leaves either the old file or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    with unfinished.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(unfinished, file)
 
 
 def main(
@@ -307,7 +297,7 @@ def main(
         "units": "Å, degrees, eV, eV/Å (CODATA 2018); scf thresholds in hartree, hartree/bohr",
         "theory": theory,
     }
-    save(
+    saving.write_npz(
         file,
         {
             "positions": np.concatenate(positions),

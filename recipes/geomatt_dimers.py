@@ -12,7 +12,6 @@ The file has the frames of each dimer one after the other, by rising distance (C
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import keras
 import md17
 import numpy as np
 
-from keras_mlff import analysis, cli, datasets, experiment, models, plots
+from keras_mlff import analysis, cli, datasets, experiment, models, plots, saving
 from keras_mlff.datasets import splits
 from keras_mlff.graph import Array, Graph
 from keras_mlff.md import observables
@@ -102,8 +101,7 @@ def main(
         "auc_all": areas(model, dimers),
         "auc_unseen": areas(model, [dimers[index] for index in unseen]),
     }
-    text = json.dumps(results, indent=1) + "\n"
-    Path(folder, experiment.RESULTS).write_text(text, "utf-8")
+    saving.write_json(Path(folder, experiment.RESULTS), results)
     figure(model, dimers[shown % len(dimers)]).savefig(Path(folder, "dimer.png"), dpi=120)
     return results
 

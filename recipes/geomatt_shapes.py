@@ -19,7 +19,6 @@ Reference: Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff import cli
+from keras_mlff import cli, saving
 from keras_mlff.datasets.shipped import shape_copies
 from keras_mlff.graph import Array
 from keras_mlff.layers.initializers import torch_dense
@@ -82,8 +81,7 @@ def main(
                 results[pair][label].append(accuracy)
                 print(f"pair {pair}, {label}, seed {seed}: {100 * accuracy:.0f} %", flush=True)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=1) + "\n"
-    Path(folder, "results.json").write_text(text, encoding="utf-8")
+    saving.write_json(Path(folder, "results.json"), results)
     return results
 
 

@@ -10,7 +10,6 @@ From a file: add --data=md17_benzene.npz --training=cmret_train --test=cmret_tes
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import geomatt_md17
 import keras
 import md17
 
-from keras_mlff import cli, experiment, models
+from keras_mlff import cli, experiment, models, saving
 from keras_mlff import training as trainings
 from keras_mlff.cli.analyze import draw_attention
 
@@ -91,8 +90,7 @@ def main(
     results = experiment.judge(model, parts.test, ("energy", "forces"), md17.DISPLAY, published)
     shown, results["bond_auc"] = draw_attention(model, parts.test[:50])
     shown.savefig(Path(folder, "attention.png"), dpi=100)
-    text = json.dumps(results, indent=1) + "\n"
-    Path(folder, experiment.RESULTS).write_text(text, encoding="utf-8")
+    saving.write_json(Path(folder, experiment.RESULTS), results)
     return results
 
 

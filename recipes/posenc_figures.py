@@ -20,7 +20,7 @@ from typing import Any
 import cmret_qm9
 import numpy as np
 
-from keras_mlff import analysis, cli, models, plots
+from keras_mlff import analysis, cli, models, plots, saving
 
 TARGETS = tuple(cmret_qm9.TARGETS)
 ENCODINGS = ("posenc", "smooth")
@@ -134,8 +134,7 @@ def main(
         for target, item in trained.items()
     }
     print_table_3(table)
-    text = json.dumps(table, indent=1) + "\n"
-    Path(folder, "table3.json").write_text(text, encoding="utf-8")
+    saving.write_json(Path(folder, "table3.json"), table)
     return table
 
 

@@ -10,14 +10,13 @@ From a file: python recipes/posenc_rmd17.py --data=rmd17_ethanol.npz --training=
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import egnn_md17
 import keras
 
-from keras_mlff import cli, models
+from keras_mlff import cli, models, saving
 
 RATES = {"CMRET": 5e-4, "So3krates": 1e-3}  # peaks; 1e-3 for others
 
@@ -99,8 +98,7 @@ def main(
                 resume=True,
                 verbose=verbose,
             )
-    text = json.dumps(results, indent=1) + "\n"
-    Path(folder, "results.json").write_text(text, encoding="utf-8")
+    saving.write_json(Path(folder, "results.json"), results)
     for name, result in results.items():
         errors = (f"{key} {result[key]['test_mae']:.2f} {result[key]['unit']}" for key in result)
         print(f"{name}: {', '.join(errors)}")

@@ -15,7 +15,6 @@ import gc
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +28,7 @@ import keras
 import numpy as np
 import transformer_md17
 
-from keras_mlff import cli
+from keras_mlff import cli, saving
 
 RECIPES: dict[int, dict[str, ModuleType]] = {
     1: {"Transformer": transformer_md17, "EGNN": egnn_md17},
@@ -100,12 +99,11 @@ def main(
     for case in cases:
         if "test_mae" not in read(place).get(case.command, {}):
             found = train(case, place, verbose)
-            write(
-                place / "results.json", json.dumps({**read(place), case.command: found}, indent=1)
-            )
+            saving.write_json(place / "results.json", {**read(place), case.command: found})
     rows = collect(cases, read(place))
     text = markdown(table, rows)
-    write(place / "table.md", text)
+    with saving.replacing(place / "table.md") as file:
+        file.write_text(text + "\n", encoding="utf-8")
     print(text)
     return {
         row: {name: float(np.mean(found)) for name, found in cells.items()}
@@ -178,13 +176,6 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     file = folder / "results.json"
     found: dict[str, dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     return found
-
-
-def write(file: Path, text: str) -> None:
-    """Writes a file as a whole or not at all."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, file)
 
 
 def collect(

@@ -51,7 +51,7 @@ def main(
         memory_limit: GiB that a case may take; 0 is no limit.
         folder: Receives results and figure.
     """
-    from keras_mlff import models
+    from keras_mlff import models, saving
 
     names = architectures or tuple(models.ARCHITECTURES)
     arguments: dict[str, Any] = {"cutoff": cutoff}
@@ -66,8 +66,7 @@ def main(
                 found = alone(case)
                 results.append({"series": series, **found})
                 print(json.dumps(results[-1]), flush=True)
-                text = json.dumps(results, indent=1) + "\n"
-                Path(folder, "results.json").write_text(text, encoding="utf-8")
+                saving.write_json(Path(folder, "results.json"), results)
                 if "error" in found or found["median_ms"] > 1e3 * longest:
                     break
     draw(results, Path(folder, "scaling.png"))

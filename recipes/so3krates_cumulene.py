@@ -27,7 +27,7 @@ import generate_cumulene
 import keras
 import numpy as np
 
-from keras_mlff import analysis, cli, datasets, experiment, models, plots
+from keras_mlff import analysis, cli, datasets, experiment, models, plots, saving
 from keras_mlff.graph import Array, Graph, structure
 
 UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
@@ -121,7 +121,7 @@ def main(
         )
         trained[kind] = model
         results[kind] = judge(model, parts.test)
-    Path(folder, experiment.RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    saving.write_json(Path(folder, experiment.RESULTS), results)
     figures = {
         "profiles": profile_figure(trained, profiles, scans, reference),
         "coordinates": coordinate_figure(start, trained, projected),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import so3krates_md17
 
-from keras_mlff import cli, experiment, plots
+from keras_mlff import cli, experiment, plots, saving
 
 
 def main(
@@ -84,8 +84,7 @@ def main(
                     verbose=verbose,
                 )
             results[kind][str(number)] = json.loads(file.read_text("utf-8"))
-            text = json.dumps(results, indent=1) + "\n"
-            Path(folder, experiment.RESULTS).write_text(text, "utf-8")
+            saving.write_json(Path(folder, experiment.RESULTS), results)
     figure(results).savefig(Path(folder, "errors.png"), dpi=120)
     return results
 

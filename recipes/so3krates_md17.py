@@ -23,7 +23,7 @@ import keras
 import md17
 import numpy as np
 
-from keras_mlff import cli, experiment, models, plots
+from keras_mlff import cli, experiment, models, plots, saving
 
 # MAE in kcal/mol and kcal/mol/Å
 PUBLISHED = {
@@ -165,7 +165,7 @@ def train_sizes(settings: dict[str, Any]) -> dict[str, Any]:
             main(**settings | own | {"resume": True})  # of what is there, if anything
         found = json.loads((place / experiment.RESULTS).read_text("utf-8"))
         results[str(num_layers)] = found | {"num_weights": build(settings | own).count_params()}
-        (folder / experiment.RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        saving.write_json(folder / experiment.RESULTS, results)
     size_figure(results, settings["molecule"]).savefig(folder / "sizes.png", dpi=120)
     return results
 

@@ -13,14 +13,13 @@ Run: python recipes/so3krates_qm7x.py --data=qm7x_2500.npz
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, experiment, models, plots, units
+from keras_mlff import cli, datasets, experiment, models, plots, saving, units
 from keras_mlff.experiment import Parts
 from keras_mlff.graph import Graph
 
@@ -115,8 +114,7 @@ def main(
                 for index in chosen
             ]
             results[kind][str(degree)] = {"known": mean([item["known"] for item in single])}
-        text = json.dumps(results, indent=1) + "\n"
-        Path(folder, experiment.RESULTS).write_text(text, "utf-8")
+        saving.write_json(Path(folder, experiment.RESULTS), results)
     figure(results).savefig(Path(folder, "degrees.png"), dpi=120)
     return results
 

@@ -9,7 +9,6 @@ Run: python recipes/stability.py --preset=so3krates/md17_ethanol
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff import cli, datasets, md, model_card, models, plots
+from keras_mlff import cli, datasets, md, model_card, models, plots, saving
 from keras_mlff.graph import Array
 from keras_mlff.md import observables
 
@@ -106,7 +105,7 @@ def main(
                 stored[f"{ensemble}/{name}"] = np.concatenate([before, values[first:]])
             stored[f"{ensemble}/pieces"] = np.asarray(piece + 1)
             stored["positions"], stored["momenta"] = atoms.get_positions(), atoms.get_momenta()
-            save(file, stored)
+            saving.write_npz(file, stored)
             seconds = time.monotonic() - begun
             print(
                 f"{ensemble.upper()}: {(piece + 1) * piece_ps:g} of {length:g} ps, "
@@ -129,7 +128,7 @@ def main(
     )
     drive("nve", nve_ps, lambda piece: md.run_nve(atoms, num_steps, time_step, interval))
     results = summarize(stored, len(atoms)) | {"settings": settings}
-    Path(folder, RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    saving.write_json(Path(folder, RESULTS), results)
     figure(stored).savefig(Path(folder, FIGURE), dpi=120)
     return results
 
@@ -164,15 +163,6 @@ def resume(file: Path, settings: dict[str, Any]) -> dict[str, Array]:
             f"'{file}' to begin again."
         )
     return stored
-
-
-def save(file: Path, arrays: dict[str, Array]) -> None:
-    """Writes an npz so that an interruption leaves either the old file or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    with unfinished.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(unfinished, file)
 
 
 def is_broken(stored: dict[str, Array]) -> bool:

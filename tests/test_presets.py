@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import heads, presets
+from keras_mlff import heads, presets, saving
 from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 
@@ -178,16 +178,23 @@ def test_saving_again_keeps_what_others_put_there(model, folder):
     assert presets.read(folder).metadata["seed"] == 4
 
 
-@pytest.mark.parametrize("call", ["sha256", "_write_json", "os.replace"])
-def test_an_interrupted_save_leaves_the_old_preset(model, folder, monkeypatch, call):
+@pytest.mark.parametrize(
+    ("owner", "name", "number"),
+    [
+        (presets, "sha256", 1),
+        (saving, "write_json", 2),
+        (presets.os, "replace", 2),  # of the metadata
+        (presets.os, "replace", 4),  # of the folder, when the old one is out of the way
+    ],
+)
+def test_an_interrupted_save_leaves_the_old_preset(model, folder, monkeypatch, owner, name, number):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "README.md").write_text("card")
-    owner, name = (presets.os, "replace") if call == "os.replace" else (presets, call)
     original, calls = getattr(owner, name), []
 
     def interrupted(*args):
         calls.append(args)
-        if len(calls) == (1 if call == "sha256" else 2):
+        if len(calls) == number:
             raise KeyboardInterrupt
         return original(*args)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_mlff import __version__, presets
+from keras_mlff import __version__, presets, saving
 from keras_mlff.cli.tables import error_rows, prediction_rows, print_table
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def bench(settings: list[str], json_file: str | None, **arguments: Any) -> None:
     )
     print(benchmark.table(comparison))
     if json_file is not None:
-        Path(json_file).write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+        saving.write_json(json_file, comparison)
         print(f"written: {json_file}")
 
 

@@ -21,6 +21,7 @@ except ImportError as error:
         "`pip install keras-mlff[datasets]`."
     ) from error
 
+from keras_mlff import saving
 from keras_mlff.datasets.checks import Check, Fingerprints, Report
 from keras_mlff.datasets.sources import Source, instructions, locate, readable
 from keras_mlff.datasets.statistics import Statistics, Tally
@@ -139,8 +140,7 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         self._found[split] = report, tally.statistics()
         for column, file_name in enumerate((_REPORT, _STATISTICS)):
             by_split = {name: pair[column]._asdict() for name, pair in self._found.items()}
-            text = json.dumps(by_split, indent=1, ensure_ascii=False)
-            Path(self.data_dir, file_name).write_text(text + "\n", encoding="utf-8")
+            saving.write_json(Path(self.data_dir, file_name), by_split)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_mlff import __version__, backend
+from keras_mlff import __version__, backend, saving
 from keras_mlff.export.server import Server, signature_keys
 from keras_mlff.graph import Array, Graph, level, structure
 from keras_mlff.models import ForceField
@@ -97,9 +96,7 @@ def _write(model: ForceField, folder: Path) -> None:
     with backend.double_precision() if double else contextlib.nullcontext():
         server = Server(model)
         tf.saved_model.save(server, str(folder), server.signatures())
-    (folder / METADATA).parent.mkdir()
-    text = json.dumps(_metadata(model, folder), indent=1, ensure_ascii=False)
-    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
+    saving.write_json(folder / METADATA, _metadata(model, folder))
 
 
 def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:

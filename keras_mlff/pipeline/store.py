@@ -16,7 +16,7 @@ from typing import Any, cast, overload
 import numpy as np
 
 from keras_mlff import graph as graph_module
-from keras_mlff import neighbors
+from keras_mlff import neighbors, saving
 from keras_mlff.graph import INPUT_LEVELS, Array, Graph, Level, count, level, with_periodic_keys
 from keras_mlff.packing import Budget
 
@@ -336,7 +336,7 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
         "keys": [key for key in columns if key != "sizes"],
         "bytes": {name: (folder / name).stat().st_size for name in names},
     }
-    (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    saving.write_json(folder / _ABOUT, about)
 
 
 def contents(structures: Iterable[Graph]) -> bytes:

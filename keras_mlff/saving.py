@@ -1,0 +1,59 @@
+"""Files that an interruption leaves as they were, or finished, and never half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a name to write to, which becomes `path` if the block ends without an error.
+
+    Folders that are missing are made. The name ends as `path` does, which tells NumPy and
+    Matplotlib what to write.
+
+    Args:
+        path: Of the file. One that exists stays as it is until the other is finished.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any, plain: Callable[[Any], Any] | None = None) -> None:
+    """Writes JSON with an indent of one.
+
+    Args:
+        path: Of the file.
+        content: What JSON knows, and arrays and numbers of NumPy.
+        plain: Turns what else there is into what JSON knows.
+    """
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, (np.ndarray, np.generic)):
+            return value.tolist()
+        if plain is None:
+            raise TypeError(f"JSON knows no {type(value).__name__}. Received: {value!r}.")
+        return plain(value)
+
+    text = json.dumps(content, indent=1, ensure_ascii=False, default=convert)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes compressed arrays by their names."""
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
