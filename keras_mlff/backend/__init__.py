@@ -9,6 +9,7 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import COMPILES as COMPILES
+    from keras_mlff.backend.tensorflow import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.tensorflow import devices as devices
     from keras_mlff.backend.tensorflow import double_precision as double_precision
     from keras_mlff.backend.tensorflow import feed as feed
@@ -23,6 +24,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import value_and_gradient as value_and_gradient
 elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import COMPILES as COMPILES
+    from keras_mlff.backend.jax import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.jax import devices as devices
     from keras_mlff.backend.jax import double_precision as double_precision
     from keras_mlff.backend.jax import feed as feed
@@ -37,6 +39,7 @@ elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import value_and_gradient as value_and_gradient
 elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import COMPILES as COMPILES
+    from keras_mlff.backend.torch import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.torch import devices as devices
     from keras_mlff.backend.torch import double_precision as double_precision
     from keras_mlff.backend.torch import feed as feed

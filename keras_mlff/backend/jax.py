@@ -15,6 +15,7 @@ from keras_mlff.packing import OffsetLoader, Replicas, Tables
 
 Tensor = Any
 COMPILES = True
+RUNS_EAGERLY = False  # it would compile each operation
 
 
 def value_and_gradient(

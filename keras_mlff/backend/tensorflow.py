@@ -16,6 +16,7 @@ from keras_mlff.packing import OffsetLoader, Replicas, Tables, empty
 
 Tensor = Any
 COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
+RUNS_EAGERLY = True
 
 
 def value_and_gradient(

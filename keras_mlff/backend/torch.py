@@ -14,6 +14,7 @@ from keras_mlff.packing import OffsetLoader, Replicas, Tables
 
 Tensor = Any
 COMPILES = False  # torch.compile cannot differentiate forces once more
+RUNS_EAGERLY = True
 
 
 def value_and_gradient(

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_mlff.graph import Graph
+from keras_mlff.layers.initializers import Normal, lecun_normal
 from keras_mlff.ops import safe, segment
 
 Tensor = Any
@@ -28,15 +29,14 @@ class ChargeSpinEmbedding(keras.layers.Layer):
     def build(self, features_shape: Any, *shapes: Any) -> None:
         """Creates keys and values `(4, num_features)`: charge and spin, negative and positive."""
         width = features_shape[-1]
-        initializer = keras.initializers.RandomNormal(stddev=1.0)
-        self.keys = self.add_weight((4, width), initializer, name="keys")
-        self.values = self.add_weight((4, width), initializer, name="values")
-        self.query = keras.layers.Dense(2 * width, kernel_initializer="lecun_normal")
+        self.keys = self.add_weight((4, width), Normal(stddev=1.0), name="keys")
+        self.values = self.add_weight((4, width), Normal(stddev=1.0), name="values")
+        self.query = keras.layers.Dense(2 * width, kernel_initializer=lecun_normal())
         # without biases: zero stays zero
         self.hidden = keras.layers.Dense(
-            width, use_bias=False, activation="silu", kernel_initializer="lecun_normal"
+            width, use_bias=False, activation="silu", kernel_initializer=lecun_normal()
         )
-        self.outputs = keras.layers.Dense(width, use_bias=False, kernel_initializer="lecun_normal")
+        self.outputs = keras.layers.Dense(width, use_bias=False, kernel_initializer=lecun_normal())
         for layer in (self.query, self.hidden, self.outputs):
             layer.build((None, width))
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import glorot_uniform, torch_dense
 
 Tensor = Any
 MEASURES = ("square", "absolute")
@@ -15,7 +15,7 @@ MEASURES = ("square", "absolute")
 
 def xavier_dense(units: int, **kwargs: Any) -> Any:
     """Makes a Dense layer that starts with Xavier-uniform weights and without a bias."""
-    return keras.layers.Dense(units, **kwargs)  # both are the defaults of Keras
+    return keras.layers.Dense(units, kernel_initializer=glorot_uniform(), **kwargs)
 
 
 def even(values: Tensor, measure: str) -> Tensor:

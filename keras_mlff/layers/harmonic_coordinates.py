@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mlff.layers.initializers import Normal
 from keras_mlff.ops import safe
 from keras_mlff.ops import spherical_harmonics as harmonics
 
@@ -59,7 +60,7 @@ class DegreeCoupling(keras.layers.Layer):
         num_degrees = len(self.degrees)
         self.kappa = self.add_weight(
             shape=(num_degrees,) * 3,
-            initializer=keras.initializers.RandomNormal(stddev=0.1),
+            initializer=Normal(stddev=0.1),
             name="kappa",
         )
 

@@ -1,29 +1,62 @@
-"""Starting weights that several papers share."""
+"""Starting weights, drawn with NumPy: a seed gives the same ones on every backend.
+
+JAX would compile the drawing of each shape, which takes longer than all else of making a model.
+As in Keras, one initializer gives the same numbers whenever it is called: each weight has its own.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_mlff.graph import Array
 
-def fan_in_uniform() -> keras.initializers.Initializer:
-    """Draws kernels from ±1/sqrt(fan_in), the default of PyTorch's linear layers."""
-    return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
-
-
-def torch_dense(units: int, fan_in: int, use_bias: bool = True, **kwargs: Any) -> Any:
-    """Makes a Dense layer that starts as PyTorch's would, its bias included."""
-    bound = fan_in**-0.5
-    options: dict[str, Any] = {
-        "kernel_initializer": fan_in_uniform(),
-        "bias_initializer": keras.initializers.RandomUniform(-bound, bound),
-    }
-    return keras.layers.Dense(units, use_bias=use_bias, **(options | kwargs))
+_TRUNCATED = 0.87962566103423978  # deviation of what a normal distribution has within ±2
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
-class GlorotOrthogonal(keras.initializers.Initializer):
+class Uniform(keras.initializers.RandomUniform):
+    """As `keras.initializers.RandomUniform`."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return _tensor(_random(self).uniform(self.minval, self.maxval, shape), dtype)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class Normal(keras.initializers.RandomNormal):
+    """As `keras.initializers.RandomNormal`."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return _tensor(_random(self).normal(self.mean, self.stddev, shape), dtype)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class Scaled(keras.initializers.VarianceScaling):
+    """As `keras.initializers.VarianceScaling`, for `(..., inputs, outputs)`.
+
+    Axes before the last two count kernels, which Keras would take for inputs.
+    """
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        fan_in, fan_out = shape[-2:]
+        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": 0.5 * (fan_in + fan_out)}
+        deviation = (self.scale / fans[self.mode]) ** 0.5
+        random = _random(self)
+        if self.distribution == "uniform":
+            limit = 3.0**0.5 * deviation
+            return _tensor(random.uniform(-limit, limit, shape), dtype)
+        values = random.normal(size=shape)
+        if self.distribution == "truncated_normal":
+            while np.any(outside := np.abs(values) > 2.0):
+                values[outside] = random.normal(size=int(outside.sum()))
+            values /= _TRUNCATED
+        return _tensor(deviation * values, dtype)
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class GlorotOrthogonal(keras.initializers.OrthogonalInitializer):
     """Draws orthogonal matrices, scaled to the variance 2 / (fan_in + fan_out) of their numbers.
 
     Args:
@@ -34,15 +67,52 @@ class GlorotOrthogonal(keras.initializers.Initializer):
     """
 
     def __init__(self, num_blocks: int = 1, seed: Any = None) -> None:
-        self.num_blocks, self.seed = num_blocks, seed
-        self.orthogonal = keras.initializers.Orthogonal(seed=seed)
+        super().__init__(seed=seed)
+        self.num_blocks = num_blocks
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        rows = shape[0] // self.num_blocks
-        matrix = self.orthogonal(shape, dtype=dtype)
-        variance = keras.ops.maximum(keras.ops.var(matrix), 1e-12)
-        return matrix * keras.ops.sqrt(2.0 / ((rows + shape[1]) * variance))
+        rows, columns = shape
+        tall = _random(self).normal(size=(max(shape), min(shape)))
+        matrix, triangle = np.linalg.qr(tall)
+        matrix *= np.sign(np.diag(triangle))  # or not all rotations would be as likely
+        matrix = matrix if rows >= columns else matrix.T
+        variance = max(float(matrix.var()), 1e-12)
+        fans = rows // self.num_blocks + columns
+        return _tensor(matrix * (2.0 / (fans * variance)) ** 0.5, dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Lists the constructor's arguments."""
-        return {"num_blocks": self.num_blocks, "seed": self.seed}
+        return {"num_blocks": self.num_blocks, "seed": super().get_config()["seed"]}
+
+
+def glorot_uniform() -> Scaled:
+    """Draws kernels from ±sqrt(6 / (fan_in + fan_out)), the default of Keras."""
+    return Scaled(1.0, "fan_avg", "uniform")
+
+
+def lecun_normal() -> Scaled:
+    """Draws kernels of variance 1 / fan_in, the default of Flax."""
+    return Scaled(1.0, "fan_in", "truncated_normal")
+
+
+def fan_in_uniform() -> Scaled:
+    """Draws kernels from ±1/sqrt(fan_in), the default of PyTorch's linear layers."""
+    return Scaled(1.0 / 3.0, "fan_in", "uniform")
+
+
+def torch_dense(units: int, fan_in: int, use_bias: bool = True, **kwargs: Any) -> Any:
+    """Makes a Dense layer that starts as PyTorch's would, its bias included."""
+    bound = fan_in**-0.5
+    options: dict[str, Any] = {
+        "kernel_initializer": fan_in_uniform(),
+        "bias_initializer": Uniform(-bound, bound),
+    }
+    return keras.layers.Dense(units, use_bias=use_bias, **(options | kwargs))
+
+
+def _random(initializer: Any) -> np.random.Generator:
+    return np.random.default_rng(initializer.seed)
+
+
+def _tensor(values: Array, dtype: Any) -> Any:
+    return keras.ops.convert_to_tensor(values, dtype or keras.config.floatx())

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.layers.initializers import Uniform
+
 Tensor = Any
 ORDERS = (2, 3, 4, 5)
 
@@ -96,7 +98,7 @@ class OverlapAttention(keras.layers.Layer):
 
         def weight(name: str, rows: int) -> Any:
             shape = (num_overlaps, rows, self.num_features)
-            initializer = keras.initializers.RandomUniform(-bound, bound)
+            initializer = Uniform(-bound, bound)
             return self.add_weight(shape=shape, initializer=initializer, name=name)
 
         self.query_kernel, self.key_kernel = (weight(n, num_points) for n in ("query", "key"))

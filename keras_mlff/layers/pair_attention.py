@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_mlff.layers.harmonic_coordinates import invariants
+from keras_mlff.layers.initializers import lecun_normal
 from keras_mlff.layers.pair_filters import PairFilters
 from keras_mlff.ops import spherical_harmonics as harmonics
 from keras_mlff.ops.pairs import Pairs
@@ -150,8 +151,5 @@ def _per_head(num_heads: int, width: int, number: int, use_bias: bool) -> Any:
         "ahi,hio->aho",
         (num_heads, number * width),
         bias_axes="ho" if use_bias else None,
-        # Keras takes the heads for inputs: times their number the variance is one over the slice
-        kernel_initializer=keras.initializers.VarianceScaling(
-            num_heads, "fan_in", "truncated_normal"
-        ),
+        kernel_initializer=lecun_normal(),
     )

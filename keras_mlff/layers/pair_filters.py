@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.layers.initializers import lecun_normal
+
 Tensor = Any
 
 
@@ -112,4 +114,4 @@ class PairFilters(keras.layers.Layer):
 
 
 def _dense(width: int, activation: str | None) -> Any:
-    return keras.layers.Dense(width, activation=activation, kernel_initializer="lecun_normal")
+    return keras.layers.Dense(width, activation=activation, kernel_initializer=lecun_normal())

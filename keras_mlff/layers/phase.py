@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import Normal, torch_dense
 from keras_mlff.ops import safe
 
 Tensor = Any
@@ -57,11 +57,14 @@ class PhaseMessage(keras.layers.Layer):
     def build(self, messages_shape: Any, filters_shape: Any, mask_shape: Any) -> None:
         """Creates the complex kernel and the diagonal."""
         shape = (self.num_heads + 1, self.chi_features // self.num_heads, self.chi_outputs)
-        normal = keras.initializers.RandomNormal(stddev=1.0)
-        self.kernel_real = self.add_weight(shape=shape, initializer=normal, name="kernel_real")
-        self.kernel_imag = self.add_weight(shape=shape, initializer=normal, name="kernel_imag")
+        self.kernel_real = self.add_weight(
+            shape=shape, initializer=Normal(stddev=1.0), name="kernel_real"
+        )
+        self.kernel_imag = self.add_weight(
+            shape=shape, initializer=Normal(stddev=1.0), name="kernel_imag"
+        )
         self.diagonal = self.add_weight(
-            shape=(self.num_phases,), initializer=normal, name="diagonal"
+            shape=(self.num_phases,), initializer=Normal(stddev=1.0), name="diagonal"
         )
         self.heads_map.build((None, self.num_features))
         self.gate_hidden.build((None, 3 * self.num_features))
@@ -146,9 +149,12 @@ class TemporalConnection(keras.layers.Layer):
         """Creates the complex kernel `(num_features, width, width)`."""
         width = state_shape[-1] // 2
         shape = (features_shape[-1], width, width)
-        normal = keras.initializers.RandomNormal(stddev=1.0)
-        self.kernel_real = self.add_weight(shape=shape, initializer=normal, name="kernel_real")
-        self.kernel_imag = self.add_weight(shape=shape, initializer=normal, name="kernel_imag")
+        self.kernel_real = self.add_weight(
+            shape=shape, initializer=Normal(stddev=1.0), name="kernel_real"
+        )
+        self.kernel_imag = self.add_weight(
+            shape=shape, initializer=Normal(stddev=1.0), name="kernel_imag"
+        )
 
     def call(self, features: Tensor, state: Tensor) -> Tensor:
         """Computes the new state.

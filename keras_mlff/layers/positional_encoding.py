@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.graph import Array, Graph
+from keras_mlff.layers.initializers import Normal, glorot_uniform
 
 Tensor = Any
 _MODES = ("linear", "cubic", "quintic", "bspline")
@@ -124,7 +125,7 @@ class PositionalEncoding(keras.layers.Layer):
         if self.initial == "gaussian_rbf":
             initializer = _constant(self._gaussians(derivative))
         elif derivative == 0 or self.initial == "normal_both":
-            initializer = keras.initializers.RandomNormal(stddev=1.0)
+            initializer = Normal(stddev=1.0)
         return self.add_weight(
             shape=shape, initializer=initializer, regularizer=regularizer, name=name
         )
@@ -204,8 +205,10 @@ class PerceptronEncoding(keras.layers.Layer):
         self.quantity = "distance"  # what x is
         self.num_features = num_features
         self.hidden_features = num_features if hidden_features is None else hidden_features
-        self.hidden = keras.layers.Dense(self.hidden_features, activation=activation)
-        self.outputs = keras.layers.Dense(num_features)
+        self.hidden = keras.layers.Dense(
+            self.hidden_features, activation=activation, kernel_initializer=glorot_uniform()
+        )
+        self.outputs = keras.layers.Dense(num_features, kernel_initializer=glorot_uniform())
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights."""

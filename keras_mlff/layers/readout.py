@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+
+from keras_mlff.layers.initializers import glorot_uniform
 
 Tensor = Any
 
@@ -25,7 +28,7 @@ class PerceptronReadout(keras.layers.Layer):
         hidden_features: Width of the hidden layer.
         use_bias: Whether the last layer has a bias.
         activation: Of the hidden layer.
-        kernel_initializer: Of both layers.
+        make_initializer: Makes that of each kernel.
     """
 
     def __init__(
@@ -34,15 +37,15 @@ class PerceptronReadout(keras.layers.Layer):
         hidden_features: int,
         use_bias: bool = True,
         activation: str = "silu",
-        kernel_initializer: str = "glorot_uniform",
+        make_initializer: Callable[[], keras.initializers.Initializer] = glorot_uniform,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.hidden = keras.layers.Dense(
-            hidden_features, activation=activation, kernel_initializer=kernel_initializer
+            hidden_features, activation=activation, kernel_initializer=make_initializer()
         )
         self.output_scalars = keras.layers.Dense(
-            num_scalars, use_bias=use_bias, kernel_initializer=kernel_initializer
+            num_scalars, use_bias=use_bias, kernel_initializer=make_initializer()
         )
 
     def call(self, features: AtomFeatures) -> AtomFeatures:

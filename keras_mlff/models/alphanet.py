@@ -13,7 +13,7 @@ from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import positional_encoding, radial
 from keras_mlff.layers.frames import MEASURES, FrameTransition, Scalarization, xavier_dense
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import Normal, torch_dense
 from keras_mlff.layers.learned_bessel import LearnedBesselBasis
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.phase import MODULI, PHASES, PhaseMessage, TemporalConnection, rotate
@@ -267,7 +267,7 @@ class AlphaNet(ForceField):
             self.start_map = keras.layers.Dense(
                 2 * state_features,
                 use_bias=False,
-                kernel_initializer=keras.initializers.RandomNormal(stddev=1.0),
+                kernel_initializer=Normal(stddev=1.0),
             )
             self.connections = [
                 TemporalConnection(chosen["modulus"], chosen["epsilon"], softening)
@@ -566,8 +566,7 @@ class AlphaNetReadout(keras.layers.Layer):
 
 
 def _embedding(number: int, width: int) -> Any:
-    normal = keras.initializers.RandomNormal(stddev=1.0)
-    return keras.layers.Embedding(number, width, embeddings_initializer=normal)
+    return keras.layers.Embedding(number, width, embeddings_initializer=Normal(stddev=1.0))
 
 
 def _choose(variant: str, given: Mapping[str, Any]) -> dict[str, Any]:

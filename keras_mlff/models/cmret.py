@@ -17,7 +17,7 @@ from keras_mlff.layers import radial
 from keras_mlff.layers.attention import GraphAttention
 from keras_mlff.layers.electron_configuration import ElectronConfigurationEmbedding
 from keras_mlff.layers.equivariant import GatedReadout
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import Normal, Uniform, torch_dense
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
@@ -243,22 +243,28 @@ class CMRETInteraction(keras.layers.Layer):
         self.num_features, self.num_radial = num_features, num_radial
         self.attention = attention
         self.residual_mlp = residual_mlp
-        normal = keras.initializers.RandomNormal(stddev=(1.5 / num_features) ** 0.5)
+        deviation = (1.5 / num_features) ** 0.5
         radial_bound = (6.0 / num_radial) ** 0.5
-        uniform = keras.initializers.RandomUniform(-radial_bound, radial_bound)
+        uniform = Uniform(-radial_bound, radial_bound)
         # the filters of the atom itself and of its neighbor, side by side
         self.filters = torch_dense(
             2 * num_features, num_radial, activation="silu", kernel_initializer=uniform
         )
         self.phi = torch_dense(
-            num_features, num_features, activation="silu", kernel_initializer=normal
+            num_features,
+            num_features,
+            activation="silu",
+            kernel_initializer=Normal(stddev=deviation),
         )
         self.mix = torch_dense(3 * num_features, 2 * num_features)
         self.update = torch_dense(3 * num_features, num_features)
         self.vector_maps = torch_dense(3 * num_features, num_features, use_bias=False)
         if residual_mlp:
             self.residual_1 = torch_dense(
-                num_features, num_features, activation="silu", kernel_initializer=normal
+                num_features,
+                num_features,
+                activation="silu",
+                kernel_initializer=Normal(stddev=deviation),
             )
             self.residual_2 = torch_dense(num_features, num_features)
 

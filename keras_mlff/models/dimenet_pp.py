@@ -11,7 +11,7 @@ from keras import ops
 from keras_mlff import backend
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.heads import Head
-from keras_mlff.layers.initializers import GlorotOrthogonal
+from keras_mlff.layers.initializers import GlorotOrthogonal, Uniform
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.layers.triplet_bases import BesselTripletBasis, encoded_basis
 from keras_mlff.models.force_field import ForceField
@@ -97,7 +97,7 @@ class DimeNetPP(ForceField):
             num_radial, num_spherical, cutoff, envelope_exponent, sbf_over_distance
         )
         self.elements = keras.layers.Embedding(
-            MAX_ATOMIC_NUMBER + 1, num_features, keras.initializers.RandomUniform(-(3**0.5), 3**0.5)
+            MAX_ATOMIC_NUMBER + 1, num_features, Uniform(-(3**0.5), 3**0.5)
         )
         output_features = output_features or 2 * num_features
         interaction_features = interaction_features or num_features // 2

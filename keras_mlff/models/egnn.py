@@ -14,7 +14,7 @@ from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.heads import EnergyHead, Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import positional_encoding
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import Uniform, torch_dense
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import geometry, safe, segment
@@ -107,9 +107,7 @@ class EGNN(ForceField):
             num_inputs = self.species_table.shape[1]
         width = num_features if num_inputs is None else num_inputs
         self.elements = (
-            keras.layers.Embedding(
-                MAX_ATOMIC_NUMBER + 1, width, keras.initializers.RandomUniform(-1.0, 1.0)
-            )
+            keras.layers.Embedding(MAX_ATOMIC_NUMBER + 1, width, Uniform(-1.0, 1.0))
             if species is None
             else None
         )
@@ -303,7 +301,7 @@ class EGNNInteraction(keras.layers.Layer):
                 1,
                 num_features,
                 use_bias=False,
-                kernel_initializer=keras.initializers.RandomUniform(-bound, bound),
+                kernel_initializer=Uniform(-bound, bound),
             )
 
     def build(self, *shapes: Any) -> None:

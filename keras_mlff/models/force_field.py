@@ -187,9 +187,13 @@ class ForceField(Trainer):
         ]
         self.built = True  # or Keras would come back here
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
-        outputs = self(
-            _as_symbols(inputs) if backend.COMPILES else _as_tensors(inputs, self.compute_dtype)
-        )
+        # without forces, whose graph takes long to trace and has no weights of its own
+        if backend.RUNS_EAGERLY:
+            properties = self._properties(
+                cast("Graph", _as_tensors(inputs, self.compute_dtype)), False
+            )
+        else:
+            properties = _Properties(self).compute_output_spec(_as_symbols(inputs))
         if self.charge_spin is not None:
             self.is_size_consistent = False
             if not self.charge_spin.built:
@@ -197,8 +201,8 @@ class ForceField(Trainer):
                     f"{type(self).__name__} does not let charge and spin in. Received: "
                     "charge_spin=True. Its `embed` must call `self.with_charge_spin`."
                 )
-        first = [name for name in ("energy", "forces") if name in outputs]
-        self.property_names = first + sorted(outputs.keys() - set(first))
+        first = ["energy", "forces"] if "energy" in properties else []
+        self.property_names = first + sorted(properties.keys() - set(first))
 
     @property
     def outputs_with_stress(self) -> list[str]:
@@ -441,6 +445,17 @@ class ForceField(Trainer):
             "which adds units, element references and the search for neighbors. Keras's own "
             "`export` does not know them."
         )
+
+
+class _Properties(keras.Operation):
+    """What of a model can be traced without computing."""
+
+    def __init__(self, model: ForceField) -> None:
+        super().__init__()
+        self.model = model
+
+    def call(self, graph: Graph) -> dict[str, Tensor]:
+        return self.model._properties(graph, training=False)
 
 
 def _as_symbols(inputs: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:

@@ -11,7 +11,7 @@ from keras import ops
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.heads import Head
 from keras_mlff.layers.activations import shifted_softplus
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import Uniform, torch_dense
 from keras_mlff.layers.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
@@ -96,7 +96,7 @@ class GeomAtt(ForceField):
         self.grid = GaussianGrid(d_min, d_max, delta, gamma)
         bound = 1.414 * (6.0 / (2.0 * num_features)) ** 0.5
         self.embedding = keras.layers.Embedding(
-            MAX_ATOMIC_NUMBER + 1, num_features, keras.initializers.RandomUniform(-bound, bound)
+            MAX_ATOMIC_NUMBER + 1, num_features, Uniform(-bound, bound)
         )
         scale = delta / self.num_streams if stream_scaling else delta
         self.streams = [

@@ -19,6 +19,7 @@ from keras_mlff.layers.harmonic_coordinates import (
     DegreeCoupling,
     invariants,
 )
+from keras_mlff.layers.initializers import Normal, lecun_normal
 from keras_mlff.layers.nonlocal_reach import NonlocalReach
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.pair_attention import PairAttention, PairGeometry
@@ -174,7 +175,7 @@ class So3krates(ForceField):
         self.embedding = keras.layers.Embedding(
             num_embeddings,
             num_features,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=num_features**-0.5),
+            embeddings_initializer=Normal(stddev=num_features**-0.5),
         )
         self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
         self.interactions = [
@@ -234,7 +235,7 @@ class So3krates(ForceField):
             self.num_features,
             head.use_bias,
             self.activation,
-            kernel_initializer="lecun_normal",
+            make_initializer=lecun_normal,
         )
 
     def _initial_coordinates(self, known: PairGeometry, pairs: Pairs) -> Tensor:
@@ -308,9 +309,9 @@ class So3kratesInteraction(keras.layers.Layer):
         self.attention, self.reach = attention, reach
         self.coupling = DegreeCoupling(degrees, parity)
         self.mix = keras.layers.Dense(
-            2 * num_features + 2 * len(self.degrees), kernel_initializer="lecun_normal"
+            2 * num_features + 2 * len(self.degrees), kernel_initializer=lecun_normal()
         )
-        self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer="lecun_normal")
+        self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer=lecun_normal())
         self.feature_norms = [
             LayerNormalization(epsilon=layer_norm_epsilon)
             for _ in range(2 if layer_norm_epsilon is not None else 0)

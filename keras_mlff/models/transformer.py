@@ -13,7 +13,7 @@ from keras_mlff.heads import Head
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.activations import gelu
 from keras_mlff.layers.attention import masked_softmax
-from keras_mlff.layers.initializers import torch_dense
+from keras_mlff.layers.initializers import Normal, torch_dense
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.force_field import ForceField
@@ -76,7 +76,7 @@ class DistanceTransformer(ForceField):
             )
         self.num_features, self.num_layers = num_features, num_layers
         self.embedding = keras.layers.Embedding(
-            MAX_ATOMIC_NUMBER + 1, num_features, keras.initializers.RandomNormal(stddev=1.0)
+            MAX_ATOMIC_NUMBER + 1, num_features, Normal(stddev=1.0)
         )
         num_tables = num_layers if bias_per_layer else 1
         self.biases = [

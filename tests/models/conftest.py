@@ -4,8 +4,6 @@ import keras
 import pytest
 from keras import ops
 
-from keras_mlff import backend
-from keras_mlff.layers.initializers import GlorotOrthogonal
 from keras_mlff.models import AtomFeatures, ForceField
 from keras_mlff.ops import geometry, segment
 
@@ -36,16 +34,3 @@ class PairNet(ForceField):
 @pytest.fixture(scope="session")
 def pair_net():
     return PairNet
-
-
-@pytest.fixture
-def quick_start(monkeypatch):
-    """Starts weights, which are replaced, from zeros: JAX compiles the drawing of each shape.
-
-    TensorFlow creates them by computing, in a tenth of the time that tracing takes.
-    """
-    drawn = (keras.initializers.RandomNormal, keras.initializers.RandomUniform)
-    for kind in (*drawn, keras.initializers.VarianceScaling, GlorotOrthogonal):
-        monkeypatch.setattr(kind, "__call__", keras.initializers.Zeros.__call__)
-    if keras.backend.backend() == "tensorflow":
-        monkeypatch.setattr(backend, "COMPILES", False)

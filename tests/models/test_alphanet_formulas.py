@@ -14,7 +14,7 @@ from keras_mlff.neighbors import add_edges
 from tests.models.alphanet_formulas import REFERENCES, SCALES, Item, Network
 from tests.models.formulas import evaluate, inputs_of
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_start")
+pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 

@@ -9,7 +9,7 @@ from keras_mlff.neighbors import add_edges
 from tests.models import cmret_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_start")
+pytestmark = pytest.mark.usefixtures("float64")
 RELATIVE = 1e-10
 
 # atomic numbers, positions in Å, total charge, spin S; the last pair of chromium's molecule is

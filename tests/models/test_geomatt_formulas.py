@@ -9,7 +9,7 @@ from keras_mlff.neighbors import add_edges
 from tests.models import geomatt_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_start")
+pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 

@@ -17,7 +17,7 @@ from tests.models import posenc_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of
 
 GOLDEN = Path(__file__).parents[1] / "golden/posenc"
-pytestmark = pytest.mark.usefixtures("float64", "quick_start")
+pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 

@@ -15,7 +15,7 @@ from tests.models.formulas import central_forces, central_stress, evaluate, inpu
 from tests.models.so3krates_formulas import BASE, HEAD, Network, coupling, harmonics
 
 GOLDEN = Path(__file__).parents[1] / "golden/so3krates/sph_cg_l4.npz"
-pytestmark = pytest.mark.usefixtures("float64", "quick_start")
+pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
 
