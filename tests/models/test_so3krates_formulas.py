@@ -83,7 +83,9 @@ def build(changed):
     random, values = np.random.default_rng(0), []
     for weight in model.weights:
         size = weight.shape[-2] ** -0.5 if weight.name == "kernel" else 0.5
-        values.append((weight, array(weight) + size * random.normal(size=weight.shape)))
+        start = array(weight)
+        start = start if np.ptp(start) == 0.0 else 0.0 * start  # drawn ones are drawn here
+        values.append((weight, start + size * random.normal(size=weight.shape)))
     model.assign_weights(values)
     return model, Network(changed, weights_of(model))
 
