@@ -85,7 +85,7 @@ def verify(folder: str | Path) -> preset_store.Preset:
 
     Run it once on each backend: `keras-mlff zoo verify FOLDER`.
     """
-    measured = {keras.backend.backend(): measure(Path(folder))}
+    measured = {keras.backend.backend(): measure(folder)}
     preset = preset_store.read(folder)  # only now: another backend may have written meanwhile
     checks = {**preset.metadata.get("checks", {}), **measured}
     return _update(preset, checks=dict(sorted(checks.items())))
@@ -111,8 +111,7 @@ def _update(preset: preset_store.Preset, **changes: Any) -> preset_store.Preset:
     folder = preset.folder
     saving.write_json(folder / preset_store.METADATA, {**preset.metadata, **changes})
     preset = preset_store.read(folder)
-    with saving.replacing(folder / CARD) as file:
-        file.write_text(card(preset), encoding="utf-8")
+    saving.write_text(folder / CARD, card(preset))
     return preset
 
 

@@ -32,6 +32,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Writes text as UTF-8."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | Path, content: Any, plain: Callable[[Any], Any] | None = None) -> None:
     """Writes JSON with an indent of one.
 
@@ -49,8 +55,7 @@ def write_json(path: str | Path, content: Any, plain: Callable[[Any], Any] | Non
         return plain(value)
 
     text = json.dumps(content, indent=1, ensure_ascii=False, default=convert)
-    with replacing(path) as unfinished:
-        unfinished.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:

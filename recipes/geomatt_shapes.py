@@ -80,7 +80,6 @@ def main(
                 accuracy = float(np.mean((logits[:, 0] > 0.0) == (test[1][:, 0] > 0.5)))
                 results[pair][label].append(accuracy)
                 print(f"pair {pair}, {label}, seed {seed}: {100 * accuracy:.0f} %", flush=True)
-    Path(folder).mkdir(parents=True, exist_ok=True)
     saving.write_json(Path(folder, "results.json"), results)
     return results
 

@@ -95,15 +95,13 @@ def main(
         )
     )
     place = Path(folder or f"runs/posenc_table{table}")
-    place.mkdir(parents=True, exist_ok=True)
     for case in cases:
         if "test_mae" not in read(place).get(case.command, {}):
             found = train(case, place, verbose)
             saving.write_json(place / "results.json", {**read(place), case.command: found})
     rows = collect(cases, read(place))
     text = markdown(table, rows)
-    with saving.replacing(place / "table.md") as file:
-        file.write_text(text + "\n", encoding="utf-8")
+    saving.write_text(place / "table.md", text + "\n")
     print(text)
     return {
         row: {name: float(np.mean(found)) for name, found in cells.items()}
