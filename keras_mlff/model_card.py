@@ -211,7 +211,7 @@ def card(preset: preset_store.Preset) -> str:
     if about.get("learning_curve"):
         lines += ["", "## Learning curve", ""]
         lines += ["Validation during training, in eV, Å and e, by number of epochs.", ""]
-        lines += _table(about["learning_curve"])
+        lines += _table(_without_copies(about["learning_curve"]))
     checks = about.get("checks", {})
     if checks:
         lines += ["", "## Checks", ""]
@@ -233,6 +233,19 @@ def card(preset: preset_store.Preset) -> str:
     for file, caption in about.get("figures", {}).items():
         lines += ["", f"![{Path(file).stem}]({file})", "", caption]
     return "\n".join(lines) + "\n"
+
+
+def _without_copies(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out losses that are the mean absolute errors beside them."""
+
+    def is_copy(key: str) -> bool:
+        error = key.removesuffix("_loss") + "_mae"
+        return all(key in row and row[key] == row.get(error) for row in curve.values())
+
+    return {
+        epoch: {key: value for key, value in row.items() if not is_copy(key)}
+        for epoch, row in curve.items()
+    }
 
 
 def _table(content: Mapping[str, Any], transpose: bool = False) -> list[str]:

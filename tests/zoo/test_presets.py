@@ -45,6 +45,15 @@ def test_a_preset_says_how_it_was_made(preset):
     json.dumps(dict(preset.metadata))
 
 
+def test_a_card_shows_no_loss_that_is_an_error_beside_it(preset):
+    card = (preset.folder / "README.md").read_text(encoding="utf-8")
+    curve = preset.metadata.get("learning_curve", {})
+    for key in {key for row in curve.values() for key in row if key.endswith("_loss")}:
+        error = key.removesuffix("_loss") + "_mae"
+        copies = [row[key] == row.get(error) for row in curve.values()]
+        assert (f"| {key} |" in card) != all(copies), key
+
+
 def test_the_readme_names_the_preset(preset):
     readme = preset.folder.parents[2] / "README.md"
     assert f"(zoo/{preset.folder.parent.name}/{preset.name}/README.md)" in readme.read_text("utf-8")
