@@ -3,7 +3,7 @@
 By default one model learns all 12 properties; `--targets=U0` trains one. The authors of DimeNet++
 train 3,000,000 steps of 32 molecules for each property; the defaults take hours on one core.
 
-Run: python recipes/dimenet_pp_qm9.py --preset=zoo/dimenet_pp/qm9
+Run: python recipes/dimenet_pp_qm9.py --preset=zoo/dimenetpp/qm9
 Data: see recipes/cmret_qm9.py.
 """
 
@@ -65,7 +65,7 @@ def main(
         seed: Of split, weights and order.
         folder: Receives log, state, best weights, results.json and the model; under runs/, named
             by what is trained, where empty.
-        preset: Folder to write a preset into, such as zoo/dimenet_pp/qm9.
+        preset: Folder to write a preset into, such as zoo/dimenetpp/qm9.
         resume: Goes on after an interruption.
         verbose: As in Keras.
     """
