@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_mlff import datasets, model_card, plots, saving, schedules, training
 from keras_mlff.datasets import splits
-from keras_mlff.graph import Array, Graph, count
+from keras_mlff.graph import Array, Graph, count, elements
 from keras_mlff.metrics import errors
 from keras_mlff.models import ForceField
 
@@ -91,6 +91,16 @@ def random_parts(
     sizes = {"test": num_test, "validation": num_validation, "training": num_training}
     parts = splits.by_seed(len(structures), sizes, seed)
     return Parts(**{name: [structures[row] for row in rows] for name, rows in parts.items()})
+
+
+def with_known_elements(parts: Parts) -> Parts:
+    """Leaves structures out of validation and test that have elements which the training lacks."""
+    known = set(elements(parts.training))
+    others = (
+        [graph for graph in part if known.issuperset(elements([graph]))]
+        for part in (parts.validation, parts.test)
+    )
+    return Parts(parts.training, *others)
 
 
 def join_parts(several: Iterable[Parts]) -> Parts:
@@ -172,6 +182,7 @@ def run(
     results = judge(model, parts.test, loss, display, published)
     saving.write_json(Path(folder, RESULTS), results)
     if preset:
+        about["notes"] = [*about.get("notes", ()), *rare_elements(parts.training)]
         model_card.publish(
             model,
             preset,
@@ -215,6 +226,25 @@ def judge(
             },
         }
     return results
+
+
+def rare_elements(structures: Sequence[Graph]) -> list[str]:
+    """Writes the note of a card on elements that few of the structures to learn from have.
+
+    Few are less than a tenth of them, and less than 100.
+    """
+    numbers, counts = np.unique(
+        [number for graph in structures for number in elements([graph])], return_counts=True
+    )
+    rare = {
+        int(number): int(found)
+        for number, found in zip(numbers, counts, strict=True)
+        if found < min(100, 0.1 * len(structures))
+    }
+    if not rare:
+        return []
+    named = ", ".join(f"{number} (in {found})" for number, found in rare.items())
+    return [f"Few structures to learn from have these elements, of which little is known: {named}."]
 
 
 def parity_figure(model: ForceField, parts: Parts, file: str | Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import experiment, models
+from keras_mlff.graph import structure
 from keras_mlff.units import kcal_per_mol
 
 SPLITS = {"training": "learn", "test": "judge"}
@@ -20,6 +21,18 @@ def test_parts_have_nothing_in_common(trajectory):
         experiment.load_parts(str(trajectory), "learn", "judge", "choose")
     with pytest.raises(ValueError, match=r"Nothing is left for \['validation'\]"):
         experiment.load_parts(str(trajectory), "learn", "learn", "judge")
+
+
+def test_elements_that_were_not_learned_are_not_judged():
+    water, hydrogen, fluoride = (
+        structure(np.eye(3)[: len(numbers)], numbers) for numbers in ([8, 1, 1], [1, 1], [1, 9])
+    )
+    parts = experiment.Parts([water] * 20, [hydrogen, fluoride], [fluoride, water])
+    known = experiment.with_known_elements(parts)
+    assert known == experiment.Parts([water] * 20, [hydrogen], [water])
+    assert experiment.rare_elements(parts.training) == []
+    (note,) = experiment.rare_elements([*parts.training, fluoride])
+    assert note.endswith("9 (in 1).")
 
 
 def test_so3krates_on_a_molecule(trajectory, tmp_path):
