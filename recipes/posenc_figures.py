@@ -47,7 +47,7 @@ def main(
     num_train: int = 20000,
     batch_size: int = 8,
     num_epochs: int = 8,
-    smoothness: float = 0.1,
+    smoothness: float = 1.0,
     commands: bool = False,
 ) -> dict[str, Any]:
     """Draws what is trained, or lists what is not.
@@ -69,7 +69,7 @@ def main(
         batch_size: Molecules per step, about; 0 takes that of recipes/egnn_qm9.py. Tables move
             little in a step, so that short trainings need many.
         num_epochs: Of each training; 0 takes those of recipes/egnn_qm9.py.
-        smoothness: Factor of the smoothness loss.
+        smoothness: Factor of the smoothness loss; 0.01 would leave short trainings as they began.
         commands: Whether to print the trainings that are missing instead of drawing.
 
     Returns:
