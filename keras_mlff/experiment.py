@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,14 +234,9 @@ def rare_elements(structures: Sequence[Graph]) -> list[str]:
 
     Few are less than a tenth of them, and less than 100.
     """
-    numbers, counts = np.unique(
-        [number for graph in structures for number in elements([graph])], return_counts=True
-    )
-    rare = {
-        int(number): int(found)
-        for number, found in zip(numbers, counts, strict=True)
-        if found < min(100, 0.1 * len(structures))
-    }
+    counts = Counter(number for graph in structures for number in elements([graph]))
+    few = min(100, 0.1 * len(structures))
+    rare = {number: found for number, found in sorted(counts.items()) if found < few}
     if not rare:
         return []
     named = ", ".join(f"{number} (in {found})" for number, found in rare.items())
