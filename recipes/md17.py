@@ -44,6 +44,7 @@ def train(
     energy_weight: float,
     num_training: int = -1,
     seed: int = 0,
+    loss: str = "mse",
     **settings: Any,
 ) -> tuple[experiment.Parts, dict[str, Any]]:
     """Trains on energies and forces of one molecule; settings are those of `experiment.run`.
@@ -63,7 +64,7 @@ def train(
         model,
         parts,
         folder,
-        loss={"energy": "mse", "forces": "mse"},
+        loss={"energy": loss, "forces": loss},
         loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
         **describe(molecule, dataset, dict(zip(experiment.Parts._fields, splits, strict=True))),
         seed=seed,

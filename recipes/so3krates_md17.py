@@ -65,6 +65,7 @@ def main(
     batch_size: int = 5,
     num_epochs: int = 300,
     learning_rate: float = 1e-3,
+    loss: str = "mse",
     energy_weight: float = 0.01,
     halve: int = 0,
     sweep: tuple[int, ...] = (),
@@ -94,7 +95,8 @@ def main(
         batch_size: Frames per step.
         num_epochs: Of the cosine decay.
         learning_rate: Its peak.
-        energy_weight: Of the energy's squared error in eV; forces have the rest of one.
+        loss: Of energies in eV and forces in eV/Å: "mse", as in the paper, or "mae".
+        energy_weight: Of the energy's loss; forces have the rest of one.
         halve: Instead of the decay and the averages: steps after which the rate is halved.
         sweep: Instead of one training: numbers of layers, for each of which what is missing is
             trained; draws errors against the number of weights.
@@ -124,6 +126,7 @@ def main(
         folder or f"runs/so3krates_{dataset}_{molecule}",
         energy_weight,
         num_training,
+        loss=loss,
         batch_size=batch_size,
         num_epochs=num_epochs,
         learning_rate=learning_rate,
