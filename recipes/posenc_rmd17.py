@@ -1,7 +1,7 @@
 """Whether learned tables of distances help other architectures: CMRET and So3krates on rMD17.
 
-Each is trained twice with the same budget and seed, with its own radial basis and with a table of
-the same width in its place.
+Each is trained with the same budget and seed: with its own radial basis, and with a table of the
+same width in its place that starts from random numbers or from Gaussians.
 
 Run: python recipes/posenc_rmd17.py --molecule=ethanol --num-epochs=100
 From a file: python recipes/posenc_rmd17.py --data=rmd17_ethanol.npz --training=train_01
@@ -19,6 +19,7 @@ import keras
 from keras_mlff import cli, models, saving
 
 RATES = {"CMRET": 5e-4, "So3krates": 1e-3}  # peaks; 1e-3 for others
+TABLES = ("posenc", "smooth")
 
 
 def main(
@@ -34,6 +35,7 @@ def main(
     num_layers: int = 0,
     num_knots: int = 36,
     smoothness: float = 0.01,
+    initials: tuple[egnn_md17.Start, ...] = ("normal", "gaussian_rbf"),
     batch_size: int = 5,
     num_epochs: int = 100,
     energy_weight: float = 0.01,
@@ -58,6 +60,7 @@ def main(
         num_layers: Layers; 0 for those of each architecture.
         num_knots: Of the tables, which are as wide as the radial basis.
         smoothness: Factor of the smoothness loss.
+        initials: What tables start from, each in a training of its own.
         batch_size: Frames per step.
         num_epochs: Of the cosine decay.
         energy_weight: Of the energy's squared error in eV; forces have the rest of one.
@@ -68,15 +71,20 @@ def main(
     sizes = {"num_features": num_features, "num_layers": num_layers}
     sizes = {name: value for name, value in sizes.items() if value}
     results: dict[str, Any] = {}
+    variants = [
+        (kind, initial)
+        for kind in encodings
+        for initial in (initials if kind in TABLES else ("normal",))
+    ]
     for architecture in architectures:
-        for kind in encodings:
-            name = f"{architecture}_{kind}"
+        for kind, initial in variants:
+            name = f"{architecture}_{kind}" + ("" if initial == "normal" else f"_{initial}")
             settings = [f"{key}{value}" for key, value in sizes.items()]
             settings += [f"epochs{num_epochs}", f"batch{batch_size}", f"seed{seed}"]
-            if kind in ("posenc", "smooth"):
+            if kind in TABLES:
                 settings += [f"knots{num_knots}", f"smoothness{smoothness:g}"]
             run_folder = Path(folder, "_".join([molecule, name, *settings]))
-            chosen = egnn_md17.encoding(kind, num_knots, 0, smoothness)
+            chosen = egnn_md17.encoding(kind, num_knots, 0, smoothness, initial)
             if chosen is not None:
                 del chosen["num_features"]  # as many as the basis has
             keras.utils.set_random_seed(seed)

@@ -132,7 +132,7 @@ class PositionalEncoding(keras.layers.Layer):
 
     def _gaussians(self, derivative: int) -> Array:
         centers = np.linspace(self.x_min, self.x_max, max(self.num_features, 2))
-        width = centers[1] - centers[0]
+        width = max(centers[1] - centers[0], self.spacing)  # narrower ones fall between knots
         offsets = (self.knots[:, None] - centers[: self.num_features]) / width
         bumps = np.exp(-0.5 * offsets**2)
         factors = [np.ones_like(offsets), -offsets, offsets**2 - 1.0]

@@ -85,7 +85,7 @@ def test_rmd17_compares_with_the_same_budget(molecule, tmp_path, capsys):
     recipe = importlib.import_module("posenc_rmd17")
     settings = dict(TINY, architectures=("CMRET",), folder=str(tmp_path), **molecule)
     results = recipe.main(**settings)
-    assert list(results) == ["CMRET_original", "CMRET_smooth"]
+    assert list(results) == ["CMRET_original", "CMRET_smooth", "CMRET_smooth_gaussian_rbf"]
     assert recipe.main(**settings) == results  # nothing is trained twice
     assert "CMRET_smooth: energy" in capsys.readouterr().out
 
