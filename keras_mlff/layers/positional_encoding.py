@@ -46,7 +46,7 @@ class PositionalEncoding(keras.layers.Layer):
         slope_smoothness: Factor of the loss that pulls slopes to the central differences of H,
             which the paper leaves free.
         initial: `"normal"` (H random, G zero), `"normal_both"`, or `"gaussian_rbf"`, Gaussians with
-            their slopes, which start smooth.
+            their slopes, which start smooth; where a radial basis is replaced, `get` takes these.
         scaled_slopes: Whether G is the slope per unit of x, as in the textbook.
 
     Reference: https://arxiv.org/abs/2211.12773
@@ -346,7 +346,9 @@ def get(
         x_min: Start of the table, where the dict has none.
         x_max: End of the table, where the dict has none; `ForceField.fit_references` moves it.
         num_tables: How many the model has: their losses are averaged.
-        num_features: Width, where the encoding replaces something that has one.
+        num_features: Width of the radial basis that the encoding replaces. Tables then start from
+            Gaussians, unless the dict has `initial`: what a network reads of a basis is smooth, and
+            it learns worse from random numbers.
         bounded: Whether the model sees nothing beyond `x_max`.
         quantity: What is encoded, `"distance"` or `"angle"`.
 
@@ -367,7 +369,8 @@ def get(
             )
     if kind == "posenc":
         given = quantity == "angle" or "x_min" in chosen or "x_max" in chosen
-        chosen = {"x_min": x_min, "x_max": x_max, **chosen}
+        start = "normal" if num_features is None else "gaussian_rbf"
+        chosen = {"x_min": x_min, "x_max": x_max, "initial": start, **chosen}
         for name in ("smoothness", "slope_smoothness"):
             chosen[name] = chosen.get(name, 0.0) / num_tables
         layer: Any = PositionalEncoding(**chosen)

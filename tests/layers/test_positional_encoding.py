@@ -139,6 +139,13 @@ def test_gaussians_start_smooth():
         np.testing.assert_allclose(evaluate(layer, x), expected, atol=error, err_msg=mode)
 
 
+def test_no_gaussian_falls_between_knots():
+    layer = PositionalEncoding(50, 11, 0.0, 4.0, initial="gaussian_rbf", dtype="float64")
+    layer.build()
+    table = keras.ops.convert_to_numpy(layer.values)
+    assert table.max(axis=0).min() > np.exp(-0.5 * 0.5**2) - 1e-12  # half a spacing away at most
+
+
 def test_losses_depend_on_weights_alone(golden):
     layer = layer_of(golden, smoothness=0.5, slope_smoothness=0.1)
     assert len(layer.losses) == 2
@@ -160,6 +167,11 @@ def test_encodings_by_name():
     assert (table.x_max, table.smoothness) == (4.0, 0.005)
     table = positional_encoding.get({"kind": "posenc", "x_max": 3.0, "num_knots": 5}, 0.0, 4.0)
     assert (table.x_max, table.num_knots, table.smoothness) == (3.0, 5, 0.0)
+    assert table.initial == "normal"
+    basis = positional_encoding.get("smooth", 0.0, 4.0, num_features=50)
+    assert (basis.num_features, basis.initial) == (50, "gaussian_rbf")
+    random = {"kind": "posenc", "initial": "normal"}
+    assert positional_encoding.get(random, 0.0, 4.0, num_features=50).initial == "normal"
     assert positional_encoding.get("mlp", 0.0, 4.0).num_features == 32
     with pytest.raises(ValueError, match="distance_encoding"):
         positional_encoding.get("fourier", 0.0, 4.0)
