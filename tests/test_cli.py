@@ -111,6 +111,22 @@ def test_predictions_are_printed_and_written(tiny, xyz, tmp_path, capsys):
     np.testing.assert_allclose(written[2]["energy"], expected["energy"][2:3], atol=1e-4)
 
 
+def test_a_structure_that_cannot_be_predicted_leaves_the_others(tiny, tmp_path, capsys):
+    strange = structure([[0.0, 0.0, 0.0]], [79])
+    mixed = [*frames()[:2], strange, *frames()[3:]]
+    datasets.save(tmp_path / "mixed.xyz", mixed)
+    arguments = ["predict", str(tmp_path / "mixed.xyz"), "--preset", "cmret/tiny"]
+    assert cli.main([*arguments, "--output", str(tmp_path / "out.xyz")]) == 2
+    said = capsys.readouterr()
+    rows = [line.split() for line in said.out.splitlines()]
+    assert [row[0] for row in rows[1:6]] == ["0", "1", "3", "4", "5"]
+    assert float(rows[3][4]) == pytest.approx(tiny.predict(frames())["energy"][3], abs=1e-4)
+    assert "structure 2 is left out" in said.err
+    assert "[79]" in said.err
+    assert "1 of 6" in said.err
+    assert len(datasets.load(tmp_path / "out.xyz")) == 5
+
+
 def test_evaluation_prints_the_errors(tiny, xyz, capsys):
     assert cli.main(["evaluate", xyz, "--preset", "cmret/tiny"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -104,6 +104,10 @@ def import_alone() -> None:
     absent = absent_packages(backend)
     hide(absent)  # before Keras, which looks for other frameworks
     before = global_state(backend)
+    import keras_mlff
+
+    assert keras_mlff.models.CMRET  # rooms are imported where they are named
+    assert not hasattr(keras_mlff, "nonsense")
     for name in importable_modules(backend):
         importlib.import_module(name)
     after = global_state(backend)

@@ -16,7 +16,7 @@ from keras_mlff import __version__, presets, saving
 from keras_mlff.cli.tables import error_rows, prediction_rows, print_table
 
 if TYPE_CHECKING:
-    from keras_mlff.graph import Array
+    from keras_mlff.graph import Array, Graph
     from keras_mlff.heads import Head
 
 EXTRAS = {
@@ -72,11 +72,49 @@ def predict(file: str, preset: str, output: str | None, dtype: str | None, batch
 
     structures = load_structures(file, labels=())
     model = _load(preset, dtype)
-    predictions = _trained_only(model.predict(structures, batch_size), model)
-    print_table(prediction_rows(structures, predictions))
-    if output is not None:
-        datasets.save(output, structures, predictions)
-        print(f"written: {output}")
+    found, failures = predict_each(model, structures, batch_size)
+    for index, message in failures.items():
+        print(f"structure {index} is left out: {message}", file=sys.stderr)
+    kept = [index for index in range(len(structures)) if index not in failures]
+    if kept:
+        predictions = _trained_only(found, model)
+        structures = [structures[index] for index in kept]
+        print_table(prediction_rows(structures, predictions, kept))
+        if output is not None:
+            datasets.save(output, structures, predictions)
+            print(f"written: {output}")
+    if failures:
+        raise RuntimeError(
+            f"{len(failures)} of {len(kept) + len(failures)} structures could not be predicted."
+        )
+
+
+def predict_each(
+    model: Any, structures: Sequence[Graph], batch_size: int
+) -> tuple[dict[str, Array], dict[int, str]]:
+    """Predicts what can be predicted; those at fault are found by halving.
+
+    Returns:
+        Predictions of the structures without a failure, joined, and messages by index of the others.
+    """
+    import numpy as np
+
+    failures: dict[int, str] = {}
+
+    def predict_range(start: int, stop: int) -> list[dict[str, Array]]:
+        try:
+            return [model.predict(structures[start:stop], batch_size)]
+        except ValueError as error:
+            if stop - start == 1:
+                failures[start] = str(error)
+                return []
+        middle = (start + stop) // 2
+        return predict_range(start, middle) + predict_range(middle, stop)
+
+    pieces = predict_range(0, len(structures))
+    # molecules alone have no stress
+    keys = [key for key in pieces[0] if all(key in piece for piece in pieces)] if pieces else []
+    return {key: np.concatenate([piece[key] for piece in pieces]) for key in keys}, failures
 
 
 def train(

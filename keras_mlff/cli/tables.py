@@ -26,9 +26,9 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def prediction_rows(
-    structures: Sequence[Graph], predictions: Mapping[str, Array]
+    structures: Sequence[Graph], predictions: Mapping[str, Array], numbers: Sequence[int]
 ) -> list[list[str]]:
-    """Tabulates predictions, a row per structure."""
+    """Tabulates predictions, a row per structure, which begins with its number."""
     import numpy as np
 
     from keras_mlff.graph import level
@@ -47,9 +47,9 @@ def prediction_rows(
     starts = np.cumsum([0, *sizes])
     for index, graph in enumerate(structures):
         charge, spin = graph["total_charge"][0], graph["spin_multiplicity"][0]
-        row = [str(index), str(sizes[index]), f"{charge:g}", str(spin)]
+        row = [str(numbers[index]), str(sizes[index]), f"{charge:g}", str(spin)]
         for value in per_structure.values():
-            row.append(" ".join(f"{number:.6f}" for number in np.ravel(value[index])))
+            row.append(" ".join(f"{item:.6f}" for item in np.ravel(value[index])))
         if "forces" in predictions:
             forces = predictions["forces"][starts[index] : starts[index + 1]]
             row.append(f"{np.linalg.norm(forces, axis=1).max():.6f}")

@@ -88,6 +88,36 @@ def by_group(
     return {part: np.flatnonzero(np.isin(numbers, chosen)) for part, chosen in drawn.items()}
 
 
+def by_label(
+    values: Sequence[float] | Array, sizes: Mapping[str, int], seed: int
+) -> dict[str, Array]:
+    """Draws parts that have the same distribution of a label, such as the energy.
+
+    Every part takes its share of each bin of the label's histogram (bins of Freedman and Diaconis).
+
+    Args:
+        values: `(num_structures,)`, the label of each structure.
+        sizes: Number of structures of each part; -1, once at most, is all the rest.
+        seed: Of the drawing.
+
+    Raises:
+        ValueError: If there are too few structures.
+
+    Example:
+        >>> by_label(range(9), {"test": 3, "train": -1}, seed=0)
+        {'test': array([1, 3, 6]), 'train': array([4, 2, 8, 7, 0, 5])}
+    """
+    values = np.asarray(values, np.float64)
+    random = np.random.default_rng(seed)
+    bins = np.digitize(values, np.histogram_bin_edges(values, "fd")[1:-1])
+    place = np.empty(len(values))  # in its bin, from 0 to 1: what stands between two is a sample
+    for number in np.unique(bins):
+        members = np.flatnonzero(bins == number)
+        ranks = random.permutation(len(members))
+        place[members] = (ranks + random.random(len(members))) / len(members)
+    return dict(zip(sizes, _cut(np.argsort(place), list(sizes.values())), strict=True))
+
+
 def digest(parts: Mapping[str, Sequence[int] | Array]) -> str:
     """Names a split by its content, for a preset's metadata: 16 hexadecimal digits.
 

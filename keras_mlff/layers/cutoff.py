@@ -16,7 +16,8 @@ def cosine(edge_lengths: Tensor, cutoff: float) -> Tensor:
 
     Reference: Behler and Parrinello, 2007, https://doi.org/10.1103/PhysRevLett.98.146401
     """
-    envelope = 0.5 * (ops.cos(edge_lengths * (math.pi / cutoff)) + 1.0)
+    # as a square, in which nothing cancels near the cutoff
+    envelope = ops.square(ops.cos(edge_lengths * (0.5 * math.pi / cutoff)))
     return ops.where(edge_lengths < cutoff, envelope, ops.zeros_like(envelope))
 
 

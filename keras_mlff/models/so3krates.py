@@ -245,7 +245,8 @@ class So3krates(ForceField):
             sums = pairs.sum(weighted)
             total = sums[:, :1]
             # neighbors all but at the cutoff are gone: the gradient divides by the square
-            total = ops.where(total < 1e-15, ops.zeros_like(total), total)
+            gone = 1e-30 if self.compute_dtype == "float64" else 1e-15
+            total = ops.where(total < gone, ops.zeros_like(total), total)
             return safe.divide(sums[:, 1:], total)
         sums = pairs.sum(known.envelope * known.harmonics)
         return ops.zeros_like(sums) if self.start == "zeros" else sums / self.neighbor_scale

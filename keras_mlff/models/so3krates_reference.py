@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 from keras_mlff.heads import EnergyHead
-from keras_mlff.models.reference_weights import ReferenceWeights, by_element
+from keras_mlff.models.reference_weights import ReferenceWeights, by_element, only_readout
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -103,15 +103,31 @@ def build_so3krates(
             f"(`{_SPHERICAL}`), an ablation of the paper. Received: hyper-parameters with them. "
             "Pass `sph_filter=None`."
         )
+    if kwargs.get("distance_encoding") is not None:
+        raise ValueError(
+            "That program's weights have no place with distance_encoding. Received: "
+            f"distance_encoding={kwargs['distance_encoding']!r}."
+        )
     scales = _by_element(hyperparameters.get("scale"))
-    head = EnergyHead(references=_by_element(hyperparameters.get("shift")), element_scales=scales)
+    shifts = _by_element(hyperparameters.get("shift"))
+    if "heads" in kwargs and (scales or shifts):
+        raise ValueError(
+            "`scale` and `shift` belong to the energy head. Received: hyper-parameters with them, "
+            "and `heads`. Give them to the head (`element_scales`, `references`) and leave them "
+            "out of the hyper-parameters."
+        )
+    head = EnergyHead(references=shifts, element_scales=scales)
     dtype = str(next(iter(weights.values())).dtype) if weights else None
     model = model_class(**{"heads": [head], "dtype": dtype, **arguments})
+    readout = only_readout(model)
+    if not isinstance(model.heads[0], EnergyHead):
+        raise ValueError(
+            f"The weights are those of an energy. Received: heads={[h.name for h in model.heads]}."
+        )
     reader = ReferenceWeights(weights)
     reader.assign(model.embedding.embeddings, "feature_embeddings_0/Embed_0/embedding")
     for index, interaction in enumerate(model.interactions):
         _read_layer(reader, f"layers_{index}", interaction)
-    readout = model.readouts[0]
     _dense(reader, readout.hidden, "observables_0/MLP_0/layers_0")
     _dense(reader, readout.output_scalars, "observables_0/MLP_0/layers_1")
     reader.check_all_used()
@@ -173,11 +189,11 @@ def _pick(known: Mapping[str, str], name: str) -> str:
 
 
 def _by_element(values: Any) -> dict[int, float]:
-    """Reads values by atomic number: a list that begins at 0, one number, or a dict."""
+    """Reads values by atomic number: a list that begins at 0, or a dict; or one for all."""
     if values is None:
         return {}
     if isinstance(values, Mapping):
         return {int(number): float(value) for number, value in values.items()}
-    if np.ndim(values) == 0:
-        return dict.fromkeys(range(1, MAX_ATOMIC_NUMBER + 1), float(values))
+    if np.size(values) == 1:
+        return dict.fromkeys(range(1, MAX_ATOMIC_NUMBER + 1), float(np.ravel(values)[0]))
     return by_element(values)

@@ -57,6 +57,20 @@ def test_a_group_is_in_one_part():
     assert sorted(np.concatenate(list(parts.values()))) == list(range(11))
 
 
+def test_parts_have_the_same_distribution_of_a_label():
+    values = np.random.default_rng(0).gamma(2.0, size=4000)
+    parts = splits.by_label(values, {"test": 100, "validation": 100, "train": -1}, seed=0)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(4000))
+    levels = np.linspace(0.1, 0.9, 9)
+    for part in ("test", "validation"):
+        assert len(parts[part]) == 100
+        # quantiles of 100 random draws would be off by 0.13 on average
+        off = np.quantile(values[parts[part]], levels) - np.quantile(values, levels)
+        assert np.abs(off).mean() < 0.05
+    other = splits.by_label(values, {"test": 100}, seed=1)
+    assert set(other["test"]) != set(parts["test"])
+
+
 def test_the_digest_of_a_split_tells_splits_apart():
     parts = {"train": [3, 1], "test": [0]}
     assert splits.digest(parts) == splits.digest({"test": [0], "train": [1, 3]})

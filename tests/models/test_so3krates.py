@@ -142,6 +142,31 @@ def test_published_forces_are_finite_everywhere(paper):
     assert all(np.all(np.isfinite(force)) for force in forces)
 
 
+@pytest.mark.parametrize("options", [{}, {"coordinate_layer_norm": True}])
+def test_rounding_is_no_direction_at_symmetric_sites(options):
+    """Coordinates that vanish by symmetry are 1e-17; their lengths divide and are differentiated."""
+    model = build(variant="paper", degrees=(0, 1, 2, 3), **options)
+    rod = np.asarray([[0, 0, 0], [1.16, 0, 0], [-1.16, 0, 0]])
+    turns = [np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0] for seed in range(4)]
+    turned = [structure(rod @ turn, [6, 8, 8]) for turn in turns]
+    energies, forces = predict(model, turned)
+    np.testing.assert_allclose(energies, energies[0], rtol=1e-12)
+    assert max(np.abs(force[0]).max() for force in forces) < 1e-10  # of the carbon
+    alone, _ = predict(model, turned[:1])
+    np.testing.assert_allclose(alone[0], energies[0], rtol=1e-12)
+
+
+def test_the_published_start_is_a_mean_up_to_the_cutoff(paper):
+    """A single neighbor counts in full, however near the cutoff it is (eq. 11)."""
+    gaps = [1e-2, 1e-5, 1e-7]
+    energies, _ = predict(
+        paper, [structure([[0, 0, 0], [0, 0, 4.0 - gap]], [6, 1]) for gap in gaps]
+    )
+    np.testing.assert_allclose(energies, energies[0], rtol=1e-4)
+    gone, _ = predict(paper, [structure([[0, 0, 0], [0, 0, 4.1]], [6, 1])])
+    assert abs(gone[0] - energies[0]) > 1e-3
+
+
 def test_only_the_published_couplings_tell_mirror_images_apart(smooth, paper):
     image = chiral()
     image["positions"] = image["positions"] * [1.0, 1.0, -1.0]

@@ -9,6 +9,7 @@ import pytest
 
 from keras_mlff import models
 from keras_mlff.graph import join, structure
+from keras_mlff.heads import DipoleHead, EnergyHead, ScalarHead
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import GraphLoader
 
@@ -141,6 +142,18 @@ def test_mismatches_are_refused():
     for nothing in (None, []):
         with pytest.raises(ValueError, match=r"without filters of distances.*rad_filter"):
             build({**hyperparameters, "rad_filter": nothing}, weights)
+    scaled = {**hyperparameters, "scale": 2.0}
+    with pytest.raises(ValueError, match=r"`scale` and `shift` belong to the energy head"):
+        build(scaled, weights, heads=[EnergyHead()])
+    plain = {key: value for key, value in hyperparameters.items() if key not in ("scale", "shift")}
+    with pytest.raises(ValueError, match=r"one readout.*with 2"):
+        build(plain, weights, heads=[EnergyHead(), DipoleHead()])
+    with pytest.raises(ValueError, match=r"those of an energy.*gap"):
+        build(plain, weights, heads=[ScalarHead("gap")])
+    with pytest.raises(ValueError, match="distance_encoding='posenc'"):
+        build(hyperparameters, weights, distance_encoding="posenc")
+    one, listed = build(scaled, weights), build({**hyperparameters, "scale": [2.0]}, weights)
+    assert one.heads[0].element_scales == listed.heads[0].element_scales
 
 
 def test_weights_without_filters_of_coordinates_are_the_ablation():
