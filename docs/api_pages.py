@@ -1,8 +1,9 @@
-"""Writes an API page for each room of the package, so that docstrings are all a module needs.
+"""Writes pages from docstrings: one for each room of the package, and the list of recipes.
 
 Reference: https://www.mkdocs.org/user-guide/configuration/#hooks
 """
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -38,12 +39,28 @@ def page(room: str) -> str:
     """Writes the Markdown of a room's page."""
     is_package = (PACKAGE / room).is_dir()
     lines = [f"# {room}", ""]
+    file = PACKAGE / f"{room}.py"
+    if file.exists() and not re.search(r"^(def|class) ", file.read_text("utf-8"), re.MULTILINE):
+        return "\n".join([*lines, "```python", file.read_text("utf-8"), "```"])  # constants
     for module in modules(room):
         lines += [f"::: {module}", ""]
         if is_package and module == f"keras_mlff.{room}":
             # what it holds is imported from the modules below
             lines[-1:] = ["    options:", "      members: false", ""]
     return "\n".join(lines)
+
+
+def recipes() -> str:
+    """Writes the Markdown of the list of recipes: their names and first sentences."""
+    lines = ["# Recipes", ""]
+    lines += ["Programs in `recipes/` of the repository. `python recipes/NAME.py --help` lists the"]
+    lines += ["settings of each; its first lines say what it repeats and which data it needs.", ""]
+    lines += ["| recipe | what it does |", "|---|---|"]
+    for path in sorted((ROOT / "recipes").glob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        first = text.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| `{path.name}` | {first} |")
+    return "\n".join([*lines, ""])
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -54,6 +71,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages themselves."""
+    files.append(File.generated(config, "guides/recipes.md", content=recipes()))
     for room in rooms():
         files.append(File.generated(config, f"api/{room}.md", content=page(room)))
     return files

@@ -123,7 +123,12 @@ def _mean_square(tables: Array, column: Array, transform: Any) -> float:
 
 
 def diversity(tables: Array) -> float:
-    """Computes 1 minus the mean squared correlation of pairs of different columns of a table."""
+    """Computes 1 minus the mean squared correlation of pairs of different columns of a table.
+
+    A table of one column has none.
+    """
+    if tables.shape[2] < 2:
+        return 0.0
     upper = np.triu_indices(tables.shape[2], k=1)
     return 1.0 - float(np.mean([correlations(table, table)[upper] ** 2 for table in tables]))
 

@@ -143,6 +143,11 @@ def structure(
             "Atomic numbers must be integers from 1 to 118 (0 is padding). "
             f"Received: atomic_numbers={np.unique(numbers).tolist()}."
         )
+    if np.ndim(total_charge) or np.ndim(spin_multiplicity):
+        raise ValueError(
+            "Total charge and spin multiplicity are one number each. "
+            f"Received: total_charge={total_charge!r}, spin_multiplicity={spin_multiplicity!r}."
+        )
     if spin_multiplicity != int(spin_multiplicity) or spin_multiplicity < 1:
         raise ValueError(
             "The spin multiplicity is 2S+1, an integer of at least 1 (1 = singlet). "

@@ -56,16 +56,18 @@ def fit_offsets(head: Head, graphs: Sequence[Graph]) -> None:
         forces = np.concatenate([graph["forces"].reshape(-1) for graph in graphs])
         head.scale = _spread(forces)
     else:
+        # where references fit exactly, as many structures as elements, rounding is left
+        rest[np.abs(rest) < 1e-9 * np.abs(values[:, 0]).max()] = 0.0
         head.scale = _spread(rest)
 
 
 def adapt_offsets(head: Head, graphs: Sequence[Graph], predictions: Array) -> None:
     """Adds to a head's references, or shift, what predictions miss of the labels on average."""
+    graphs = _single(graphs)
     missing = _labels(graphs, head.name)[:, 0] - np.asarray(predictions, np.float64)
     if not head.references:
         head.shift += float(missing.mean())
         return
-    graphs = _single(graphs)
     corrected = [
         cast("Graph", {**graph, "missing": value[None]})
         for graph, value in zip(graphs, missing, strict=True)

@@ -58,6 +58,7 @@ def test_messages_of_the_original_egnn_know_one_function_of_the_distance():
     ratios = found.tables / np.square(found.knots)[:, None]
     np.testing.assert_allclose(ratios, np.broadcast_to(ratios[:, :1], ratios.shape), rtol=1e-5)
     assert analysis.diversity(found.tables) == pytest.approx(0.0, abs=1e-6)
+    assert analysis.diversity(found.tables[:, :, :1]) == 0.0  # no pair of columns
     assert not analysis.principal_components(found.tables[0])[:, 1].any()
 
 

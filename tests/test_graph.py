@@ -68,6 +68,8 @@ def test_box_lengths_are_a_cell():
         ({"positions": [[0, 0, np.nan]], "atomic_numbers": [1]}, "positions.*NaN"),
         ({"spin_multiplicity": 0}, "2S\\+1"),
         ({"spin_multiplicity": 1.5}, "2S\\+1"),
+        ({"total_charge": np.array([1.0])}, "one number each"),
+        ({"spin_multiplicity": np.array([1, 2])}, "one number each"),
         ({"pbc": True}, "needs a cell"),
         ({"cell": np.eye(2)}, "cell.shape"),
         ({"forces": np.zeros((2, 3))}, "forces.*atoms"),

@@ -7,7 +7,7 @@ import pytest
 
 from keras_mlff.graph import join, pad, structure
 from keras_mlff.heads import DipoleHead, EnergyHead, ScalarHead
-from keras_mlff.references import fit_offsets, least_squares
+from keras_mlff.references import adapt_offsets, fit_offsets, least_squares
 
 TRUE = {1: -13.6, 6: -1036.25, 8: -2041.75}
 
@@ -63,6 +63,25 @@ def test_the_energy_is_scaled_by_forces_where_there_are_any():
     fit_offsets(head, without)
     energies = np.concatenate([graph["energy"] for graph in graphs])
     np.testing.assert_allclose(head.scale, energies.std(), rtol=1e-9)
+
+
+def test_references_adapt_to_joined_structures_as_to_each():
+    moved = [make(g["atomic_numbers"]) for g in MOLECULES]
+    predictions = np.concatenate([graph["energy"] for graph in MOLECULES]) - 3.0
+    found = []
+    for graphs in (moved, [join(moved[:2]), join(moved[2:])]):
+        head = EnergyHead(references=dict(TRUE))
+        adapt_offsets(head, graphs, predictions)
+        found.append(head.references)
+    assert found[0] == pytest.approx(found[1], abs=1e-9)
+    assert found[0] != pytest.approx(TRUE, abs=1e-3)
+
+
+def test_rounding_is_no_spread():
+    """As many structures as elements: references fit exactly, and 1e-13 is left."""
+    head = EnergyHead()
+    fit_offsets(head, [make([1, 1]), make([8, 1, 1])])
+    assert head.scale == 1.0
 
 
 def test_labels_without_spread_have_the_scale_one():

@@ -310,7 +310,10 @@ def _splits_of_npz(path: Path, count: int) -> dict[str, Array]:
     parts: dict[str, Array] = {}
     with np.load(path) as file:
         for name in file.files:
-            array = file[name]
+            try:
+                array = file[name]
+            except ValueError:  # an object, which is not read, is no split
+                continue
             if f"{name}_names" in file.files and array.dtype.kind in "iu":
                 array = file[f"{name}_names"][array]
             if array.shape == (count,) and array.dtype.kind in "USb":

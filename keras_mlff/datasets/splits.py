@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -93,7 +94,8 @@ def by_label(
 ) -> dict[str, Array]:
     """Draws parts that have the same distribution of a label, such as the energy.
 
-    Every part takes its share of each bin of the label's histogram (bins of Freedman and Diaconis).
+    Structures are sorted by the label into about sqrt(n) bins of equal numbers, and every part takes
+    its share of each.
 
     Args:
         values: `(num_structures,)`, the label of each structure.
@@ -101,20 +103,27 @@ def by_label(
         seed: Of the drawing.
 
     Raises:
-        ValueError: If there are too few structures.
+        ValueError: If there are too few structures, or a label is not finite.
 
     Example:
         >>> by_label(range(9), {"test": 3, "train": -1}, seed=0)
-        {'test': array([1, 3, 6]), 'train': array([4, 2, 8, 7, 0, 5])}
+        {'test': array([5, 1, 7]), 'train': array([4, 2, 8, 3, 0, 6])}
     """
     values = np.asarray(values, np.float64)
+    if not np.all(np.isfinite(values)):
+        raise ValueError(
+            f"Labels must be finite. Received: {values[~np.isfinite(values)][0]} at index "
+            f"{np.flatnonzero(~np.isfinite(values))[0]}."
+        )
     random = np.random.default_rng(seed)
-    bins = np.digitize(values, np.histogram_bin_edges(values, "fd")[1:-1])
     place = np.empty(len(values))  # in its bin, from 0 to 1: what stands between two is a sample
-    for number in np.unique(bins):
-        members = np.flatnonzero(bins == number)
-        ranks = random.permutation(len(members))
-        place[members] = (ranks + random.random(len(members))) / len(members)
+    start, golden = random.random(), 0.5 * (5.0**0.5 - 1.0)
+    for number, members in enumerate(
+        np.array_split(np.argsort(values), max(1, math.isqrt(len(values))))
+    ):
+        # bins begin at places of golden-section steps, so that few structures are from all over too
+        ranks = random.permutation(len(members)) + (start + number * golden) % 1.0
+        place[members] = ranks / len(members)
     return dict(zip(sizes, _cut(np.argsort(place), list(sizes.values())), strict=True))
 
 

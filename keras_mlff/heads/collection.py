@@ -14,14 +14,17 @@ from keras_mlff.heads.head import Head
 
 
 def make(heads: Sequence[Head | dict[str, Any]] | None) -> list[Head]:
-    """Makes heads of what a model is given, an `EnergyHead` of `None`.
+    """Makes heads of what a model is given, an `EnergyHead` of `None`; given ones are copied.
 
     Raises:
         TypeError: If something else than heads or their configs is given.
         ValueError: If names collide with each other or with those of a graph.
     """
     made = [
-        keras.saving.deserialize_keras_object(head) if isinstance(head, dict) else head
+        keras.saving.deserialize_keras_object(head)
+        if isinstance(head, dict)
+        # two models have references of their own
+        else copy.deepcopy(head)
         for head in (heads if heads is not None else [EnergyHead()])
     ]
     wrong = [head for head in made if not isinstance(head, Head)]

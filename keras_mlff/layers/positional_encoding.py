@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.graph import Array, Graph
-from keras_mlff.layers.initializers import Normal, glorot_uniform
+from keras_mlff.layers.initializers import Normal, torch_dense
 
 Tensor = Any
 _MODES = ("linear", "cubic", "quintic", "bspline")
@@ -75,6 +75,11 @@ class PositionalEncoding(keras.layers.Layer):
             raise ValueError(
                 "A table needs two knots or more, from x_min up to x_max. "
                 f"Received: num_knots={num_knots}, x_min={x_min}, x_max={x_max}."
+            )
+        if slope_smoothness and mode not in ("cubic", "quintic"):
+            raise ValueError(
+                "Only the modes 'cubic' and 'quintic' have slopes. "
+                f"Received: slope_smoothness={slope_smoothness}, mode='{mode}'."
             )
         if smoothness < 0.0 or slope_smoothness < 0.0:
             raise ValueError(
@@ -205,10 +210,10 @@ class PerceptronEncoding(keras.layers.Layer):
         self.quantity = "distance"  # what x is
         self.num_features = num_features
         self.hidden_features = num_features if hidden_features is None else hidden_features
-        self.hidden = keras.layers.Dense(
-            self.hidden_features, activation=activation, kernel_initializer=glorot_uniform()
-        )
-        self.outputs = keras.layers.Dense(num_features, kernel_initializer=glorot_uniform())
+        # biases are random: distances are positive, so that without them half of "relu" is dead
+        # and the rest a line
+        self.hidden = torch_dense(self.hidden_features, 1, activation=activation)
+        self.outputs = torch_dense(num_features, self.hidden_features)
 
     def build(self, input_shape: Any = None) -> None:
         """Creates the weights."""

@@ -183,9 +183,11 @@ def encoded_basis(
 ) -> EncodedTripletBasis | None:
     """Makes the three encodings of `distance_encoding`; `None` for the original."""
     chosen = positional_encoding.options(distance_encoding)
-    # a range that is given is one of distances
-    of_angles = {**chosen, "x_min": 0.0, "x_max": math.pi} if chosen["kind"] == "posenc" else chosen
-    edge, distance = (positional_encoding.get(chosen, 0.0, cutoff, 3) for _ in range(2))
+    of_distances = of_angles = chosen
+    if chosen["kind"] == "posenc":  # ends at the cutoff, whatever distances the data have
+        of_distances = {"x_min": 0.0, "x_max": cutoff, **chosen}
+        of_angles = {**chosen, "x_min": 0.0, "x_max": math.pi}
+    edge, distance = (positional_encoding.get(of_distances, 0.0, cutoff, 3) for _ in range(2))
     angle = positional_encoding.get(of_angles, 0.0, math.pi, 3, quantity="angle")
     if edge is None:
         return None

@@ -47,6 +47,8 @@ class DimeNetPP(ForceField):
         use_envelope: Whether encodings vanish at the cutoff; without it energies jump there.
         sbf_combine: How encodings of distance and angle combine: `"product"`, `"outer"` or
             `"concat"`.
+        output_init: Start of the last maps: `"orthogonal"`, or `"zeros"`, the authors' for mu,
+            HOMO, LUMO and ZPVE.
         cutoff: Å.
         **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
 
@@ -80,6 +82,7 @@ class DimeNetPP(ForceField):
         rbf_embedding: str = "linear",
         use_envelope: bool = True,
         sbf_combine: str = "product",
+        output_init: str = "orthogonal",
         cutoff: float = 5.0,
         **kwargs: Any,
     ) -> None:
@@ -87,10 +90,12 @@ class DimeNetPP(ForceField):
         for name, value, known in (
             ("radial_factor", radial_factor, ("ji", "kj")),
             ("rbf_embedding", rbf_embedding, ("linear", "activated")),
+            ("output_init", output_init, ("orthogonal", "zeros")),
         ):
             if value not in known:
                 raise ValueError(f"`{name}` is one of {known}. Received: {name}='{value}'.")
         self.num_features, self.num_layers = num_features, num_layers
+        self.output_init = output_init
         self.basis = encoded_basis(
             distance_encoding, cutoff, envelope_exponent, use_envelope, sbf_combine
         ) or BesselTripletBasis(
@@ -149,14 +154,14 @@ class DimeNetPP(ForceField):
         return [self.basis.encode_edges(distances)]
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
-        return DimeNetReadout(head.num_scalars, len(self.outputs_per_block))
+        return DimeNetReadout(head.num_scalars, len(self.outputs_per_block), self.output_init)
 
     @classmethod
     def from_reference(
         cls,
         hyperparameters: Mapping[str, Any],
         weights: Mapping[str, Array],
-        smoothness: float = 0.0,
+        smoothness: float | None = None,
         **kwargs: Any,
     ) -> Self:
         """Builds the reference program's network from its hyper-parameters and weights.
@@ -165,11 +170,13 @@ class DimeNetPP(ForceField):
             hyperparameters: `emb_size`, `out_emb_size`, `int_emb_size`, `basis_emb_size`,
                 `num_blocks`, `num_spherical`, `num_radial`, `cutoff`, `envelope_exponent`,
                 `num_before_skip`, `num_after_skip`, `num_dense_output`, and for encodings
-                `mlp_enc`, `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`, `use_envelope`,
-                `sbf_combine`; those not given have that program's defaults.
+                `mlp_enc`, `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`, `mode`,
+                `scaled_slopes`, `init`, `lambda`, `use_envelope`, `sbf_combine`; those not given
+                have that program's defaults.
             weights: Arrays by the names `emb.W`, `int0.ji.W`, ... Matrices are (in, out). Elements
                 without an embedding start from zero features.
-            smoothness: Factor of the smoothness loss, averaged over tables.
+            smoothness: Factor of the smoothness loss, averaged over tables; that of the
+                hyper-parameters (`lambda`), or none, by default.
             **kwargs: Replace arguments of the constructor; the program's own choices are
                 `sbf_over_distance=True`, `radial_factor="kj"`, `rbf_embedding="activated"`.
 
@@ -280,11 +287,18 @@ class DimeNetReadout(keras.layers.Layer):
     Args:
         num_scalars: Numbers per atom.
         num_blocks: Output blocks.
+        initializer: `output_init` of `DimeNetPP`.
     """
 
-    def __init__(self, num_scalars: int, num_blocks: int, **kwargs: Any) -> None:
+    def __init__(
+        self, num_scalars: int, num_blocks: int, initializer: str = "orthogonal", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.output_scalars = _linear(num_scalars, num_blocks)
+        self.output_scalars = (
+            keras.layers.Dense(num_scalars, use_bias=False, kernel_initializer="zeros")
+            if initializer == "zeros"
+            else _linear(num_scalars, num_blocks)
+        )
 
     def call(self, features: AtomFeatures) -> AtomFeatures:
         return AtomFeatures(self.output_scalars(features.scalars))

@@ -39,7 +39,7 @@ def build_dimenet_pp(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
-    smoothness: float = 0.0,
+    smoothness: float | None = None,
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `DimeNetPP.from_reference`."""

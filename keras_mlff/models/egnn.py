@@ -225,7 +225,7 @@ class EGNN(ForceField):
         cls,
         hyperparameters: Mapping[str, Any],
         weights: Mapping[str, Array],
-        smoothness: float = 0.0,
+        smoothness: float | None = None,
         **kwargs: Any,
     ) -> Self:
         """Builds the reference program's network from its hyper-parameters and weights.
@@ -233,13 +233,15 @@ class EGNN(ForceField):
         Args:
             hyperparameters: Of the QM9 variant: `species`, `charge_scale`, `charge_power`,
                 `hidden`, `n_layers`, `attention`, `node_attr`, and for encodings `mlp_enc`,
-                `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`. Of the equivariant one
-                (`arch` says so): `in_node`, `hidden`, `out_node`, `n_layers`, `attention`,
-                `normalize`, `tanh`, `coords_agg`. Its inputs are any features, see `transform`;
-                the embedding of elements and the heads, which that program has not, start fresh.
+                `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`, `mode`, `scaled_slopes`,
+                `init`, `lambda`. Of the equivariant one (`arch` says so): `in_node`, `hidden`,
+                `out_node`, `n_layers`, `attention`, `normalize`, `tanh`, `coords_agg`. Its
+                inputs are any features, see `transform`; the embedding of elements and the heads,
+                which that program has not, start fresh.
             weights: Arrays by the names `embedding.W`, `layer0.edge.W1`, ... Matrices are (in,
                 out).
-            smoothness: Factor of the smoothness loss, averaged over tables.
+            smoothness: Factor of the smoothness loss, averaged over tables; that of the
+                hyper-parameters (`lambda`), or none, by default.
             **kwargs: Replace arguments of the constructor.
 
         Raises:

@@ -34,7 +34,7 @@ def build_egnn(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
-    smoothness: float = 0.0,
+    smoothness: float | None = None,
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `EGNN.from_reference`."""

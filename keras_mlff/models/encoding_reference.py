@@ -24,7 +24,7 @@ def translate(
     program: str,
     hyperparameters: Mapping[str, Any],
     names: Mapping[str, str],
-    smoothness: float,
+    smoothness: float | None,
 ) -> dict[str, Any]:
     """Translates the hyper-parameters of one program, those of its encoding included.
 
@@ -44,12 +44,14 @@ def translate(
     return arguments
 
 
-def _encoding(hyperparameters: Mapping[str, Any], smoothness: float) -> dict[str, Any]:
+def _encoding(hyperparameters: Mapping[str, Any], smoothness: float | None) -> dict[str, Any]:
     if hyperparameters.get("posenc"):
-        options: dict[str, Any] = {"kind": "posenc", "smoothness": smoothness}
+        options: dict[str, Any] = {"kind": "posenc"}
         for theirs, ours in (_HYPERPARAMETERS | _OPTIONS).items():
-            if theirs in hyperparameters:
+            if hyperparameters.get(theirs) is not None:
                 options[ours] = hyperparameters[theirs]
+        if smoothness is not None:
+            options["smoothness"] = smoothness
         return options
     if hyperparameters.get("mlp_enc"):
         width = hyperparameters.get("s", 32)

@@ -124,7 +124,7 @@ class DistanceTransformer(ForceField):
         cls,
         hyperparameters: Mapping[str, Any],
         weights: Mapping[str, Array],
-        smoothness: float = 0.0,
+        smoothness: float | None = None,
         **kwargs: Any,
     ) -> Self:
         """Builds the reference program's network from its hyper-parameters and weights.
@@ -132,10 +132,11 @@ class DistanceTransformer(ForceField):
         Args:
             hyperparameters: `dim`, `heads`, `n_layers`, `ffn`, `bias_hidden`, `bias_per_layer`,
                 `max_z`, and for encodings `mlp_enc`, `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`,
-                `xmax`.
+                `xmax`, `mode`, `scaled_slopes`, `init`, `lambda`.
             weights: Arrays by the names `atom_embedding`, `layer0.q.W`, ... Matrices are (in, out).
                 Elements without an embedding start from zero features.
-            smoothness: Factor of the smoothness loss, averaged over tables.
+            smoothness: Factor of the smoothness loss, averaged over tables; that of the
+                hyper-parameters (`lambda`), or none, by default.
             **kwargs: Replace arguments of the constructor.
 
         Raises:

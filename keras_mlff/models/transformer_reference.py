@@ -29,13 +29,14 @@ def build_transformer(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
-    smoothness: float = 0.0,
+    smoothness: float | None = None,
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `DistanceTransformer.from_reference`."""
     reader = ReferenceWeights(weights)
     arguments = translate("DistanceTransformer", hyperparameters, _HYPERPARAMETERS, smoothness)
     arguments.pop("max_z", None)
+    arguments.setdefault("feed_forward_features", 512)
     given = reader.array("atom_embedding")
     model = model_class(**{"dtype": str(given.dtype), **arguments, **kwargs})
     read_elements(reader, model.embedding.embeddings, "atom_embedding")

@@ -67,6 +67,10 @@ def test_parts_have_the_same_distribution_of_a_label():
         # quantiles of 100 random draws would be off by 0.13 on average
         off = np.quantile(values[parts[part]], levels) - np.quantile(values, levels)
         assert np.abs(off).mean() < 0.05
+    far = splits.by_label([*values, 1e9], {"test": 100, "train": -1}, seed=0)
+    assert sum(map(len, far.values())) == 4001  # an outlier needs no memory
+    with pytest.raises(ValueError, match="nan at index 1"):
+        splits.by_label([0.0, np.nan], {"test": 1}, seed=0)
     other = splits.by_label(values, {"test": 100}, seed=1)
     assert set(other["test"]) != set(parts["test"])
 

@@ -85,6 +85,14 @@ def test_heads_of_one_readout_share_its_layers(shared):
     assert np.abs(after["lumo"] - before["lumo"]).max() > 1e-6
 
 
+def test_models_do_not_share_heads():
+    given = [heads.EnergyHead(references={1: -13.6})]
+    sizes = {"num_features": 8, "num_layers": 1, "num_radial": 4, "num_heads": 2}
+    first, second = CMRET(heads=given, **sizes), CMRET(heads=given, **sizes)
+    second.heads[0].references[1] = -10.0
+    assert first.heads[0].references == given[0].references == {1: -13.6}
+
+
 def test_a_shared_readout_survives_its_config(shared):
     copy = CMRET.from_config(shared.get_config())
     copy.set_weights(shared.get_weights())

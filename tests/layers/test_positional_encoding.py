@@ -173,6 +173,8 @@ def test_encodings_by_name():
     random = {"kind": "posenc", "initial": "normal"}
     assert positional_encoding.get(random, 0.0, 4.0, num_features=50).initial == "normal"
     assert positional_encoding.get("mlp", 0.0, 4.0).num_features == 32
+    with pytest.raises(ValueError, match=r"have slopes.*'linear'"):
+        positional_encoding.PositionalEncoding(mode="linear", slope_smoothness=0.1)
     with pytest.raises(ValueError, match="distance_encoding"):
         positional_encoding.get("fourier", 0.0, 4.0)
 
@@ -201,3 +203,11 @@ def test_metrics_equal_the_reference():
         np.testing.assert_allclose(
             value, golden[f"poly/{name}"], rtol=1e-10, atol=1e-12, err_msg=name
         )
+
+
+def test_a_fresh_perceptron_bends_where_distances_are():
+    """With biases of zero, "relu" would give lines through the origin for positive distances."""
+    layer = positional_encoding.PerceptronEncoding(32, activation="relu")
+    values = keras.ops.convert_to_numpy(layer(np.linspace(0.5, 5.0, 50).astype("float32")))
+    sizes = np.linalg.svd(values - values.mean(axis=0), compute_uv=False)
+    assert sizes[1] > 1e-2 * sizes[0]

@@ -144,7 +144,7 @@ def test_published_forces_are_finite_everywhere(paper):
 
 @pytest.mark.parametrize("options", [{}, {"coordinate_layer_norm": True}])
 def test_rounding_is_no_direction_at_symmetric_sites(options):
-    """Coordinates that vanish by symmetry are 1e-17; their lengths divide and are differentiated."""
+    """Coordinates that vanish by symmetry are 1e-17; lengths divide and are differentiated."""
     model = build(variant="paper", degrees=(0, 1, 2, 3), **options)
     rod = np.asarray([[0, 0, 0], [1.16, 0, 0], [-1.16, 0, 0]])
     turns = [np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0] for seed in range(4)]

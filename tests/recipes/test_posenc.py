@@ -125,6 +125,35 @@ def test_the_papers_egnn_reads_every_property_from_the_sum(
     np.testing.assert_allclose(np.mean(np.abs(rest)), head.scale)
 
 
+def test_the_papers_scheduler_goes_three_times_as_fast():
+    """The rate falls, rises and falls again, and the programs' defaults do not."""
+    recipe = importlib.import_module("egnn_qm9")
+    rates = {
+        quirk: [
+            float(recipe.papers_adam(1e-3, quirk, 300)._learning_rate(step))
+            for step in (0, 50, 100, 200, 300)
+        ]
+        for quirk in (False, True)
+    }
+    np.testing.assert_allclose(rates[True], [1e-3, 5e-4, 0.0, 1e-3, 0.0], atol=1e-9)
+    assert rates[False] == sorted(rates[False], reverse=True)
+
+
+def test_the_papers_dimenet_takes_the_authors_choices(qm9, tmp_path):
+    recipe = importlib.import_module("dimenet_pp_qm9")
+    settings = {"folder": str(tmp_path), "distance_encoding": "original", "paper": True}
+    recipe.main(targets=("homo",), **qm9, **TINY, **settings)
+    config = models.load_preset(str(tmp_path / "model")).get_config()
+    choices = {"sbf_over_distance": True, "radial_factor": "kj", "rbf_embedding": "activated"}
+    assert choices.items() <= config.items()
+    assert recipe.papers_choices(["homo"])["output_init"] == "zeros"
+    assert recipe.papers_choices(["U0"])["output_init"] == "orthogonal"
+    rate = recipe.papers_adam(1e-3, 7)._learning_rate
+    expected = [0.0, 5e-4 * 0.01 ** (1500 / 4e6), 1e-5]
+    found = [float(rate(step)) for step in (0, 1500, 4_000_000)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_the_papers_egnn_has_the_papers_size():
     recipe = importlib.import_module("egnn_qm9")
     species = importlib.import_module("egnn_md17").SPECIES
