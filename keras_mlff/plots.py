@@ -148,10 +148,12 @@ def attention_figure(
     return figure
 
 
-def encoding_dimensions(axes: Axes, knots: Array, table: Array, number: int = 10) -> Axes:
-    """Draws the first dimensions of a table `(num_knots, num_features)` over its range, 0 to 1."""
-    axes.plot(_relative(knots), table[:, :number], linewidth=1.0)
-    axes.set(xlabel="relative distance", ylabel="encoding")
+def encoding_dimensions(
+    axes: Axes, knots: Array, table: Array, label: str = "distance / Å", number: int = 10
+) -> Axes:
+    """Draws the first dimensions of a table `(num_knots, num_features)` over its range."""
+    axes.plot(knots, table[:, :number], linewidth=1.0)
+    axes.set(xlabel=label, ylabel="encoding")
     return axes
 
 
@@ -192,21 +194,21 @@ def error_curve(
     return axes
 
 
-def slope_profile(axes: Axes, knots: Array, slopes: Array, color: str | None = None) -> Axes:
+def slope_profile(axes: Axes, knots: Array, slopes: Array, label: str = "distance / Å") -> Axes:
     """Draws how large normalized slopes `(num_layers, num_knots, num_features)` are, and where.
 
     The line is the median over layers and dimensions, the band the middle half.
     """
     low, middle, high = np.percentile(slopes, [25, 50, 75], axis=(0, 2))
-    (line,) = axes.plot(_relative(knots), middle, linewidth=1.3, color=color)
-    axes.fill_between(_relative(knots), low, high, alpha=0.2, linewidth=0, color=line.get_color())
-    axes.set(xlabel="relative distance", ylabel="|slope| / standard deviation")
+    (line,) = axes.plot(knots, middle, linewidth=1.3)
+    axes.fill_between(knots, low, high, alpha=0.2, linewidth=0, color=line.get_color())
+    axes.set(xlabel=label, ylabel="|slope| / standard deviation")
     return axes
 
 
 def similarities(axes: Axes, matrix: Array, names: Sequence[str]) -> Axes:
-    """Draws a matrix of similarities between 0 and 1."""
-    image = axes.imshow(matrix, vmin=0.0, vmax=1.0, cmap="viridis")
+    """Draws a matrix of similarities, colored from its smallest to its largest."""
+    image = axes.imshow(matrix, cmap="viridis")
     axes.figure.colorbar(image, ax=axes, label="similarity")
     axes.set(xticks=range(len(names)), yticks=range(len(names)))
     axes.set_xticklabels(names, rotation=90)
@@ -238,13 +240,11 @@ def encoding_figure(found: Mapping[str, Mapping[str, analysis.Encodings]], layer
                 f"The preset has {number} tables. Received: layer={layer}, preset='{name}'."
             )
         table = item.tables[layer if quantity == "distance" else 0]
-        unit = "Å" if quantity == "distance" else "rad"
-        encoding_dimensions(axes[0], item.knots, table)
-        axes[0].set(title=name, xlabel=f"relative {quantity}")
+        label = f"{quantity} / {'Å' if quantity == 'distance' else 'rad'}"
+        encoding_dimensions(axes[0], item.knots, table, label).set(title=name)
         components = analysis.principal_components(table)
-        encoding_components(axes[1], item.knots, components, f"{quantity} / {unit}")
-        slope_profile(axes[2], item.knots, analysis.normalized_slopes(item.slopes))
-        axes[2].set(xlabel=f"relative {quantity}")
+        encoding_components(axes[1], item.knots, components, label)
+        slope_profile(axes[2], item.knots, analysis.normalized_slopes(item.slopes), label)
         matrix = analysis.similarity_matrix([one[None] for one in item.tables])
         similarities(axes[3], matrix, [f"table {i}" for i in range(number)])
     if compared:
@@ -252,7 +252,3 @@ def encoding_figure(found: Mapping[str, Mapping[str, analysis.Encodings]], layer
         for axes in grid[-1][1:]:
             axes.axis("off")
     return figure
-
-
-def _relative(knots: Array) -> Array:
-    return np.asarray((knots - knots[0]) / (knots[-1] - knots[0]))

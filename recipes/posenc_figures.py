@@ -200,7 +200,7 @@ def similarity_figure(trained: dict[str, analysis.Encodings]) -> Any:
     for panel, normalized in zip(axes[0], (False, True), strict=True):
         matrix = analysis.similarity_matrix(tables, normalized)
         plots.similarities(panel, matrix, list(trained))
-        panel.set(title="normalized" if normalized else "as printed")
+        panel.set(title="normalized" if normalized else "equation as printed in the paper")
     return figure
 
 

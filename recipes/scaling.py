@@ -153,14 +153,14 @@ def draw(results: list[dict[str, Any]], file: Path) -> None:
 
     figure, axes = plots.subplots(1, 3)
     panels = (
-        ("batch", "atoms_per_cell", "median_ms", "time of a batch / ms"),
-        ("single", "num_atoms", "median_ms", "time / ms"),
-        ("single", "num_atoms", "peak_memory_mib", "peak memory / MiB"),
+        ("batch", "atoms_per_cell", "median_ms", 1e-3, "10 cells", "time / s"),
+        ("single", "num_atoms", "median_ms", 1e-3, "one cell", "time / s"),
+        ("single", "num_atoms", "peak_memory_mib", 2**-10, "one cell", "peak memory / GiB"),
     )
-    for place, (series, across, up, label) in zip(axes[0], panels, strict=True):
+    for place, (series, across, up, unit, title, label) in zip(axes[0], panels, strict=True):
         for name in dict.fromkeys(result["architecture"] for result in results):
             points = [
-                (result[across], result[up])
+                (result[across], result[up] * unit)
                 for result in results
                 if result["architecture"] == name
                 and result["series"] == series
@@ -168,9 +168,9 @@ def draw(results: list[dict[str, Any]], file: Path) -> None:
             ]
             if points:
                 place.plot(*np.asarray(points).T, marker=".", label=name)
-        place.set(xlabel="atoms in a cell", ylabel=label, xscale="log", yscale="log")
-        if place.lines:
-            place.legend(frameon=False, fontsize="small")
+        place.set(xlabel="atoms in a cell", ylabel=label, xscale="log", yscale="log", title=title)
+    if axes[0][-1].lines:  # the same colors in all
+        axes[0][-1].legend(frameon=False, fontsize="small")
     figure.savefig(file, dpi=150)
 
 
