@@ -16,8 +16,14 @@ Axes = Any
 _SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 16: "S", 17: "Cl"}
 
 
-def subplots(rows: int = 1, columns: int = 1, width: float = 4.2, height: float = 3.4) -> Any:
-    """Makes a figure and an array of axes of one size each."""
+def subplots(
+    rows: int = 1,
+    columns: int = 1,
+    width: float = 4.2,
+    height: float = 3.4,
+    projection: str | None = None,
+) -> Any:
+    """Makes a figure and an array of axes of one size each, maps where a projection is named."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -27,7 +33,8 @@ def subplots(rows: int = 1, columns: int = 1, width: float = 4.2, height: float 
         ) from error
     # not by pyplot, which would keep every figure until somebody closes it
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    kind = {"projection": projection}
+    return figure, figure.subplots(rows, columns, squeeze=False, subplot_kw=kind)
 
 
 def learning_curve(
@@ -60,7 +67,8 @@ def parity(axes: Axes, reference: Array, predicted: Array, quantity: str) -> Axe
     axes.plot(limits, limits, color="0.7", linewidth=1.0, zorder=0)
     axes.scatter(reference, predicted, s=6, alpha=0.5, linewidths=0)
     error = np.abs(predicted - reference).mean()
-    axes.text(0.05, 0.92, f"MAE {error:.3g}", transform=axes.transAxes, va="top")
+    unit = quantity.partition(" / ")[2]
+    axes.text(0.05, 0.92, f"MAE {error:.3g} {unit}", transform=axes.transAxes, va="top")
     axes.set(xlabel=f"reference {quantity}", ylabel=f"predicted {quantity}")
     axes.set_aspect("equal", adjustable="box")
     return axes

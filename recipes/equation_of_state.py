@@ -215,7 +215,7 @@ def from_stress(
 def draw(volumes: Array, energies: Array, compared: Mapping[str, Array] | None, file: Path) -> None:
     """Draws energies against volumes; beside them predictions and labels of strained cells."""
     figure, axes = plots.subplots(1, 1 if compared is None else 2)
-    axes[0, 0].plot(volumes, energies - energies.min(), marker=".", label="model, even strain")
+    axes[0, 0].plot(volumes, energies - energies.min(), marker=".", label="model, isotropic strain")
     if compared is not None:
         for key, style in (("reference", "ko"), ("model", "x")):
             values = compared[key] - compared[key].min()

@@ -219,3 +219,20 @@ def test_stability_stops_at_a_broken_bond():
     assert recipe.summarize(stored, 3)["nvt"]["first_broken_ps"] == pytest.approx(0.005)
     limits = recipe.breaking_lengths(np.asarray([8, 1, 1]), np.asarray([[0, 1], [0, 2]]))
     assert np.all((limits > 1.3) & (limits < 1.6))
+
+
+def test_coordinates_point_at_neighbors_at_first(tmp_path):
+    """Of degree 1 the start of the smooth variant is largest in the direction of one neighbor."""
+    recipe = importlib.import_module("so3krates_coordinates")
+    model = models.So3krates(num_features=8, num_layers=1, degrees=(1,), num_heads=2, num_radial=4)
+    rod = structure([[0, 0, 0], [0.8, 0.8, 0.0]], [6, 8])
+    maps = recipe.on_sphere(model, rod)
+    assert maps.shape == (2, 2, len(recipe.LATITUDES), len(recipe.LONGITUDES))
+    row, column = np.unravel_index(maps[0, 0].argmax(), maps.shape[2:])
+    assert recipe.LATITUDES[row] == pytest.approx(0.0, abs=1e-6)
+    assert recipe.LONGITUDES[column] == pytest.approx(np.pi / 4)
+    recipe.draw(maps, rod, (0, 1), model.cutoff).savefig(tmp_path / "drawn.png")
+    with pytest.raises(TypeError, match="cmret/ch2"):
+        recipe.main(preset="cmret/ch2", folder=str(tmp_path))
+    with pytest.raises(ValueError, match="from 0 to 8"):
+        recipe.main(atoms=(9,), folder=str(tmp_path))
