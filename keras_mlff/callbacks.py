@@ -18,6 +18,7 @@ from keras_mlff.packing import GraphLoader
 
 # what Keras's own callbacks remember between epochs
 _REMEMBERED = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
+_AVERAGES = "averaged_weights"  # name among the parameters of a `fit`
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -33,6 +34,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Parts weights from averages: an earlier `fit` left both in one buffer of JAX."""
+        self.params[_AVERAGES] = self  # all callbacks of a `fit` have the same dict
         self.model.assign_weights(
             [
                 (variable, np.array(keras.ops.convert_to_numpy(variable)))
@@ -55,6 +57,14 @@ class AveragedWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the averages to the callbacks that follow and to whoever reads the model now."""
         self._put_averages()
+
+    def raw_weights(self) -> dict[int, Array]:
+        """Lists the weights in whose place averages stand now, by `id` of the variable."""
+        if self._raw is None:
+            return {}
+        return {
+            id(variable): raw for (variable, _), raw in zip(self._pairs, self._raw, strict=True)
+        }
 
     def _put_averages(self) -> None:
         if self._raw is not None or not self.model.optimizer.built:
@@ -107,8 +117,9 @@ class TrainingState(keras.callbacks.Callback):
 
     Weights, optimizer, epoch and position in it, metrics, and what other callbacks remember go into
     one file, which is replaced at once, so that a kill never leaves half of one. It is written when
-    an epoch begins, since then all other callbacks have dealt with the one before, and between
-    steps. Give it as the last callback.
+    an epoch begins, since then all other callbacks have dealt with the one before, between steps
+    and at the end, with the raw weights where averages stand in their place by then. A training
+    that early stopping has ended stays so, unless its patience grows. Give it as the last callback.
 
     Args:
         path: File, `state.npz`.
@@ -140,10 +151,16 @@ class TrainingState(keras.callbacks.Callback):
         self._earlier_seconds = 0.0
         self._memory: list[dict[str, Any]] | None = None
         self._settings: dict[str, str] = {}
+        self._has_begun = False  # an epoch of this `fit`
+        self._has_stopped = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Notes what the state belongs to, before rates change."""
         self._settings = self._settings or self._read_settings()
+        self._has_begun = False
+        if self._has_stopped:
+            # from which `fit` goes on, as `keras.callbacks.BackupAndRestore` tells it: none is left
+            self.model._initial_epoch = self.params["epochs"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Writes the state if it is time."""
@@ -152,6 +169,7 @@ class TrainingState(keras.callbacks.Callback):
             for name, value in memory.items():
                 setattr(other, name, value)
         self._memory = None
+        self._has_begun = True
         self._skipped = self.loader.position
         if self._metrics:  # Keras has just reset them
             metrics = self.model.metrics_variables
@@ -172,13 +190,14 @@ class TrainingState(keras.callbacks.Callback):
             self.save(self._next_epoch - 1, position)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Writes the state."""
-        # after the rest of an interrupted epoch another `fit` follows, and averages stand in place
-        # of the weights that it goes on with
-        if self._skipped == 0 or self.model.stop_training:
+        """Writes the state, unless there was no epoch left."""
+        if self._has_stopped:
+            self.model._initial_epoch = None
+        # without an epoch the other callbacks have forgotten what the state remembers
+        if self._has_begun or not self.path.exists():
             self.save(self._next_epoch)
+            self._memory = self._remembered()
         self._skipped = 0
-        self._memory = self._remembered()
 
     def save(self, next_epoch: int, position: int = 0) -> None:
         """Writes the state with which `next_epoch` goes on after `position` steps.
@@ -186,8 +205,10 @@ class TrainingState(keras.callbacks.Callback):
         Raises:
             FloatingPointError: If weights are no numbers any more; the state before them stays.
         """
+        averages = self.params.get(_AVERAGES)
+        raw = averages.raw_weights() if averages else {}
         arrays = {
-            f"{index:05d}": keras.ops.convert_to_numpy(variable)
+            f"{index:05d}": raw.get(id(variable), keras.ops.convert_to_numpy(variable))
             for index, variable in enumerate(self._variables())
         }
         if not all(np.all(np.isfinite(array)) for array in arrays.values()):
@@ -254,6 +275,11 @@ class TrainingState(keras.callbacks.Callback):
             self._metrics = [file[name] for name in metrics]
         self._next_epoch = about["epoch"]  # a finished training may have no further epoch
         self._memory = about["memory"]
+        self._has_stopped = any(
+            memory.get("stopped_epoch") and memory["wait"] >= other.patience
+            for other, memory in zip(self.others, about["memory"], strict=False)
+            if isinstance(other, keras.callbacks.EarlyStopping)
+        )
         self._earlier_seconds = about["cpu_seconds"]
         self.loader.epoch = about["epoch"]
         self.loader.position = about.get("position", 0)

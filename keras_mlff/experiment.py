@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ class Parts(NamedTuple):
         found = hashlib.sha256()
         for name, part in self._asdict().items():
             found.update(f"{name}:{len(part)}:".encode())
-            for key in sorted(hashlib.sha256(_key(graph)).digest() for graph in part):
+            for key in sorted(hashlib.sha256(identity(graph)).digest() for graph in part):
                 found.update(key)
         return found.hexdigest()[:16]
 
@@ -56,13 +56,13 @@ def load_parts(source: str, training: str, validation: str, test: str, **options
     learned, held_out, judged = (
         datasets.load(source, split, **options) for split in (training, validation, test)
     )
-    seen, tested = {_key(graph) for graph in learned}, {_key(graph) for graph in judged}
+    seen, tested = {identity(graph) for graph in learned}, {identity(graph) for graph in judged}
     if seen & tested:
         raise ValueError(
             f"Training and test share {len(seen & tested)} structures, so the test would flatter. "
             f"Received: source='{source}', training='{training}', test='{test}'."
         )
-    held_out = [graph for graph in held_out if _key(graph) not in seen | tested]
+    held_out = [graph for graph in held_out if identity(graph) not in seen | tested]
     parts = Parts(learned, held_out, judged)
     empty = [name for name, graphs in parts._asdict().items() if not graphs]
     if empty:
@@ -157,7 +157,12 @@ def run(
 
     Returns:
         By property: `unit`, `test_mae`, `test_rmse`, and what was published.
+
+    Raises:
+        ValueError: Before the training, if `preset` is not free or `recipe` is missing.
     """
+    if preset:
+        model_card.check(preset, {*about, "seed", "metrics"})
     if model.preset is not None:
         model.adapt_references(parts.training)
     elif fit_references:
@@ -279,5 +284,12 @@ def default_optimizer(learning_rate: float, total_steps: int) -> keras.optimizer
     )
 
 
-def _key(graph: Graph) -> bytes:
-    return graph["positions"].tobytes() + graph["atomic_numbers"].tobytes()
+def identity(graph: Graph) -> bytes:
+    """Tells structures apart; what molecules in their usual state have alike adds nothing to it."""
+    key = graph["positions"].tobytes() + graph["atomic_numbers"].tobytes()
+    usual = {"cell": 0.0, "pbc": "cell" in graph, "total_charge": 0.0, "spin_multiplicity": 1}
+    given = cast("dict[str, Array]", graph)
+    for name, value in usual.items():
+        if name in given and np.any(given[name] != value):
+            key += name.encode() + given[name].tobytes()
+    return key

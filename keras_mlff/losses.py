@@ -203,7 +203,7 @@ class Objective:
             if key in self.per_atom:
                 counts = ops.maximum(segment.count_atoms(graph, ops.dtype(y_pred)), 1.0)[:, None]
                 y_true, y_pred = y_true / counts, y_pred / counts
-            values = function(y_true, y_pred)
+            values = _one_per_row(function(y_true, y_pred), function)
             values = ops.where(weights > 0.0, values, ops.zeros_like(values))
             self.trackers[key].update_state(values, sample_weight=weights)
             # under a distribution strategy the gradients of the replicas are added up
@@ -278,6 +278,18 @@ def _rows(
     return ops.where(mask[:, None], y_true, ops.zeros_like(y_true)), y_pred, weights
 
 
+def _one_per_row(values: Tensor, function: Any) -> Tensor:
+    """Refuses means over the batch, in which padding would count."""
+    if len(values.shape) != 1:
+        raise ValueError(
+            "A loss or metric gives one number per structure or atom, such as "
+            "`ops.mean(ops.square(y_pred - y_true), axis=-1)`; means over the batch are taken "
+            f"afterwards, without padding. Received: {_name(function)}, which gives the shape "
+            f"{tuple(values.shape)} for rows (count, size)."
+        )
+    return values
+
+
 def _per_row(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     found = keras.losses.get(loss)
     return found.call if isinstance(found, keras.losses.Loss) else found
@@ -286,7 +298,23 @@ def _per_row(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
 def _metric(identifier: Any) -> keras.metrics.Metric:
     if isinstance(identifier, str) and identifier in METRIC_NAMES:
         return METRIC_NAMES[identifier]()
-    return keras.metrics.get(identifier)
+    found = keras.metrics.get(identifier)
+    if isinstance(found, keras.metrics.Metric):
+        return found
+    if not callable(found):
+        raise ValueError(
+            "A metric is a name, a function of (y_true, y_pred) or a Keras metric. Received: "
+            f"{identifier!r}."
+        )
+
+    def checked(y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return _one_per_row(found(y_true, y_pred), found)
+
+    return keras.metrics.MeanMetricWrapper(checked, name=_name(found))
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _is_config(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,9 +40,7 @@ def publish(
         **metadata: See `presets.save`; `recipe`, `seed` and `metrics` are required, since a model
             without them cannot be made again or judged.
     """
-    missing = sorted({"recipe", "seed", "metrics"} - metadata.keys())
-    if missing:
-        raise ValueError(f"A preset needs {missing} besides its weights.")
+    check(folder, metadata)
     metadata["keras_mlff_version"] = keras_mlff.__version__
     if "forces" in model.property_names and num_nve_steps:
         metadata["nve"] = nve_drift(model, examples[0], num_nve_steps)
@@ -58,6 +56,24 @@ def publish(
         pinned.append({"structure": arguments, "predictions": plain})
     saving.write_json(folder / REFERENCE, pinned)
     return verify(folder)
+
+
+def check(folder: str | Path, metadata: Iterable[str]) -> None:
+    """Refuses what `publish` would refuse; call it before a training, not after.
+
+    Args:
+        folder: Where to publish.
+        metadata: Names of what will be given.
+
+    Raises:
+        ValueError: If something else is in the folder, or what is required will be missing.
+    """
+    preset_store.check_folder(folder)
+    missing = sorted({"recipe", "seed", "metrics"} - set(metadata))
+    if missing:
+        raise ValueError(
+            f"A preset needs {missing} besides its weights. Received: {sorted(metadata)}."
+        )
 
 
 def learning_curve(log: str | Path, num_rows: int = 8) -> dict[str, dict[str, float]]:

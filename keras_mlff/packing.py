@@ -88,6 +88,33 @@ def _budget(table: Array, batch_size: int) -> Budget:
     return Budget(int(total[0]), int(total[1]), int(edges), int(triplets), int(largest[1]))
 
 
+def unpacked(batch: Any) -> tuple[Any, dict[str, Any]]:
+    """Parts what a loader gives into inputs and labels, none where it gives inputs alone.
+
+    Raises:
+        ValueError: If there are sample weights too.
+    """
+    inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    refuse_weights(sample_weight=weights)
+    return inputs, {} if labels is None else labels
+
+
+def refuse_weights(**weights: Any) -> None:
+    """Refuses weights of samples or classes, which would not change anything.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    received = sorted(name for name, value in weights.items() if value is not None)
+    if received:
+        raise ValueError(
+            "In the loss of a property every structure, or every atom, has the same weight. "
+            f"Received: {', '.join(received)}. Weigh properties by compile(loss_weights=...); "
+            "repeat structures that are to count more, and leave out those that are not to "
+            "count, or set their `graph_mask` and `atom_mask` to False."
+        )
+
+
 def pack(graphs: Sequence[Graph], budget: Budget) -> Graph:
     """Joins graphs and pads them to the budget."""
     return pad(join(graphs), *budget)
@@ -383,6 +410,7 @@ class OffsetLoader(keras.utils.PyDataset):
         see: Called with the inputs of each batch.
         ahead: Whether a thread prepares the next batch while one is computed.
         waited: Called with the seconds that each batch was waited for.
+        check: Called with the inputs of each batch before it is handed on; may raise.
         replicas: Where there are several, each step gets a batch for each of this process, stacked
             along a new first axis; padding fills up the last step.
     """
@@ -394,12 +422,14 @@ class OffsetLoader(keras.utils.PyDataset):
         see: Callable[[Graph], None],
         ahead: bool = False,
         waited: Callable[[float], None] | None = None,
+        check: Callable[[Graph], None] | None = None,
         replicas: Replicas | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.replicas = replicas or Replicas()
         self.loader, self.tables, self.see, self.waited = loader, tables, see, waited
+        self.check = check
         self._iterator: Iterator[Any] | None = None
         self._complete = False
         self._thread = ThreadPoolExecutor(1) if ahead else None
@@ -444,13 +474,17 @@ class OffsetLoader(keras.utils.PyDataset):
 
     def _one_batch(self, index: int) -> Batch:
         if isinstance(self.loader, keras.utils.PyDataset):
-            inputs, labels = self.loader[index]
+            inputs, labels = unpacked(self.loader[index])
         else:
             if self._iterator is None or index == 0:
                 self._iterator = iter(self.loader)
-            inputs, labels = keras.tree.map_structure(np.asarray, next(self._iterator))
+            inputs, labels = unpacked(
+                keras.tree.map_structure(np.asarray, next(self._iterator), none_is_leaf=False)
+            )
             if index == len(self.loader) - 1:  # tells a pipeline that its epoch is over
                 next(self._iterator, None)
+        if self.check is not None:
+            self.check(inputs)
         labels = {
             key: value - element_sums(inputs, *self.tables[key]) if key in self.tables else value
             for key, value in labels.items()

@@ -115,8 +115,9 @@ def attention(axes: Axes, coefficients: Array, atomic_numbers: Sequence[int]) ->
     image = axes.imshow(coefficients, cmap="viridis")
     axes.figure.colorbar(image, ax=axes)
     axes.set(xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names)
-    axes.set_yticklabels(names)
+    size = "xx-small" if len(names) > 15 else "medium"
+    axes.set_xticklabels(names, fontsize=size)
+    axes.set_yticklabels(names, fontsize=size)
     axes.set(xlabel="sender", ylabel="receiver")
     return axes
 
@@ -126,6 +127,7 @@ def attention_figure(
     distances: Array,
     bonds: Array,
     atomic_numbers: Sequence[int],
+    circled: str = "bonds",
 ) -> Any:
     """Draws the attention of each layer, mean of sizes over heads, beside the distances.
 
@@ -136,12 +138,13 @@ def attention_figure(
         distances: `(num_atoms, num_atoms)`, Å.
         bonds: `(num_bonds, 2)`, marked by circles.
         atomic_numbers: `(num_atoms,)`.
+        circled: What these are, for the title.
     """
     columns = min(4, len(attention_by_layer) + 1)
     rows = -(-(len(attention_by_layer) + 1) // columns)
     figure, grid = subplots(rows, columns)
     panels = np.asarray(grid).reshape(-1)
-    panels[0].set_title("distance, Å; bonds circled")
+    panels[0].set_title(f"distance, Å; {circled} circled")
     attention(panels[0], distances, atomic_numbers)
     for axes, (name, coefficients) in zip(panels[1:], attention_by_layer.items(), strict=False):
         sizes = np.abs(coefficients).reshape(-1, *coefficients.shape[-2:]).mean(axis=0)

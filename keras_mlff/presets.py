@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -12,8 +13,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from keras_mlff import saving
 from keras_mlff.graph import Graph, elements
@@ -115,11 +114,15 @@ def find(name: str, architecture: str | None = None) -> Preset:
         ValueError: If there is none, with a list of those that exist.
     """
     name = os.fspath(name)
-    if (Path(name) / METADATA).is_file() or (os.sep in name and Path(name).is_dir()):
+    if (Path(name) / METADATA).is_file():
         preset = read(name)
     else:
         presets = available(architecture)
-        if name not in presets:
+        if name in presets:
+            preset = presets[name]
+        elif os.sep in name and Path(name).is_dir():
+            preset = read(name)  # which says what it lacks
+        else:
             everywhere = available()
             elsewhere = sorted(key for key in everywhere if key.split("/")[1] == name)
             hint = f" The name exists as {elsewhere}." if elsewhere else ""
@@ -128,7 +131,6 @@ def find(name: str, architecture: str | None = None) -> Preset:
                 f"There is no preset '{name}' of {owner}, and no such folder. "
                 f"Received: '{name}'. Choose from {sorted(presets)}.{hint}"
             )
-        preset = presets[name]
     if architecture is not None and preset.architecture != architecture:
         raise ValueError(
             f"The preset '{name}' belongs to {preset.architecture}. Received: a call of "
@@ -165,11 +167,8 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             `dataset`, `split`, `seed`, `level_of_theory`, `license`, `citation`, ...
     """
     folder = Path(folder)
+    check_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
-        raise ValueError(
-            f"The folder is not empty and not a preset. Received: '{folder}'. Choose another."
-        )
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset_") as name:
         temporary = Path(name) / "preset"
         temporary.mkdir()
@@ -185,7 +184,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             "architecture": type(model).__name__,
             "weights_sha256": sha256(temporary / WEIGHTS),
             "num_parameters": model.count_params(),
-            "cutoff": model.cutoff if np.isfinite(model.cutoff) else None,
+            "cutoff": None if model.sees_all_pairs or math.isinf(model.cutoff) else model.cutoff,
             "dtype": model.compute_dtype,
             "elements": sorted({z for head in model.heads for z in head.references}),
             "properties": model.property_names,
@@ -215,6 +214,23 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
     preset = read(folder)
     model.preset = preset
     return preset
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuses to write a preset over something else; call it before a training, not after.
+
+    Raises:
+        ValueError: If the folder holds files and no preset, or is a file.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder / METADATA).is_file():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"A preset needs a folder. Received: the file '{folder}'. Choose another.")
+    if any(folder.iterdir()):
+        raise ValueError(
+            f"The folder is not empty and not a preset. Received: '{folder}'. Choose another."
+        )
 
 
 def check_elements(graphs: Iterable[Graph], preset: Preset) -> None:

@@ -87,10 +87,10 @@ def main(
     labels = LABELS if stress_weight else LABELS[:2]
     learned, judged = (datasets.load(data, split, labels) for split in (training, test))
     if verified and stress_weight:
-        trusted = {_key(graph) for graph in datasets.load(data, verified, labels)}
-        learned = [graph for graph in learned if _key(graph) in trusted]
-        judged = [graph for graph in judged if _key(graph) in trusted]
-    if {*map(_key, learned)} & {*map(_key, judged)}:
+        trusted = {experiment.identity(graph) for graph in datasets.load(data, verified, labels)}
+        learned = [graph for graph in learned if experiment.identity(graph) in trusted]
+        judged = [graph for graph in judged if experiment.identity(graph) in trusted]
+    if {*map(experiment.identity, learned)} & {*map(experiment.identity, judged)}:
         raise ValueError(
             "Training and test share structures, so the test would flatter. Received: "
             f"training='{training}', test='{test}'; of a file with one split alone take parts, "
@@ -122,10 +122,6 @@ def main(
         recipe=cli.command(main, locals()),
         notes=history,
     )
-
-
-def _key(graph: Graph) -> bytes:
-    return graph["positions"].tobytes() + graph["cell"].tobytes()
 
 
 def _symbol(graph: Graph) -> str:

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from keras_mlff import cli, datasets, heads, models, saving, schedules, training
-from keras_mlff.datasets import shipped
 
 SPINS = ("singlet", "triplet")
 METRICS = {"energy": "mae", "forces": "mae"}
@@ -163,7 +162,8 @@ def save_preset(
         log=Path(folder, training.LOG),
         description="CH2 carbene, singlet and triplet, near its minima (B3LYP/cc-pVDZ).",
         dataset="ch2 (recipes/generate_ch2.py), shipped with the package",
-        level_of_theory=shipped.metadata("ch2"),
+        level_of_theory="B3LYP (with VWN5)/cc-pVDZ in PySCF; singlet restricted, triplet "
+        "unrestricted",
         split="1,400 training, 100 validation, 500 test points; seeded",
         recipe=recipe,
         notes=[

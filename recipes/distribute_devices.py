@@ -62,7 +62,8 @@ def main(
         resume=resume,
         verbose=verbose,
     )
-    return float(history.history["val_loss"][-1])
+    # nothing is trained where a finished training is resumed
+    return float(history.history.get("val_loss", [float("nan")])[-1])
 
 
 def _divide_processors(num_devices: int) -> None:

@@ -159,7 +159,7 @@ def figure(model: models.ForceField, dimer: Graph) -> Any:
     }
     lengths = np.linalg.norm(positions[:, None] - positions, axis=2)
     marked = np.argwhere(np.triu(bonded))
-    return plots.attention_figure(seen, lengths, marked, numbers.tolist())
+    return plots.attention_figure(seen, lengths, marked, numbers.tolist(), "hydrogen bonds")
 
 
 if __name__ == "__main__":

@@ -315,3 +315,27 @@ def test_an_error_of_a_recipe_is_one_line(capsys):
     assert capsys.readouterr().err.endswith("error: Nothing to do.\n")
     with pytest.raises(ValueError, match="to do"):
         cli.run(main, ["--debug"])
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_training_lies_beside_its_preset(xyz, tmp_path, monkeypatch, ending):
+    folders = []
+    monkeypatch.setattr(training, "train", lambda *args, **kwargs: folders.append(args[3]))
+    monkeypatch.setattr(models.CMRET, "predict", lambda self, graphs, *args: joined(graphs))
+    flags = [f"{key}={value}" for key, value in SMALL.items()]
+    output = f"{tmp_path}/new{ending}"
+    assert cli.main(["train", xyz, "--output", output, "--set", *flags]) == 0
+    assert folders == [tmp_path / "new.training"]
+    assert models.load_preset(str(tmp_path / "new")).preset.name == "new"
+
+
+def joined(graphs):
+    return {key: np.concatenate([graph[key] for graph in graphs]) for key in ("energy", "forces")}
+
+
+def test_an_output_that_is_not_free_is_refused_before_the_training(xyz, tmp_path, capsys):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "notes.txt").write_text("three years")
+    assert cli.main(["train", xyz, "--output", f"{tmp_path}/thesis"]) == 2
+    assert "not a preset" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.xyz", "thesis"]

@@ -196,6 +196,10 @@ def test_the_lone_atom_has_its_reference_and_no_force(signatures, predicted):
         ({"atomic_numbers": np.asarray([8, 1, 9], np.int32)}, "not trained on an element"),
         ({"positions": np.asarray([WATER[0], WATER[1], WATER[1]])}, "at the same place"),
         ({"pbc": np.asarray([True, True, True])}, "linearly independent"),
+        ({"positions": np.asarray([WATER[0], [np.nan, 0.0, 0.0], WATER[2]])}, "`positions` holds"),
+        ({"cell": np.diag([9.0, 9.0, np.inf]), "pbc": np.asarray([True, True, False])}, "`cell`"),
+        ({"total_charge": np.asarray(np.nan)}, "`total_charge` holds NaN"),
+        ({"atomic_numbers": np.asarray([8, 0, 1], np.int32)}, "Padding atoms"),
     ],
 )
 def test_a_structure_that_makes_no_sense_is_refused(signatures, change, message):
@@ -218,6 +222,40 @@ def test_indices_that_would_give_wrong_numbers_are_refused(model, signatures, ke
     inputs[key] = change(inputs[key])
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["serving_default"](**as_tensors(inputs))
+
+
+@writes
+@pytest.mark.parametrize("key", ["positions", "total_charge", "cell", "cell_shifts"])
+def test_edges_do_not_hide_numbers_that_are_not_finite(model, signatures, key):
+    inputs = batch_inputs(["crystal"], model.cutoff)
+    inputs[key] = np.full_like(inputs[key], np.nan)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{key}` holds NaN"):
+        signatures["periodic"](**as_tensors(inputs))
+    if key in ("positions", "total_charge"):
+        inputs = {key: x for key, x in inputs.items() if key not in ("cell", "pbc", "cell_shifts")}
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{key}` holds NaN"):
+            signatures["serving_default"](**as_tensors(inputs))
+
+
+@writes
+def test_padding_atoms_are_nobodys_neighbors(signatures, predicted):
+    """Two of them at one place, within a bond's length of the molecule and joined to it."""
+    graph = STRUCTURES["water"]
+    inputs = structure_inputs(graph)
+    inputs["positions"] = np.concatenate([WATER, [[0.0, 0.0, 1.0]] * 2])
+    inputs["atomic_numbers"] = np.asarray([8, 1, 1, 0, 0], np.int32)
+    served = signatures["structure"](**as_tensors(inputs))
+    parts = {key: x[:3] if level(key) == "atom" else x for key, x in served.items()}
+    assert_equal_predictions(parts, predicted["water"])
+    np.testing.assert_array_equal(served["forces"][3:], 0.0)
+
+    pairs = np.asarray([(i, j) for i in range(5) for j in range(5) if i != j], np.int32)
+    batch = {key: inputs[key] for key in ("positions", "atomic_numbers")}
+    batch |= {"graph_ids": np.zeros(5, np.int32), "receivers": pairs[:, 0], "senders": pairs[:, 1]}
+    batch |= {key: graph[key] for key in ("total_charge", "spin_multiplicity")}
+    served = signatures["serving_default"](**as_tensors(batch))
+    parts = {key: x[:3] if level(key) == "atom" else x[0] for key, x in served.items()}
+    assert_equal_predictions(parts, predicted["water"])
 
 
 @writes

@@ -145,6 +145,32 @@ def test_losses_survive_being_saved(loss, batches):
     assert first == second
 
 
+def mean_error(y_true, y_pred):
+    return keras.ops.mean(keras.ops.abs(y_pred - y_true), axis=-1)
+
+
+def test_functions_are_metrics_as_their_names_are(batches):
+    watched = {"energy": ["mae", mean_error], "forces": mean_error}
+    objective = Objective({"energy": mean_error}, None, watched, OUTPUTS)
+    _, logs = epoch(objective, batches)
+    assert logs["energy_mean_error"] == pytest.approx(logs["energy_mae"], rel=1e-6)
+    assert logs["loss"] == pytest.approx(logs["energy_mae"], rel=1e-6)
+    expected = np.mean(np.abs(errors(batches, "forces", "atom_mask")))
+    assert logs["forces_mean_error"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_functions_that_average_over_padding_are_refused(batches):
+    def of_the_batch(y_true, y_pred):
+        return keras.ops.mean(keras.ops.abs(y_pred - y_true))
+
+    tensors, _ = batches[0]
+    objective = Objective({"energy": of_the_batch}, None, {"forces": of_the_batch}, OUTPUTS)
+    with pytest.raises(ValueError, match=r"one number per structure or atom.*of_the_batch"):
+        objective.loss(*tensors)
+    with pytest.raises(ValueError, match=r"one number per structure or atom.*of_the_batch"):
+        objective.update_metrics(*tensors)
+
+
 def test_errors_name_what_is_known():
     with pytest.raises(ValueError, match=r"'homo'.*predicts \['energy'"):
         Objective({"homo": "mse"}, None, None, OUTPUTS)

@@ -9,7 +9,7 @@ import pytest
 
 from keras_mlff import heads, presets, saving
 from keras_mlff.graph import structure
-from keras_mlff.models import CMRET
+from keras_mlff.models import CMRET, GeomAtt
 
 WATER = structure([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]], [8, 1, 1])
 REFERENCES = {1: -13.6, 8: -2041.75}
@@ -93,6 +93,17 @@ def test_presets_are_found_by_name_and_by_folder(model, folder):
     for name in ("water", str(folder), folder):
         assert presets.find(name, "CMRET").folder == folder
     assert presets.find("cmret/water").folder == folder
+
+
+def test_a_folder_of_something_else_does_not_hide_a_preset(folder, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere/cmret/water").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert presets.find("cmret/water").folder == folder
+
+
+def test_networks_that_see_all_pairs_state_no_cutoff(zoo):
+    GeomAtt(num_features=4, num_layers=1).save_to_preset(zoo / "geomatt/all")
+    assert GeomAtt.presets["all"].metadata["cutoff"] is None
 
 
 def test_a_preset_of_another_class_is_refused(folder):
@@ -212,6 +223,16 @@ def test_a_folder_of_something_else_is_left_alone(model, tmp_path):
     with pytest.raises(ValueError, match="not a preset"):
         model.save_to_preset(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "three years"
+
+
+def test_what_stands_in_the_way_of_a_preset_is_known_beforehand(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for free in (folder, tmp_path / "empty", tmp_path / "new" / "deeper"):
+        presets.check_folder(free)
+    with pytest.raises(ValueError, match=f"not a preset.*'{folder.parent}'"):
+        presets.check_folder(folder.parent)
+    with pytest.raises(ValueError, match="the file"):
+        presets.check_folder(folder / presets.CONFIG)
 
 
 def test_further_folders_are_searched_first(tmp_path, monkeypatch):

@@ -80,11 +80,10 @@ def train(model, edges, folder, optimizer, **kwargs):
         edges[6:],
         folder,
         optimizer,
-        loss={"energy": "mse", "forces": "mse"},
+        loss=kwargs.pop("loss", {"energy": "mse", "forces": "mse"}),
         batch_size=2,
-        num_epochs=NUM_EPOCHS,
         verbose=0,
-        **kwargs,
+        **{"num_epochs": NUM_EPOCHS} | kwargs,
     )
 
 
@@ -96,36 +95,49 @@ def whole_run(graphs, tmp_path_factory):
 
 # the killed process leaves its log open, as a killed process does
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("kill_amid", [None, 1])
+@pytest.mark.parametrize(("kill_after", "kill_amid"), [(2, None), (2, 1), (NUM_EPOCHS - 1, 1)])
 def test_a_killed_training_resumes_to_the_last_bit(
-    graphs, whole_run, tmp_path, monkeypatch, kill_amid
+    graphs, whole_run, tmp_path, monkeypatch, kill_after, kill_amid
 ):
     """Data order, optimizer, averages, best weights and log go on as if nothing had happened."""
     monkeypatch.setattr(callbacks.TrainingState.__init__, "__defaults__", (None, 0.0, 0))
     whole, folder = whole_run
-    run(graphs, tmp_path, kill_after=2, kill_amid=kill_amid, patience=10)
+    run(graphs, tmp_path, kill_after=kill_after, kill_amid=kill_amid, patience=10)
     with np.load(tmp_path / "state.npz") as state:
         about = json.loads(str(state["about"]))
-    assert (about["epoch"], about["position"]) == (2, kill_amid or 0)
+    assert (about["epoch"], about["position"]) == (kill_after, kill_amid or 0)
     parts = run(graphs, tmp_path, resume=True, patience=10)
 
     for expected, found in zip(whole.weights, parts.weights, strict=True):
         np.testing.assert_array_equal(
             keras.ops.convert_to_numpy(expected), keras.ops.convert_to_numpy(found)
         )
-    with (
-        np.load(folder / "state.npz") as expected,
-        np.load(tmp_path / "state.npz") as found,
-    ):
+    assert_same_state(folder, tmp_path)
+    rows = [read_log(folder), read_log(tmp_path)]
+    assert rows[0] == rows[1]
+    assert [int(row["epoch"]) for row in rows[0]] == list(range(NUM_EPOCHS))
+
+
+def assert_same_state(one, other):
+    with np.load(one / "state.npz") as expected, np.load(other / "state.npz") as found:
         assert expected.files == found.files
         about = [json.loads(str(file["about"])) for file in (expected, found)]
         assert all(entry.pop("cpu_seconds") > 0.0 for entry in about)
         assert about[0] == about[1]
         for name in set(expected.files) - {"about"}:
-            np.testing.assert_array_equal(expected[name], found[name])
-    rows = [read_log(folder), read_log(tmp_path)]
-    assert rows[0] == rows[1]
-    assert [int(row["epoch"]) for row in rows[0]] == list(range(NUM_EPOCHS))
+            np.testing.assert_array_equal(expected[name], found[name], err_msg=name)
+
+
+def test_a_training_that_is_extended_ends_where_a_long_one_does(graphs, whole_run, tmp_path):
+    """Averages that stand in the model at the end are not what the training goes on with."""
+    whole, folder = whole_run
+    run(graphs, tmp_path, num_epochs=2, patience=10)
+    run(graphs, tmp_path, num_epochs=2, patience=10, resume=True)  # no epoch is left
+    extended = run(graphs, tmp_path, resume=True, patience=10)
+    for expected, found in zip(whole.get_weights(), extended.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    assert_same_state(folder, tmp_path)
+    assert read_log(folder) == read_log(tmp_path)
 
 
 def test_a_training_does_not_go_on_with_other_settings(graphs, whole_run, tmp_path):
@@ -214,12 +226,13 @@ def test_a_training_is_not_overwritten_by_accident(graphs, tmp_path):
 
 
 def test_a_finished_training_stays_finished(graphs, tmp_path):
-    """Resuming it, twice even, trains no further epoch and loses no line of the log."""
+    """Resuming it, twice even, trains no epoch, loses no line of the log and forgets nothing."""
     first = run(graphs, tmp_path)
-    log = read_log(tmp_path)
+    log, state = read_log(tmp_path), (tmp_path / "state.npz").read_bytes()
     for _ in range(2):
         again = run(graphs, tmp_path, resume=True)
     assert read_log(tmp_path) == log
+    assert (tmp_path / "state.npz").read_bytes() == state
     for expected, found in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(expected, found)
 
@@ -230,6 +243,27 @@ def test_early_stopping_leaves_the_best_averaged_weights(graphs, tmp_path):
     _, edges = make(graphs)
     found = model.evaluate(edges[6:], verbose=0, return_dict=True)["loss"]
     np.testing.assert_allclose(found, best, rtol=1e-5)
+
+
+def test_a_training_that_was_stopped_early_stays_so(graphs, tmp_path):
+    """Unless it gets more patience, and then it goes on with the epoch after the stop."""
+    settings = {"num_epochs": 30, "loss": {"energy": "mse"}}
+
+    def resumed(resume=True, **kwargs):
+        model, edges = make(graphs)
+        optimizer = keras.optimizers.Adam(0.3)  # overshoots
+        train(model, edges, tmp_path, optimizer, resume=resume, **settings | kwargs)
+        return model.get_weights(), read_log(tmp_path), (tmp_path / "state.npz").read_bytes()
+
+    first = resumed(resume=False, patience=1)
+    assert 2 <= len(first[1]) < 30
+    for _ in range(2):
+        again = resumed(patience=1)
+        for expected, found in zip(first[0], again[0], strict=True):
+            np.testing.assert_array_equal(expected, found)
+        assert again[1:] == first[1:]
+    longer = resumed(patience=30, num_epochs=len(first[1]) + 2)
+    assert [int(row["epoch"]) for row in longer[1]] == list(range(len(first[1]) + 2))
 
 
 def test_triangular_cycles_follow_the_paper():

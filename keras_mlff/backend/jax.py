@@ -11,7 +11,7 @@ import keras
 from jax import numpy as jnp
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.packing import OffsetLoader, Replicas, Tables
+from keras_mlff.packing import OffsetLoader, Replicas, Tables, unpacked
 
 Tensor = Any
 COMPILES = True
@@ -32,7 +32,7 @@ def value_and_gradient(
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Updates the weights with one batch."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = unpacked(data)
     trainable, non_trainable, optimizer, metrics = state
 
     def loss_function(trainable: Any) -> tuple[Tensor, Any]:
@@ -57,7 +57,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], An
 
 def test_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Compares one batch with its labels."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = unpacked(data)
     trainable, non_trainable, metrics = state
     mapping = _mapping(model, trainable, non_trainable, metrics)
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
@@ -113,9 +113,12 @@ def feed(
     tables: Tables,
     see: Callable[[Any], None],
     waited: Callable[[float], None] | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
-    return OffsetLoader(data, tables, see, ahead=True, waited=waited, replicas=replicas())
+    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
+    return OffsetLoader(
+        data, tables, see, ahead=True, waited=waited, check=check, replicas=replicas()
+    )
 
 
 @contextlib.contextmanager

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras.src.backend.common import dtypes
 
 
+class _Blocks(threading.local):
+    """Counts the blocks that a thread is in."""
+
+    depth = 0
+
+
+_here = _Blocks()
+_lock = threading.Lock()
+
+
+class _PerThread(dict[str, str]):
+    """Stands for Keras's table of result types, and leaves float64 to the threads in a block."""
+
+    def __init__(self, original: dict[str, str]) -> None:
+        super().__init__(original)
+        self.original = original
+        self.num_blocks = 0  # of all threads
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return "float64" if key == "float64" and _here.depth else super().get(key, default)
+
+    def __getitem__(self, key: str) -> str:
+        return "float64" if key == "float64" and _here.depth else super().__getitem__(key)
+
+
 @contextlib.contextmanager
 def keras_float64() -> Iterator[None]:
-    """Lets keras.ops compute in float64 inside the block.
+    """Lets keras.ops compute in float64 inside the block, in this thread alone.
 
     On JAX and PyTorch Keras 3 turns the result type of two float64 arrays into float32 (matmul,
-    cos, the optimizers' updates, ...), as JAX does by default. There is no public switch.
+    cos, the optimizers' updates, ...), as JAX does by default. There is no public switch, and the
+    table it reads is one for all threads, in which float32 models may run meanwhile.
 
     Raises:
         RuntimeError: If this version of Keras keeps the rule elsewhere.
     """
-    table = dtypes.BIT64_TO_BIT32_DTYPE
-    before = table["float64"]
-    table["float64"] = "float64"
+    with _lock:
+        table = dtypes.BIT64_TO_BIT32_DTYPE
+        if not isinstance(table, _PerThread):
+            table = dtypes.BIT64_TO_BIT32_DTYPE = _PerThread(table)
+        table.num_blocks += 1
+    _here.depth += 1
     try:
         if keras.backend.result_type("float64", "float64") != "float64":
             raise RuntimeError(
@@ -30,4 +61,8 @@ def keras_float64() -> Iterator[None]:
             )
         yield
     finally:
-        table["float64"] = before
+        _here.depth -= 1
+        with _lock:
+            table.num_blocks -= 1
+            if table.num_blocks == 0:
+                dtypes.BIT64_TO_BIT32_DTYPE = table.original

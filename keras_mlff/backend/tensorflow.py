@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import inputs_and_labels
-from keras_mlff.packing import OffsetLoader, Replicas, Tables, empty
+from keras_mlff.packing import OffsetLoader, Replicas, Tables, empty, unpacked
 
 Tensor = Any
 COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
@@ -92,10 +92,16 @@ def feed(
     tables: Tables,
     see: Callable[[Any], None],
     waited: Callable[[float], None] | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
+    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
     if isinstance(data, tf.data.Dataset):
-        see(data.element_spec[0])
+        inputs, labels = unpacked(data.element_spec)
+        see(inputs)
+        if not labels:
+            data = data.map(lambda *batch: (unpacked(batch)[0], {}))
+        if check is not None:
+            data = data.map(lambda inputs, labels: (_checked(inputs, check), labels))
         dataset = data.map(
             lambda inputs, labels: (inputs, _without_offsets(inputs, labels, tables)),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -103,7 +109,7 @@ def feed(
         if replicas().total > 1:
             dataset = _stacked(dataset)
     else:
-        loader = OffsetLoader(data, tables, see, replicas=replicas())
+        loader = OffsetLoader(data, tables, see, check=check, replicas=replicas())
         # unlike Keras's own conversion this one keeps every size static: one compilation
         signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
 
@@ -144,10 +150,18 @@ def peak_device_memory() -> int | None:
 
 def _own(data: Any) -> tuple[Any, Any]:
     """Unpacks a batch; that of a replica comes with an axis of length one before the others."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = unpacked(data)
     if len(inputs["positions"].shape) == 2:
         return inputs, labels
     return tf.nest.map_structure(lambda x: tf.reshape(x, x.shape[1:]), (inputs, labels))
+
+
+def _checked(inputs: Any, check: Callable[[Any], None]) -> Any:
+    """Shows the elements of a batch to a function that may raise."""
+    numbers = inputs["atomic_numbers"]
+    done = tf.numpy_function(lambda seen: check({"atomic_numbers": seen}), [numbers], [])
+    with tf.control_dependencies([done] if isinstance(done, tf.Operation) else done):
+        return {**inputs, "atomic_numbers": tf.identity(numbers)}
 
 
 def _stacked(dataset: Any) -> Any:

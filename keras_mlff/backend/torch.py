@@ -10,7 +10,7 @@ import keras
 import torch
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.packing import OffsetLoader, Replicas, Tables
+from keras_mlff.packing import OffsetLoader, Replicas, Tables, unpacked
 
 Tensor = Any
 COMPILES = False  # torch.compile cannot differentiate forces once more
@@ -45,7 +45,7 @@ def value_and_gradient(
 
 def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Updates the weights with one batch."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = unpacked(data)
     predictions = model(inputs, training=True)
     model.zero_grad()
     loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
@@ -65,7 +65,7 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 def test_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Compares one batch with its labels."""
-    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, labels = unpacked(data)
     predictions = model(inputs, training=False)
     model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
     return model.compute_metrics(inputs, labels, predictions)
@@ -98,9 +98,10 @@ def feed(
     tables: Tables,
     see: Callable[[Any], None],
     waited: Callable[[float], None] | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset."""
-    return OffsetLoader(data, tables, see, ahead=True, waited=waited)
+    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
+    return OffsetLoader(data, tables, see, ahead=True, waited=waited, check=check)
 
 
 def double_precision() -> contextlib.AbstractContextManager[None]:

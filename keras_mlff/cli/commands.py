@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ def predict_each(
     """Predicts what can be predicted; those at fault are found by halving.
 
     Returns:
-        Predictions of the structures without a failure, joined, and messages by index of the others.
+        Joined predictions of the structures without a failure; messages by index of the others.
     """
     import numpy as np
 
@@ -112,8 +113,10 @@ def predict_each(
         return predict_range(start, middle) + predict_range(middle, stop)
 
     pieces = predict_range(0, len(structures))
-    # molecules alone have no stress
-    keys = [key for key in pieces[0] if all(key in piece for piece in pieces)] if pieces else []
+    if any("stress" in piece for piece in pieces):
+        for piece in pieces:  # molecules alone have none
+            piece.setdefault("stress", np.zeros((len(piece["energy"]), 3, 3)))
+    keys = pieces[0] if pieces else ()
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in keys}, failures
 
 
@@ -144,6 +147,8 @@ def train(
 
     if not 0.0 < validation < 1.0:
         raise ValueError(f"`--validation` is a share between 0 and 1. Received: {validation}.")
+    target = Path(os.path.abspath(output))  # a name to add to, also of "out/" and "."
+    presets.check_folder(target)
     keras.utils.set_random_seed(seed)
     is_file = bool(Path(data).suffix)
     structures = datasets.load(data, split, labels=labels if is_file else None)
@@ -173,7 +178,7 @@ def train(
         model,
         training.with_edges(seen, model),
         training.with_edges(held_out, model),
-        f"{output}.training",
+        target.with_name(f"{target.name}.training"),
         keras.optimizers.Adam(learning_rate),
         loss=dict.fromkeys(labels, "mse"),
         loss_weights={key: weights.get(key, defaults.get(key, 1.0)) for key in labels},
@@ -186,8 +191,8 @@ def train(
     )
     found = errors(held_out, model.predict(held_out, batch_size))
     model.save_to_preset(
-        output,
-        elements=elements(structures),
+        str(target),
+        elements=elements(seen),
         properties=labels,
         dataset={"source": data, "split": split, "num_training": len(seen)},
         metrics={f"validation_{key}": value._asdict() for key, value in found.items()},

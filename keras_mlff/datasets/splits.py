@@ -94,8 +94,8 @@ def by_label(
 ) -> dict[str, Array]:
     """Draws parts that have the same distribution of a label, such as the energy.
 
-    Structures are sorted by the label into about sqrt(n) bins of equal numbers, and every part takes
-    its share of each.
+    Structures are sorted by the label into about sqrt(n) bins of equal numbers, and every part
+    takes its share of each.
 
     Args:
         values: `(num_structures,)`, the label of each structure.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -85,6 +86,17 @@ def triplets(senders: Tensor, receivers: Tensor, shifts: Tensor) -> tuple[Tensor
     moved = tf.gather(shifts, triplet_in) + tf.gather(shifts, triplet_out) != 0
     keep = ~back | tf.reduce_any(moved, axis=1)
     return tf.boolean_mask(triplet_in, keep), tf.boolean_mask(triplet_out, keep)
+
+
+def finite(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Refuses NaN and infinite numbers, which would cut atoms off from their neighbors."""
+    checks = [
+        require(tf.reduce_all(tf.math.is_finite(x)), f"`{key}` holds NaN or infinite numbers.")
+        for key, x in tensors.items()
+        if x.dtype.is_floating
+    ]
+    with tf.control_dependencies(checks):
+        return {key: tf.identity(x) for key, x in tensors.items()}
 
 
 def require(condition: Tensor, message: str) -> Any:

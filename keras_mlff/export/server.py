@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mlff.export.search import neighbor_list, require, triplets
+from keras_mlff.export.search import finite, neighbor_list, require, triplets
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, level
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models import ForceField
@@ -105,8 +105,14 @@ class Server(tf.Module):
         if "cell" in given:
             # as in `graph.structure`, the cell of a molecule does not count
             given["cell"] = tf.where(tf.reduce_any(given["pbc"]), given["cell"], 0.0)
+        given = finite(given)
+        if "cell" in given:
             cell, pbc = given["cell"], given["pbc"]
-        senders, receivers, shifts = neighbor_list(given["positions"], self._cutoff, cell, pbc)
+        # padding is nobody's neighbor and may lie anywhere
+        real = tf.cast(tf.where(given["atomic_numbers"] > 0)[:, 0], tf.int32)
+        positions = tf.gather(given["positions"], real)
+        senders, receivers, shifts = neighbor_list(positions, self._cutoff, cell, pbc)
+        senders, receivers = tf.gather(real, senders), tf.gather(real, receivers)
         graph = {key: x if level(key) == "atom" else x[None] for key, x in given.items()}
         graph["graph_ids"] = tf.zeros_like(given["atomic_numbers"])
         graph |= {"senders": senders, "receivers": receivers}
@@ -117,7 +123,7 @@ class Server(tf.Module):
 
     def _batch(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicts graphs whose edges the client has found."""
-        return self._predict(_checked(inputs))
+        return self._predict(_checked(finite(inputs)))
 
     def _predict(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         numbers = graph["atomic_numbers"]
@@ -127,7 +133,12 @@ class Server(tf.Module):
             "The model was not trained on an element that it was given. It knows the atomic "
             f"numbers {np.flatnonzero(self._known)[1:].tolist()}.",
         )
-        with tf.control_dependencies([known]):
+        real, ids = numbers > 0, graph["graph_ids"]
+        filled = require(
+            tf.reduce_all(real[:-1] | ~real[1:] | (ids[1:] != ids[:-1])),
+            "Padding atoms (number 0) must stand after the real atoms of their graph.",
+        )
+        with tf.control_dependencies([known, filled]):
             graph["atomic_numbers"] = tf.identity(numbers)
         graph = _complete(graph, self._uses_triplets)
         rounded = {
@@ -195,7 +206,9 @@ def _complete(graph: dict[str, Tensor], uses_triplets: bool) -> dict[str, Tensor
         shifts = graph["cell_shifts"] = tf.pad(graph["cell_shifts"], [[0, 1], [0, 0]])
     graph["atom_mask"] = graph["atomic_numbers"] > 0
     moved = (graph["senders"] != graph["receivers"]) | tf.reduce_any(shifts != 0.0, axis=1)
-    graph["edge_mask"] = moved & tf.gather(graph["atom_mask"], graph["receivers"])
+    for key in ("senders", "receivers"):
+        moved &= tf.gather(graph["atom_mask"], graph[key])
+    graph["edge_mask"] = moved
 
     num_graphs = tf.shape(graph["total_charge"])[0]
     ids = graph["graph_ids"]

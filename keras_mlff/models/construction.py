@@ -13,10 +13,30 @@ import keras
 from keras_mlff import backend
 
 
+def policy_of(dtype: Any) -> Any:
+    """Finds Keras's policy of a precision that a force field can have.
+
+    Raises:
+        ValueError: If it is not float32 or float64 throughout.
+    """
+    given = keras.config.dtype_policy() if dtype is None else dtype
+    with contextlib.suppress(ValueError, TypeError):  # of Keras, for names it does not know
+        policy = keras.dtype_policies.get(given)
+        # maps of policies, mixed and quantized ones have other names
+        if policy.name in ("float32", "float64"):
+            return policy
+    source = "the global policy (keras.config.set_dtype_policy)" if dtype is None else "`dtype`"
+    raise ValueError(
+        "A force field computes and stores in float32 or float64: energies differ by less than "
+        "half precision resolves, and forces are their derivatives. Received from "
+        f"{source}: {getattr(given, 'name', given)!r}. Pass dtype='float32' or dtype='float64'."
+    )
+
+
 @contextlib.contextmanager
 def precision(dtype: Any) -> Iterator[None]:
-    """Gives everything inside this precision; the global one is put back."""
-    policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+    """Gives everything inside this precision; the thread's own one is put back."""
+    policy = policy_of(dtype)
     before = keras.config.dtype_policy()
     double = policy.compute_dtype == "float64"
     with backend.double_precision() if double else contextlib.nullcontext():
@@ -58,9 +78,10 @@ class Complete(type(keras.Model)):  # type: ignore[misc]
     """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        with precision(kwargs.get("dtype")):
+        given = arguments(cls, args, kwargs)
+        with precision(given["dtype"]):
             model = super().__call__(*args, **kwargs)
-            object.__setattr__(model, "_arguments", arguments(cls, args, kwargs))
+            object.__setattr__(model, "_arguments", given)
             model.build()
         for layer in model._flatten_layers(include_self=False):
             load_in_precision(layer, model)

@@ -99,7 +99,7 @@ class EGNN(ForceField):
                 raise ValueError(f"`{name}` is one of {known}. Received: {name}={value!r}.")
         self.num_features, self.num_layers = num_features, num_layers
         self.equivariant, self.all_pairs, self.readout_kind = equivariant, all_pairs, readout
-        self.supports_periodic = not all_pairs
+        self.supports_periodic, self.sees_all_pairs = not all_pairs, all_pairs
         self.is_size_consistent = not all_pairs and readout == "atom"
         self.species_table = None
         if species is not None:

@@ -29,7 +29,6 @@ from keras_mlff.models import freezing
 from keras_mlff.models.construction import in_precision
 from keras_mlff.models.trainer import Trainer
 from keras_mlff.ops import geometry, segment
-from keras_mlff.packing import Batch
 from keras_mlff.references import adapt_offsets, fit_offsets
 
 Tensor = Any
@@ -54,7 +53,7 @@ class ForceField(Trainer):
     Args:
         cutoff: Å, radius within which atoms are neighbors.
         heads: What to predict: heads or their configs; an `EnergyHead` where `None`.
-        dtype: Precision, `"float32"` or `"float64"`.
+        dtype: Precision, `"float32"` or `"float64"`; the global policy where `None`.
         name: Of the Keras model.
         zbl: Whether atoms closer than 1 Å repel each other whatever the network says, or the
             arguments of `keras_mlff.layers.zbl.ZBLRepulsion`: `{"cutoff": 0.8}`.
@@ -67,6 +66,7 @@ class ForceField(Trainer):
     # what the contract tests hold an architecture to
     is_size_consistent: bool = True  # energies of far fragments add up
     supports_periodic: bool = True  # energies of crystals are defined
+    sees_all_pairs: bool = False  # of a molecule, whatever the cutoff
     num_continuous_derivatives: ClassVar[int] = 2  # of the energy, where an edge reaches the cutoff
     presets = PresetNames()  # trained models of this class that are at hand, by name
 
@@ -254,8 +254,10 @@ class ForceField(Trainer):
                 "Received: a loader with shuffle=True. Make one with shuffle=False."
             )
         parts: list[dict[str, Array]] = []
-        for inputs, _ in (_as_numpy(batch) for batch in loader):
-            self._count_shapes("predict", inputs)
+        for inputs in (_as_numpy(batch) for batch in loader):
+            self._see("predict", inputs)
+            if self.preset is not None:
+                preset_store.check_elements([inputs], self.preset)
             predicted = keras.tree.map_structure(np.asarray, self.predict_on_batch(inputs))
             if backend.replicas().total > 1:  # TensorFlow's replicas all predict the same
                 predicted = {key: _first_rows(key, predicted[key], inputs) for key in predicted}
@@ -479,6 +481,6 @@ def _as_tensors(inputs: Mapping[str, Any], dtype: str) -> dict[str, Tensor]:
     }
 
 
-def _as_numpy(batch: Any) -> Batch:
-    inputs, labels = batch if isinstance(batch, tuple) else (batch, {})
-    return {key: np.asarray(value) for key, value in inputs.items()}, labels  # type: ignore[return-value]
+def _as_numpy(batch: Any) -> Graph:
+    inputs, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return cast("Graph", {key: np.asarray(value) for key, value in inputs.items()})

@@ -65,6 +65,7 @@ class GeomAtt(ForceField):
 
     num_continuous_derivatives = 100  # Gaussians and softplus have all
     supports_periodic = False  # unless `subtract_far_value`
+    sees_all_pairs = True
 
     def __init__(
         self,

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import keras
 import numpy as np
 
-from keras_mlff import backend
+from keras_mlff import backend, saving
 from keras_mlff import presets as preset_store
 from keras_mlff.callbacks import AveragedWeights, InputWait, ScheduledWeights
-from keras_mlff.graph import Array
+from keras_mlff.graph import Array, Graph, structure
 from keras_mlff.heads import Head
 from keras_mlff.losses import Objective, WeightSchedule
 from keras_mlff.models.construction import Complete, in_precision, load_in_precision
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing import GraphLoader, Packable, refuse_weights
 
 Tensor = Any
+_STRUCTURE_KEYS = frozenset(structure([[0.0, 0.0, 0.0]], [1]))
+_PRESET = "preset.json"  # beside the weights in Keras's files
 _MAX_COMPILATIONS = 8  # a handful of shapes is a design, more is an accident
 
 
@@ -168,22 +173,25 @@ class Trainer(keras.Model, metaclass=Complete):
             **kwargs: As in Keras; `validation_data` takes what `x` takes. `batch_size` counts
                 graphs and is used for lists only.
         """
+        _refuse_weights(kwargs)
         batch_size = kwargs.pop("batch_size", None) or 32
         if kwargs.get("validation_data") is not None:
             kwargs["validation_data"] = self._feed(
                 kwargs["validation_data"], "evaluate", batch_size
             )
-        callbacks = kwargs.get("callbacks")
+        callbacks = _listed(kwargs.pop("callbacks", None))
+        waits = [item for item in callbacks if isinstance(item, InputWait)]
         if self.compiled and getattr(self.optimizer, "use_ema", False):
             # otherwise validation would see the raw weights, and the result the averaged ones
-            kwargs["callbacks"] = _with_averages(callbacks)
+            callbacks = _with_averages(callbacks)
         if self._objective and self._objective[0].scheduled:
-            kwargs["callbacks"] = [ScheduledWeights(), *(kwargs.get("callbacks") or [])]
+            callbacks = [ScheduledWeights(), *callbacks]
         shuffle = kwargs.pop("shuffle", True)
         self.preset = None  # from here on it is another model
-        waits = [item for item in callbacks or [] if isinstance(item, InputWait)]
         waited = waits[0].add if waits else None
         data = self._feed(x, "fit", batch_size, shuffle, waited)
+        if callbacks:
+            kwargs["callbacks"] = callbacks
         return super().fit(data, *args, shuffle=False, **kwargs)
 
     @in_precision
@@ -191,26 +199,50 @@ class Trainer(keras.Model, metaclass=Complete):
         """Computes loss and metrics on what `fit` takes: a list (loss first), or a dict."""
         if kwargs.pop("_use_cached_eval_dataset", False):  # `fit` validates through here
             return super().evaluate(x, *args, _use_cached_eval_dataset=True, **kwargs)
+        _refuse_weights(kwargs)
         self.schedule_loss_weights(None)
         batch_size = kwargs.pop("batch_size", None) or 32
         as_dict = kwargs.pop("return_dict", False)
-        logs = super().evaluate(
-            self._feed(x, "evaluate", batch_size), *args, return_dict=True, **kwargs
-        )
+        check = _ElementCheck(self.preset)
+        with check.reported():
+            watched = None if self.preset is None else check
+            data = self._feed(x, "evaluate", batch_size, check=watched)
+            try:
+                logs = super().evaluate(data, *args, return_dict=True, **kwargs)
+            except BaseException:
+                if keras.backend.backend() == "jax":  # `fit` of Keras does it, `evaluate` does not
+                    self.jax_state_sync()
+                raise
         # Keras would sort the names (JAX does too), and the loss is expected first
         logs = {key: logs[key] for key in self._objective[0].log_names}
         if as_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
+    def _get_jax_state(self, purge_model_variables: bool = False, **parts: bool) -> Any:
+        """Keeps what Keras's JAX trainer takes out of the variables, which it may give back.
+
+        Else an error in the first step, such as a missing label, would leave a model without
+        weights.
+        """
+        state = super()._get_jax_state(purge_model_variables=purge_model_variables, **parts)
+        if purge_model_variables:
+            kinds = ("trainable", "non_trainable", "optimizer", "metrics")  # in their order
+            taken = [f"{kind}_variables" for kind in kinds if parts.get(f"{kind}_variables")]
+            self._jax_state = dict(zip(taken, state, strict=True))
+        return state
+
     @in_precision
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Updates the weights with one padded batch, labels as they are; `fit` does more."""
+        _refuse_weights(kwargs)
+        self.preset = None  # from here on it is another model
         return super().train_on_batch(*args, **kwargs)
 
     @in_precision
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Compares one padded batch with its labels as they are; `evaluate` does more."""
+        _refuse_weights(kwargs)
         return super().test_on_batch(*args, **kwargs)
 
     @in_precision
@@ -227,6 +259,21 @@ class Trainer(keras.Model, metaclass=Complete):
                 )
             variable.assign(value)
 
+    # The preset, in Keras's files and in pickles, whose weights are those of the preset
+
+    def save_assets(self, folder: str) -> None:
+        """Writes what is known of the preset; Keras calls it."""
+        if self.preset is not None:
+            stated = {**vars(self.preset), "folder": str(self.preset.folder)}
+            saving.write_json(Path(folder, _PRESET), stated)
+
+    def load_assets(self, folder: str) -> None:
+        """Reads what `save_assets` wrote; Keras calls it."""
+        path = Path(folder, _PRESET)
+        if path.is_file():
+            stated = json.loads(path.read_text(encoding="utf-8"))
+            self.preset = preset_store.Preset(**stated | {"folder": Path(stated["folder"])})
+
     # Feeding
 
     def _feed(
@@ -236,31 +283,62 @@ class Trainer(keras.Model, metaclass=Complete):
         batch_size: int,
         shuffle: bool = False,
         waited: Callable[[float], None] | None = None,
+        check: Callable[[Graph], None] | None = None,
     ) -> Any:
-        if isinstance(x, (list, tuple, dict)):
-            # elements that a preset has never seen may be learned, not judged
-            x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
+        # elements that a preset has never seen may be learned, not judged
+        x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
+        if not hasattr(x, "__len__") or isinstance(x, (str, np.ndarray)):
+            raise TypeError(
+                "Training and evaluation take a graph, a list of graphs or structures, a "
+                "GraphStore, a GraphLoader or another loader with a length, or a tf.data.Dataset. "
+                f"Received: {type(x).__name__}. Make a list of what a generator yields."
+            )
         tables = {
             head.name: (head.reference_table(), head.shift)
             for head in self.heads
             if head.has_offset
         }
-        return backend.feed(x, tables, functools.partial(self._count_shapes, mode), waited)
+        see = functools.partial(self._see, mode)
+        return backend.feed(x, tables, see, waited, check)
 
     def _loader(self, x: Any, batch_size: int, shuffle: bool, any_element: bool = False) -> Any:
         if isinstance(x, dict):
             x = [x]
+        if isinstance(x, Packable):
+            return GraphLoader(cast("Sequence[Graph]", x), batch_size, shuffle=shuffle)
         if not isinstance(x, (list, tuple)):
             return x
-        graphs = [
-            graph
-            if "senders" in graph
-            else add_edges(graph, self.cutoff, triplets=self.uses_triplets)
-            for graph in x
-        ]
+        graphs = [self._with_edges(graph) for graph in x]
         if self.preset is not None and not any_element:
             preset_store.check_elements(graphs, self.preset)
         return GraphLoader(graphs, batch_size, shuffle=shuffle)
+
+    def _with_edges(self, graph: Any) -> Graph:
+        if not isinstance(graph, Mapping):
+            raise TypeError(
+                "A list holds graphs or structures, as `keras_mlff.graph.structure(positions, "
+                f"atomic_numbers)` makes them. Received: a list with {type(graph).__name__}."
+            )
+        missing = sorted(_STRUCTURE_KEYS - graph.keys())
+        if missing:
+            raise ValueError(
+                f"A graph has more keys than these. Received: {sorted(graph)}, without {missing}. "
+                "`keras_mlff.graph.structure(positions, atomic_numbers)` makes them all."
+            )
+        found = cast("Graph", graph)
+        if "senders" not in graph:
+            return add_edges(found, self.cutoff, triplets=self.uses_triplets)
+        return found
+
+    def _see(self, mode: str, inputs: Mapping[str, Any]) -> None:
+        """Looks at the keys and shapes of a batch before it is used."""
+        if self.uses_triplets and "triplet_in" not in inputs:
+            raise ValueError(
+                f"{type(self).__name__} needs triplets, the pairs of edges that share an atom. "
+                f"Received: a batch with {sorted(inputs)}. Make its graphs by "
+                "`neighbors.add_edges(structure, model.cutoff, triplets=True)`."
+            )
+        self._count_shapes(mode, inputs)
 
     def _count_shapes(self, mode: str, inputs: Mapping[str, Any]) -> None:
         """Counts the shapes seen, each of which is compiled once, and warns of a surplus."""
@@ -277,9 +355,49 @@ class Trainer(keras.Model, metaclass=Complete):
             )
 
 
-def _with_averages(callbacks: Any) -> list[keras.callbacks.Callback]:
+class _ElementCheck:
+    """Refuses batches with elements that a preset has never seen, and keeps the error."""
+
+    def __init__(self, preset: preset_store.Preset | None) -> None:
+        self.preset = preset
+        self.error: ValueError | None = None
+
+    def __call__(self, inputs: Graph) -> None:
+        if self.preset is None:
+            return
+        try:
+            preset_store.check_elements([inputs], self.preset)
+        except ValueError as error:
+            self.error = error
+            raise
+
+    @contextlib.contextmanager
+    def reported(self) -> Iterator[None]:
+        """Raises the error again where tf.data has made another one of it."""
+        try:
+            yield
+        except Exception as error:
+            if self.error is None or error is self.error:
+                raise
+            raise self.error from None
+
+
+def _refuse_weights(arguments: Mapping[str, Any]) -> None:
+    refuse_weights(**{key: arguments.get(key) for key in ("sample_weight", "class_weight")})
+
+
+def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Lists callbacks, which Keras takes singly and as a `CallbackList` too."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return list(keras.tree.flatten(callbacks)) if callbacks else []
+
+
+def _with_averages(
+    callbacks: list[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
     """Puts weight averaging first, so that all other callbacks see the averages."""
-    listed = list(callbacks or [])
-    if any(isinstance(item, (AveragedWeights, keras.callbacks.SwapEMAWeights)) for item in listed):
-        return listed
-    return [AveragedWeights(), *listed]
+    known = (AveragedWeights, keras.callbacks.SwapEMAWeights)
+    if any(isinstance(item, known) for item in callbacks):
+        return callbacks
+    return [AveragedWeights(), *callbacks]

@@ -55,6 +55,7 @@ class DistanceTransformer(ForceField):
 
     is_size_consistent = False
     supports_periodic = False
+    sees_all_pairs = True
 
     def __init__(
         self,

@@ -173,10 +173,13 @@ def _write(loader: GraphLoader, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=f"{final.name}.unfinished-"))
     try:
+        # a folder inside, since `mkdtemp` shuts out other users, among them those of workers
+        finished = unfinished / "batches"
+        finished.mkdir()
         for index, batch in enumerate(loader):
-            (unfinished / f"{index}.batch").write_bytes(_bytes(batch))
+            (finished / f"{index}.batch").write_bytes(_bytes(batch))
         try:
-            os.rename(unfinished, final)
+            os.rename(finished, final)
         except OSError:
             if not final.exists():  # else another process was faster
                 raise

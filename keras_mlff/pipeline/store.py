@@ -44,6 +44,7 @@ class GraphStore(Sequence[Graph]):
 
     Raises:
         ValueError: If the folder is not complete.
+        PermissionError: If this user may not read it.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -60,6 +61,11 @@ class GraphStore(Sequence[Graph]):
                 key: np.asarray(np.load(self.folder / f"{key}.npy", mmap_mode="r"))
                 for key in about["keys"]
             }
+        except PermissionError as error:  # nothing is wrong with the graphs
+            raise PermissionError(
+                f"The graphs in '{folder}' belong to another user and cannot be read ({error}). "
+                f"Ask for `chmod -R a+rX '{folder}'`, or choose another cache_dir."
+            ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"'{folder}' holds no graphs, or only a part of them ({error}). Remove it."
@@ -191,7 +197,7 @@ class Subset(Sequence[Graph]):
 def make(
     cache_dir: str | Path, key: Sequence[Any], graphs: Callable[[], Iterable[Graph]]
 ) -> GraphStore:
-    """Opens the store of a key, or writes it; several processes may do so at a time.
+    """Opens the store of a key, or writes it; several processes and users may do so at a time.
 
     Args:
         cache_dir: Folder of stores.
@@ -200,6 +206,7 @@ def make(
 
     Raises:
         ValueError: If the graphs have different keys, or there is none.
+        PermissionError: If another user's store cannot be read, or is damaged and cannot be moved.
     """
     folder = Path(cache_dir) / f"graphs-{_digest(key)}"
     with contextlib.suppress(ValueError):
@@ -208,23 +215,42 @@ def make(
     _remove_abandoned(folder.parent)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.unfinished-"))
     try:
-        _write(unfinished, graphs())
-        while True:
-            try:
-                os.rename(unfinished, folder)  # at once: nobody ever reads half of it
-                return GraphStore(folder)
-            except OSError:
-                if not folder.exists():
-                    raise
-                with contextlib.suppress(ValueError):
-                    return GraphStore(folder)  # another process was faster
-                # damaged: moved away first, since a folder cannot be replaced
-                damaged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
-                with contextlib.suppress(OSError):
-                    os.rename(folder, damaged / "damaged")
-                shutil.rmtree(damaged, ignore_errors=True)
+        # a folder inside, since `mkdtemp` shuts out other users, for whom the store is too
+        (unfinished / "graphs").mkdir()
+        _write(unfinished / "graphs", graphs())
+        if not _put(unfinished / "graphs", folder):
+            _move_away(folder, unfinished / "damaged")
+            _put(unfinished / "graphs", folder)
+        return GraphStore(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put(finished: Path, folder: Path) -> bool:
+    """Gives a store its name, unless another process was faster; False where a damaged one is."""
+    try:
+        os.rename(finished, folder)  # at once: nobody ever reads half of it
+    except OSError:
+        if not folder.exists():
+            raise
+        try:
+            GraphStore(folder)
+        except ValueError:
+            return False
+    return True
+
+
+def _move_away(folder: Path, target: Path) -> None:
+    """Makes room for a store, since a folder cannot be replaced."""
+    try:
+        os.rename(folder, target)
+    except FileNotFoundError:  # another process was faster
+        return
+    except OSError as error:
+        raise PermissionError(
+            f"The graphs in '{folder}' are damaged, and this user cannot move them away ({error}). "
+            "Ask their owner to remove the folder, or choose another cache_dir."
+        ) from error
 
 
 def _digest(key: Sequence[Any]) -> str:

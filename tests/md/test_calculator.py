@@ -1,6 +1,8 @@
 """The calculator must say what the model says, compile once and refuse what it cannot know."""
 
+import copy
 import importlib
+import pickle
 import sys
 from pathlib import Path
 
@@ -169,6 +171,18 @@ def test_elements_a_preset_has_not_seen_are_refused(trained, water):
     water.calc = MLFFCalculator(trained(elements=[1, 6], properties=["energy", "forces"]))
     with pytest.raises(ValueError, match=r"atomic_numbers=\[8\], preset='invented'"):
         water.get_potential_energy()
+
+
+@pytest.mark.parametrize("how", ["pickle", "deepcopy"])
+def test_copies_of_a_calculator_refuse_what_it_refuses(trained, water, how):
+    water.calc = MLFFCalculator(trained(elements=[1, 8], properties=["energy", "forces"]))
+    copied = pickle.loads(pickle.dumps(water)) if how == "pickle" else copy.deepcopy(water)
+    assert copied.calc.model is not water.calc.model
+    with pytest.raises(PropertyNotImplementedError, match="not trained on 'dipole'"):
+        copied.get_dipole_moment()
+    copied.numbers[0] = 79
+    with pytest.raises(ValueError, match=r"atomic_numbers=\[79\], preset='invented'"):
+        copied.get_potential_energy()
 
 
 def test_properties_a_preset_was_not_trained_on_are_refused(trained, water, tmp_path):

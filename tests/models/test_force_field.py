@@ -1,14 +1,20 @@
 """`fit`, `evaluate`, `predict` and saving do what Keras users expect, with correct numbers."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from keras.src.backend.common import dtypes
 
-from keras_mlff import heads, losses
+from keras_mlff import backend, heads, losses, presets
 from keras_mlff.graph import join, structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader, choose_budget
@@ -134,6 +140,92 @@ def test_predict_takes_structures_graphs_and_joined_graphs(pair_net):
 def test_predict_refuses_a_loader_that_shuffles(pair_net):
     with pytest.raises(ValueError, match="shuffle"):
         compiled(pair_net).predict(GraphLoader(make_graphs(4), 2, shuffle=True))
+
+
+def test_a_store_of_graphs_is_fed_as_a_list_is(pair_net, tmp_path):
+    from keras_mlff.pipeline import store
+
+    model, graphs = compiled(pair_net), make_graphs(5)
+    stored = store.make(tmp_path, ("five",), lambda: graphs)
+    expected = model.evaluate(graphs, batch_size=3, verbose=0)
+    np.testing.assert_allclose(model.evaluate(stored, batch_size=3, verbose=0), expected, rtol=1e-6)
+    energies = model.predict(graphs)["energy"]
+    np.testing.assert_allclose(model.predict(stored)["energy"], energies, rtol=1e-6)
+    history = model.fit(stored, batch_size=3, verbose=0).history
+    np.testing.assert_allclose(history["loss"], expected[0], rtol=1e-5)
+
+
+def test_what_is_no_graph_and_no_loader_is_refused(pair_net):
+    model, graphs = compiled(pair_net), make_graphs(2)
+    with pytest.raises(TypeError, match=r"Received: generator\. Make a list"):
+        model.fit((graph for graph in graphs), verbose=0)
+    with pytest.raises(TypeError, match="Received: NoneType"):
+        model.evaluate(verbose=0)
+    with pytest.raises(TypeError, match="a list with ndarray"):
+        model.predict([np.zeros((2, 3))])
+    with pytest.raises(
+        ValueError, match=r"\['atomic_numbers', 'positions'\], without \['atom_mask'"
+    ):
+        model.predict({"positions": np.zeros((1, 3)), "atomic_numbers": np.asarray([1])})
+
+
+def test_edges_without_triplets_are_refused_where_they_are_needed(pair_net):
+    class AngleNet(pair_net):
+        uses_triplets = True
+
+    graphs = make_graphs(2)
+    model = compiled(AngleNet)
+    for use in (model.predict, model.evaluate, model.fit):
+        with pytest.raises(ValueError, match="AngleNet needs triplets"):
+            use(graphs, verbose=0)
+    model.predict([add_edges(graph, 5.0, triplets=True) for graph in graphs])
+
+
+# ----- weights of samples
+
+
+class WithWeights(GraphLoader):
+    def __getitem__(self, index):
+        return (*super().__getitem__(index), np.ones(self.budget.num_graphs))
+
+
+def test_weights_of_samples_and_classes_are_refused(pair_net):
+    """They would change nothing: the loss weighs every structure alike."""
+    model, graphs = compiled(pair_net), make_graphs(4)
+    inputs, labels = GraphLoader(graphs, 4)[0]
+    zeros = {"energy": np.zeros(4), "forces": np.zeros(len(labels["forces"]))}
+    for use in (model.test_on_batch, model.train_on_batch):
+        with pytest.raises(ValueError, match=r"Received: sample_weight\. .*loss_weights"):
+            use(inputs, labels, sample_weight=zeros)
+        with pytest.raises(ValueError, match="Received: sample_weight"):
+            use(inputs, labels, zeros)
+    for use in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="Received: sample_weight"):
+            use(WithWeights(graphs, 4), verbose=0)
+        with pytest.raises(ValueError, match="Received: sample_weight"):
+            use(graphs, sample_weight=np.ones(4), verbose=0)
+    with pytest.raises(ValueError, match="Received: class_weight"):
+        model.fit(graphs, class_weight={0: 2.0}, verbose=0)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="other backends unpack batches in NumPy")
+def test_a_dataset_with_weights_is_refused_and_one_without_labels_says_so(pair_net):
+    import tensorflow as tf
+
+    model = compiled(pair_net)
+    inputs, labels = GraphLoader(make_graphs(4), 4)[0]
+    weighted = tf.data.Dataset.from_tensors((inputs, labels, np.ones(4)))
+    with pytest.raises(ValueError, match="Received: sample_weight"):
+        model.fit(weighted, verbose=0)
+    with pytest.raises(ValueError, match="no label 'energy'"):
+        model.fit(tf.data.Dataset.from_tensors(inputs), verbose=0)
+
+
+def test_a_single_callback_needs_no_list(pair_net):
+    model, graphs = compiled(pair_net, keras.optimizers.Adam(0.01, use_ema=True)), make_graphs(2)
+    model.fit(graphs, callbacks=keras.callbacks.TerminateOnNaN(), verbose=0)
+    together = keras.callbacks.CallbackList([keras.callbacks.TerminateOnNaN()])
+    assert "loss" in model.fit(graphs, callbacks=together, verbose=0).history
 
 
 def test_single_batches_can_be_trained_and_tested(pair_net):
@@ -333,6 +425,18 @@ def test_fit_and_evaluate_say_which_label_is_missing(pair_net):
         model.fit(graphs, verbose=0)
 
 
+def test_an_error_in_a_step_leaves_a_model_its_weights(pair_net):
+    """Keras's JAX trainer takes the weights out of the model while it trains or evaluates."""
+    model, graphs = compiled(pair_net), make_graphs(3)
+    model.run_eagerly = BACKEND != "jax"
+    before = model.predict(graphs)["energy"]
+    unlabeled = [{k: v for k, v in graph.items() if k != "forces"} for graph in graphs]
+    for use in (model.evaluate, model.fit):
+        with pytest.raises(ValueError, match="no label 'forces'"):
+            use(unlabeled, verbose=0)
+    np.testing.assert_array_equal(model.predict(graphs)["energy"], before)
+
+
 def test_fit_before_compile_says_what_to_do(pair_net):
     with pytest.raises(ValueError, match="compile"):
         pair_net().fit(make_graphs(2), verbose=0)
@@ -421,6 +525,67 @@ def test_float64_survives_a_file_on_every_backend(pair_net, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours, theirs)))
+
+
+# ----- presets
+
+
+def as_preset(model):
+    stated = {"elements": [1, 6, 8], "properties": ["energy", "forces"], "seed": 1}
+    model.preset = presets.Preset("invented", type(model).__name__, Path("nowhere"), stated)
+    return model
+
+
+def with_gold():
+    return [
+        {**graph, "atomic_numbers": graph["atomic_numbers"] * 0 + 79} for graph in make_graphs(3)
+    ]
+
+
+@pytest.mark.parametrize("how", ["pickle", "deepcopy", "file"])
+def test_copies_of_a_preset_refuse_what_the_preset_does(pair_net, tmp_path, how):
+    model = as_preset(pair_net())
+    if how == "pickle":
+        copied = pickle.loads(pickle.dumps(model))
+    elif how == "deepcopy":
+        copied = copy.deepcopy(model)
+    else:
+        model.save(tmp_path / "model.keras")
+        copied = keras.models.load_model(tmp_path / "model.keras")
+    assert copied.preset == model.preset
+    with pytest.raises(ValueError, match=r"atomic_numbers=\[79\], preset='invented'"):
+        copied.predict(with_gold())
+
+
+def test_fresh_weights_and_trained_ones_are_no_preset(pair_net, tmp_path):
+    model = as_preset(compiled(pair_net))
+    assert keras.models.clone_model(model).preset is None
+    inputs, labels = GraphLoader(make_graphs(2), 2)[0]
+    model.train_on_batch(inputs, labels)
+    assert model.preset is None
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").preset is None
+
+
+def test_a_preset_judges_no_unknown_element_however_it_is_fed(pair_net):
+    model = as_preset(compiled(pair_net))
+    known, unknown = make_graphs(4), with_gold()
+    # the first batch is fine: later ones come through other threads
+    loader = GraphLoader(known + unknown, batch_size=3)
+    message = r"atomic_numbers=\[79\], preset='invented'"
+    for use in (model.predict, model.evaluate):
+        for data in (known + unknown, loader):
+            with pytest.raises(ValueError, match=message):
+                use(data, verbose=0)
+    model.evaluate(GraphLoader(known, 3), verbose=0)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        one = loader[0]
+        signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), one)
+        dataset = tf.data.Dataset.from_generator(lambda: iter(loader), output_signature=signature)
+        with pytest.raises(ValueError, match=message):
+            model.evaluate(dataset, verbose=0)
 
 
 # ----- heads and references
@@ -553,6 +718,83 @@ def test_a_float64_model_changes_no_global_setting(pair_net):
     assert predicted["forces"].dtype == np.float64
     assert (keras.config.floatx(), keras.config.dtype_policy().name) == before
     assert "float32" in str(keras.ops.convert_to_tensor(np.ones(2, "float32")).dtype)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "int32", "float", 3]
+)
+def test_precisions_that_cannot_hold_an_energy_are_refused(pair_net, dtype):
+    with pytest.raises(ValueError, match=f"`dtype`: {dtype!r}. Pass dtype='float32'"):
+        pair_net(dtype=dtype)
+
+
+def test_a_global_half_precision_is_refused_unless_the_model_has_its_own(pair_net):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match=r"global policy.*'mixed_bfloat16'"):
+            pair_net()
+        forces = pair_net(dtype="float32").predict(make_graphs(2))["forces"]
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert forces.dtype == np.float32
+    assert np.all(np.isfinite(forces))
+
+
+def test_a_thread_computes_in_float64_while_it_asks_for_it_and_others_as_before():
+    """Two blocks overlap; the one that opened first closes first."""
+    table, before = dtypes.BIT64_TO_BIT32_DTYPE, keras.backend.result_type("float64", "float64")
+    opened, closed = threading.Barrier(3), threading.Barrier(3)
+    found = {}
+
+    def first():
+        with backend.double_precision():
+            opened.wait(30)
+        found["first after"] = keras.backend.result_type("float64", "float64")
+        closed.wait(30)
+
+    def second():
+        with backend.double_precision():
+            opened.wait(30)
+            closed.wait(30)
+            found["second inside"] = keras.backend.result_type("float64", "float64")
+
+    threads = [threading.Thread(target=target) for target in (first, second)]
+    for thread in threads:
+        thread.start()
+    opened.wait(30)
+    found["main"] = keras.backend.result_type("float64", "float64")
+    closed.wait(30)
+    for thread in threads:
+        thread.join()
+    assert found == {"first after": before, "second inside": "float64", "main": before}
+    assert dtypes.BIT64_TO_BIT32_DTYPE is table
+    assert keras.backend.result_type("float64", "float64") == before
+
+
+def test_models_of_both_precisions_run_beside_each_other(pair_net):
+    models = [pair_net(dtype=dtype) for dtype in ("float64", "float32", "float64")]
+    # each its own weights, and 1 / 3 is another number in float32
+    for model in models:
+        model.assign_weights([(v, np.full(v.shape, 1.0 / 3.0)) for v in model.variables])
+    graphs = make_graphs(3)
+    expected = [model.predict(graphs) for model in models]
+
+    def differences(number):
+        results = [models[number].predict(graphs)["forces"] for _ in range(20)]
+        return [np.max(np.abs(result - expected[number]["forces"])) for result in results]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            found = np.asarray(list(pool.map(differences, range(3))))
+    finally:
+        sys.setswitchinterval(interval)
+    # sums of several threads differ in their last bits
+    assert np.all(found[[0, 2]] < 1e-13)
+    assert np.all(found[1] < 1e-5)
 
 
 X64 = """

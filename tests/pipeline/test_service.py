@@ -13,6 +13,7 @@ import pytest
 from keras_mlff import pipeline
 from keras_mlff.graph import structure
 from keras_mlff.packing import GraphLoader
+from keras_mlff.pipeline import service
 
 NUM_BATCHES = 400
 DISPATCHER = (
@@ -45,11 +46,23 @@ def wait_for(port):
     raise TimeoutError
 
 
+def test_workers_of_another_user_can_read_the_batches(tmp_path):
+    positions = np.eye(3)[:2]
+    structures = [structure(positions, [1, 8], energy=float(i)) for i in range(2)]
+    loader = GraphLoader(pipeline.with_edges(structures, 6.0), 1)
+    umask = os.umask(0o022)
+    try:
+        folder = service._write(loader, tmp_path)
+    finally:
+        os.umask(umask)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert sorted(path.name for path in folder.iterdir()) == ["0.batch", "1.batch"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 @pytest.mark.slow
 def test_no_batch_is_lost_or_doubled_when_a_worker_is_killed_and_restarted(tmp_path):
     pytest.importorskip("tensorflow")
-    from keras_mlff.pipeline import service
-
     positions = np.arange(6.0).reshape(2, 3)
     structures = [structure(positions + i, [1, 8], energy=float(i)) for i in range(NUM_BATCHES)]
     loader = GraphLoader(pipeline.with_edges(structures, 6.0, cache_dir=tmp_path), 1)

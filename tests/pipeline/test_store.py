@@ -132,6 +132,50 @@ def test_a_damaged_store_is_made_anew(tmp_path, file, damage):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_other_users_can_read_a_store(tmp_path):
+    """Folder and files have the rights that their user gives to whatever is new."""
+    umask = os.umask(0o022)
+    try:
+        folder = pipeline.with_edges(molecules(2), CUTOFF, cache_dir=tmp_path).folder
+    finally:
+        os.umask(umask)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+def test_a_store_that_may_not_be_read_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    structures = molecules(2)
+    pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refused(path, *args, **kwargs):  # root, as whom tests may run, may read everything
+        raise PermissionError(f"Permission denied: '{path}'")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", None)
+    with pytest.raises(PermissionError, match=r"chmod -R a\+rX .* another cache_dir"):
+        pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_store_of_another_user_ends_in_an_error(tmp_path, monkeypatch):
+    """It cannot be moved out of a folder such as /tmp, however often one tries."""
+    structures = molecules(2)
+    folder = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path).folder
+    (folder / "positions.npy").unlink()
+    rename = os.rename
+
+    def refused(source, target):
+        if Path(source) == folder:
+            raise PermissionError(f"Operation not permitted: '{source}'")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(PermissionError, match=r"are damaged.*Ask their owner"):
+        pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt

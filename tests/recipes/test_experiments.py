@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_mlff import experiment, models
+from keras_mlff import experiment, model_card, models
 from keras_mlff.graph import structure
 from keras_mlff.units import kcal_per_mol
 
@@ -21,6 +21,53 @@ def test_parts_have_nothing_in_common(trajectory):
         experiment.load_parts(str(trajectory), "learn", "judge", "choose")
     with pytest.raises(ValueError, match=r"Nothing is left for \['validation'\]"):
         experiment.load_parts(str(trajectory), "learn", "learn", "judge")
+
+
+def test_cells_and_states_tell_structures_apart():
+    """One atom in cells of three sizes, on a surface, and with other charge or spin."""
+    box = np.eye(3)
+    atoms = [
+        structure([[0.0, 0.0, 0.0]], [29], **state)
+        for state in (
+            {},
+            {"cell": 2.0 * box},
+            {"cell": 2.1 * box},
+            {"cell": 2.1 * box, "pbc": [True, True, False]},
+            {"total_charge": 1.0},
+            {"spin_multiplicity": 2},
+            {"total_charge": 1.0, "spin_multiplicity": 2},
+        )
+    ]
+    assert len({experiment.identity(atom) for atom in atoms}) == len(atoms)
+    assert experiment.identity(atoms[1]) == experiment.identity({**atoms[1], "energy": np.ones(1)})
+
+
+def test_the_digest_of_molecules_is_that_of_published_splits():
+    """Neutral singlets are named by positions and elements alone, as in presets' metadata."""
+    water, hydrogen = (
+        structure(np.eye(3)[: len(numbers)], numbers) for numbers in ([8, 1, 1], [1, 1])
+    )
+    assert experiment.Parts([water], [hydrogen], []).digest() == "a6b207b8529dff0a"
+    charged = {**water, "total_charge": np.ones(1)}
+    assert experiment.Parts([charged], [hydrogen], []).digest() != "a6b207b8529dff0a"
+
+
+@pytest.mark.parametrize("missing", ["folder", "recipe"])
+def test_what_stands_in_the_way_of_a_preset_is_said_before_the_training(
+    tmp_path, monkeypatch, missing
+):
+    monkeypatch.setattr(experiment.training, "train", None)
+    monkeypatch.setattr(model_card, "nve_drift", None)
+    (tmp_path / "notes.txt").write_text("three years")
+    model = models.EGNN(num_features=4, num_layers=1)
+    taken = {"folder": tmp_path, "recipe": tmp_path / "new"}[missing]
+    about = {"recipe": "python recipes/x.py"} if missing == "folder" else {}
+    message = {"folder": "not a preset", "recipe": r"needs \['recipe'\]"}[missing]
+    parts = experiment.Parts([], [], [])
+    with pytest.raises(ValueError, match=message):
+        experiment.run(model, parts, tmp_path / "run", {"energy": "mse"}, preset=taken, **about)
+    with pytest.raises(ValueError, match=message):
+        model_card.publish(model, taken, [], tmp_path / "log.csv", seed=0, metrics={}, **about)
 
 
 def test_elements_that_were_not_learned_are_not_judged():
