@@ -47,6 +47,9 @@ def page(room: str) -> str:
         if is_package and module == f"keras_mlff.{room}":
             # what it holds is imported from the modules below
             lines[-1:] = ["    options:", "      members: false", ""]
+        elif room == "graph":
+            # its keys stand in the text of the class, which is shown where `__init__` is not
+            lines[-1:] = ["    options:", "      merge_init_into_class: false", ""]
     return "\n".join(lines)
 
 
