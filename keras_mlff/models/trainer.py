@@ -203,10 +203,9 @@ class Trainer(keras.Model, metaclass=Complete):
         self.schedule_loss_weights(None)
         batch_size = kwargs.pop("batch_size", None) or 32
         as_dict = kwargs.pop("return_dict", False)
-        check = _ElementCheck(self.preset)
-        with check.reported():
-            watched = None if self.preset is None else check
-            data = self._feed(x, "evaluate", batch_size, check=watched)
+        check = None if self.preset is None else _ElementCheck(self.preset)
+        with contextlib.nullcontext() if check is None else check.reported():
+            data = self._feed(x, "evaluate", batch_size, check=check)
             try:
                 logs = super().evaluate(data, *args, return_dict=True, **kwargs)
             except BaseException:
@@ -358,13 +357,11 @@ class Trainer(keras.Model, metaclass=Complete):
 class _ElementCheck:
     """Refuses batches with elements that a preset has never seen, and keeps the error."""
 
-    def __init__(self, preset: preset_store.Preset | None) -> None:
+    def __init__(self, preset: preset_store.Preset) -> None:
         self.preset = preset
         self.error: ValueError | None = None
 
     def __call__(self, inputs: Graph) -> None:
-        if self.preset is None:
-            return
         try:
             preset_store.check_elements([inputs], self.preset)
         except ValueError as error:
