@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_mlff
-from keras_mlff import models, saving
+from keras_mlff import datasets, models, saving
 from keras_mlff import presets as preset_store
 from keras_mlff.graph import Graph, structure
 from keras_mlff.models import ForceField
@@ -196,6 +196,19 @@ def references(folder: str | Path) -> list[dict[str, Any]]:
         {"structure": structure(**item["structure"]), "predictions": item["predictions"]}
         for item in pinned
     ]
+
+
+def example(preset: preset_store.Preset, data: str = "", split: str = "all[:1]") -> Graph:
+    """Picks a structure: the first of a split of a file, or of those that the preset pins.
+
+    Args:
+        preset: Whose structure is taken where `data` is empty.
+        data: File or data set.
+        split: Of that.
+    """
+    if data:
+        return datasets.load(data, split, labels=())[0]
+    return cast("Graph", references(preset.folder)[0]["structure"])
 
 
 def card(preset: preset_store.Preset) -> str:

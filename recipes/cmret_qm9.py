@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from keras_mlff import cli, datasets, experiment, heads, models, units
+from keras_mlff.datasets import splits
 from keras_mlff.graph import Graph
 
 # the unit that papers print, and its size in ours
@@ -144,13 +145,11 @@ def split_molecules(
     """
     is_file = bool(Path(data).suffix)
     molecules = datasets.load(data, labels=tuple(TARGETS) if is_file else None)
-    order = np.random.default_rng(seed).permutation(len(molecules)).tolist()
-    bounds = (num_validation, num_validation + num_test)
-    last = bounds[1] + num_train if num_train else len(order)
-    held_out, judged, learned = order[: bounds[0]], order[bounds[0] : bounds[1]], order[bounds[1] :]
-    parts = (learned[: last - bounds[1]], held_out, judged)
-    cut = experiment.Parts(*([molecules[i] for i in part] for part in parts))
-    return experiment.with_known_elements(cut)
+    sizes = {"validation": num_validation, "test": num_test, "training": num_train or -1}
+    rows = splits.by_seed(len(molecules), sizes, seed)
+    return experiment.with_known_elements(
+        experiment.Parts(**{name: [molecules[row] for row in part] for name, part in rows.items()})
+    )
 
 
 def train(
