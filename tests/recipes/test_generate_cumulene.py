@@ -1,5 +1,6 @@
 """The rotor scans at toy size: two points of the smallest chain in the smallest basis."""
 
+import copy
 import importlib
 import types
 
@@ -70,11 +71,19 @@ def test_points_that_are_not_the_lowest_are_marked_and_left_out(
         assert file["split_C4H4"].tolist() == [4]
 
 
+class Grids:
+    """Stands for the points of an integral."""
+
+    def __init__(self, mol=None):
+        self.level = 3
+
+
 class Solver:
     """Stands for one of PySCF's, whose energy depends on where it started."""
 
     converged, mo_occ, mo_coeff = True, None, np.eye(3)
     mol = types.SimpleNamespace(nelectron=2)
+    grids = Grids()
 
     def __init__(self, kind, dihedral, energies):
         self.kind, self.dihedral, self.energies, self.e_tot = kind, dihedral, energies, -1.0
@@ -86,7 +95,11 @@ class Solver:
     def make_rdm1(self):
         return np.eye(3)
 
+    def copy(self):
+        return copy.copy(self)
+
     def stability(self, return_status):
+        assert self.grids.level == 0
         return None, None, True, None
 
     def spin_square(self):
