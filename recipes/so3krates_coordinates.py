@@ -76,6 +76,8 @@ def on_sphere(model: models.So3krates, molecule: Graph) -> Array:
         ],
         axis=-1,
     )
+    if model.direction == "receiver_minus_sender":
+        directions = -directions
     values = keras.ops.convert_to_numpy(
         harmonics.spherical_harmonics(
             keras.ops.convert_to_tensor(directions.reshape(-1, 3), "float32"), model.degrees

@@ -9,7 +9,6 @@ Run: python recipes/so3krates_data_efficiency.py --data=md17_ethanol.npz --train
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def main(
     molecule: str = "ethanol",
     dataset: str = "md17",
     data: str = "",
-    training: str = "train",
+    training: str = "train[:1000]",
     validation: str = "train[1000:1200]",
     test: str = "train[1200:]",
     num_train: tuple[int, ...] = (50, 100, 200, 400, 1000),
@@ -62,28 +61,24 @@ def main(
     results: dict[str, Any] = {kind: {} for kind in spherical_filters}
     for number in num_train:
         for kind in spherical_filters:
-            place = Path(folder, f"{molecule}_{number}_{kind}")
-            file = place / experiment.RESULTS
-            if not file.exists():
-                so3krates_md17.main(
-                    molecule=molecule,
-                    dataset=dataset,
-                    data=data,
-                    training=training,
-                    num_training=number,
-                    validation=validation,
-                    test=test,
-                    num_features=num_features,
-                    num_layers=num_layers,
-                    spherical_filter={"with": True, "without": False}[kind],
-                    batch_size=batch_size,
-                    num_epochs=max(1, round(num_steps / math.ceil(number / batch_size))),
-                    seed=seed,
-                    folder=str(place),
-                    resume=True,  # of what is there, if anything
-                    verbose=verbose,
-                )
-            results[kind][str(number)] = json.loads(file.read_text("utf-8"))
+            results[kind][str(number)] = so3krates_md17.main(
+                molecule=molecule,
+                dataset=dataset,
+                data=data,
+                training=training,
+                num_training=number,
+                validation=validation,
+                test=test,
+                num_features=num_features,
+                num_layers=num_layers,
+                spherical_filter={"with": True, "without": False}[kind],
+                batch_size=batch_size,
+                num_epochs=max(1, round(num_steps / math.ceil(number / batch_size))),
+                seed=seed,
+                folder=str(Path(folder, f"{molecule}_{number}_{kind}")),
+                resume=True,  # what is finished is only judged again
+                verbose=verbose,
+            )
             saving.write_json(Path(folder, experiment.RESULTS), results)
     figure(results).savefig(Path(folder, "errors.png"), dpi=120)
     return results

@@ -14,7 +14,6 @@ Accuracy against the number of weights (figure 1c): --sweep 1 2 3 6
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,12 +161,14 @@ def train_sizes(settings: dict[str, Any]) -> dict[str, Any]:
     folder = Path(settings["folder"] or f"runs/{name}")
     results = {}
     for num_layers in settings["sweep"]:
-        place = folder / f"{num_layers}_layers"
-        own = {"num_layers": num_layers, "sweep": (), "folder": str(place), "preset": ""}
-        if not (place / experiment.RESULTS).exists():
-            main(**settings | own | {"resume": True})  # of what is there, if anything
-        found = json.loads((place / experiment.RESULTS).read_text("utf-8"))
-        results[str(num_layers)] = found | {"num_weights": build(settings | own).count_params()}
+        own = settings | {
+            "num_layers": num_layers,
+            "sweep": (),
+            "folder": str(folder / f"{num_layers}_layers"),
+            "preset": "",
+            "resume": True,  # what is finished is only judged again
+        }
+        results[str(num_layers)] = main(**own) | {"num_weights": build(own).count_params()}
         saving.write_json(folder / experiment.RESULTS, results)
     size_figure(results, settings["molecule"]).savefig(folder / "sizes.png", dpi=120)
     return results

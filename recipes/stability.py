@@ -106,7 +106,7 @@ def main(
             seconds = time.monotonic() - begun
             print(
                 f"{ensemble.upper()}: {(piece + 1) * piece_ps:g} of {length:g} ps, "
-                f"{frames.temperatures.mean():.0f} K, longest bond {stretches.max():.2f} of what "
+                f"{frames.temperatures.mean():.0f} K, longest bond {stretches.max(initial=0.0):.2f} of what "
                 f"breaks it, {1e3 * seconds / num_steps:.1f} ms per step",
                 flush=True,
             )

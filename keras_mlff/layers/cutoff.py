@@ -54,6 +54,10 @@ CUTOFFS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
+# how many derivatives of each are continuous; 100 stands for all
+NUM_CONTINUOUS_DERIVATIVES = {"cosine": 1, "polynomial": 2, "smooth": 100}
+
+
 def get(name: str) -> Callable[[Tensor, float], Tensor]:
     """Finds an envelope by name."""
     if name not in CUTOFFS:

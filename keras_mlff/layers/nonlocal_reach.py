@@ -58,10 +58,10 @@ class NonlocalReach(keras.layers.Layer):
             pairs: All pairs of each graph.
         """
         differences = pairs.from_receivers(coordinates) - pairs.from_senders(coordinates)
+        by_degree = invariants(differences, self.degrees, self.kind)
         if self.kind == "norm":
-            distances = safe.norm(differences, keepdims=True)
+            distances = safe.norm(by_degree, keepdims=True)
         else:
-            by_degree = invariants(differences, self.degrees, self.kind)
             distances = ops.sum(by_degree, axis=-1, keepdims=True)
         rows = pairs.table(distances)[..., 0]  # (num_graphs, max_atoms, max_atoms)
         ranks = masked_softmax(rows, pairs.matrix_mask)
@@ -69,7 +69,9 @@ class NonlocalReach(keras.layers.Layer):
             limit = self._one_over_n(pairs, ranks.dtype)
         else:
             limit = ops.full((1, 1, 1), self.chi_cut, dtype=ranks.dtype)
-        weights = cutoffs.polynomial(ranks / limit, 1.0, self.exponent)
+        # powers of what lies far above the limit overflow, also where they are not taken
+        ranks = ops.minimum(ranks / limit, 1.0)
+        weights = cutoffs.polynomial(ranks, 1.0, self.exponent)
         weights = ops.where(pairs.matrix_mask, weights, ops.zeros_like(weights))
         return ops.reshape(weights, (-1, 1))
 

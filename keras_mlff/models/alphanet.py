@@ -590,7 +590,7 @@ def _count_derivatives(chosen: Mapping[str, Any]) -> int:
     """Counts the continuous derivatives of the energy where an edge reaches the cutoff."""
     if not chosen["message_envelope"] or chosen["frame"] != "weighted_mean":
         return 0
-    return {"cosine": 1, "polynomial": 2, "smooth": 100}[chosen["cutoff_function"]]
+    return cutoffs.NUM_CONTINUOUS_DERIVATIVES[chosen["cutoff_function"]]
 
 
 def _check(num_features: int, num_heads: int, chi_features: int) -> None:

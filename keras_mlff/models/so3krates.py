@@ -172,6 +172,11 @@ class So3krates(ForceField):
         self.is_size_consistent = not nonlocal_
         self.supports_periodic = not nonlocal_
         self.envelope = cutoffs.get(chosen["cutoff_function"])
+        self.num_continuous_derivatives = (  # type: ignore[misc]
+            0
+            if self.start == "mean"
+            else cutoffs.NUM_CONTINUOUS_DERIVATIVES[chosen["cutoff_function"]]
+        )
         self.embedding = keras.layers.Embedding(
             num_embeddings,
             num_features,
@@ -225,7 +230,9 @@ class So3krates(ForceField):
         self.record("coordinates", coordinates)
         for index, interaction in enumerate(self.interactions):
             features, coordinates, inside = interaction(features, coordinates, known, pairs=pairs)
-            self._record_layer(index, {"features": features, "coordinates": coordinates}, inside)
+            inside |= {"features": features, "coordinates": coordinates}
+            for name, value in inside.items():
+                self.record(f"layer{index}/{name}", value)
             self._record_attention(index, inside, pairs)
         return AtomFeatures(features)
 
@@ -250,11 +257,6 @@ class So3krates(ForceField):
             return safe.divide(sums[:, 1:], total)
         sums = pairs.sum(known.envelope * known.harmonics)
         return ops.zeros_like(sums) if self.start == "zeros" else sums / self.neighbor_scale
-
-    def _record_layer(self, index: int, *values: Mapping[str, Tensor]) -> None:
-        for group in values:
-            for name, value in group.items():
-                self.record(f"layer{index}/{name}", value)
 
     def _record_attention(self, index: int, inside: Mapping[str, Tensor], pairs: Pairs) -> None:
         if self._recorder is None:

@@ -156,6 +156,17 @@ def test_rounding_is_no_direction_at_symmetric_sites(options):
     np.testing.assert_allclose(alone[0], energies[0], rtol=1e-12)
 
 
+def test_rounding_is_no_direction_between_atoms_in_a_row():
+    """Between neighbors on both sides, atoms have no coordinates of degree 1, nor differences."""
+    model = build(variant="paper", degrees=(1,), nonlocal_=True, cutoff=2.5)
+    turns = [np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0] for seed in range(3)]
+    row = np.arange(7.0)[:, None] * [1.279, 0.0, 0.0]
+    _, forces = predict(model, [structure(row @ turn, [6] * 7) for turn in turns])
+    for turn, force in zip(turns, forces, strict=True):
+        sideways = force @ turn.T[:, 1:]
+        assert np.abs(sideways).max() < 1e-10 < np.abs(force).max()
+
+
 def test_the_published_start_is_a_mean_up_to_the_cutoff(paper):
     """A single neighbor counts in full, however near the cutoff it is (eq. 11)."""
     gaps = [1e-2, 1e-5, 1e-7]
@@ -229,6 +240,13 @@ def test_fresh_nonlocal_models_of_full_size_are_finite(degrees):
         predicted = model.predict(systems.make("ethanol", 1))
         assert np.abs(predicted["energy"]).max() < 10.0
         assert np.abs(predicted["forces"]).max() < 100.0
+
+
+@pytest.mark.parametrize("variant", ["smooth", "paper"])
+def test_a_tiny_limit_overflows_nothing(variant):
+    model = build(variant=variant, nonlocal_=True, cutoff=2.5, chi_cut=1e-9, dtype="float32")
+    _, forces = predict(model, [cumulene(0.7)])
+    assert np.all(np.isfinite(forces[0]))
 
 
 def test_without_reach_the_nonlocal_model_is_local(nonlocal_model):
