@@ -19,6 +19,46 @@ from keras_mlff.packing import GraphLoader
 # what Keras's own callbacks remember between epochs
 _REMEMBERED = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
 _AVERAGES = "averaged_weights"  # name among the parameters of a `fit`
+_MEASURED = ("references", "shift", "scale")  # of a head, from data
+_ROUNDING = 1e-4  # relative, of what is measured anew on another machine or device
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Writes the weights of the best validation, a whole file at any time.
+
+    Epochs without a validation are passed over, where `keras.callbacks.ModelCheckpoint` would write
+    theirs.
+
+    Args:
+        path: Of the file, which ends in `.weights.h5`.
+        monitor: The smallest value of which is the best.
+
+    Attributes:
+        best: That value so far.
+    """
+
+    def __init__(self, path: str | Path, monitor: str = "val_loss") -> None:
+        super().__init__()
+        self.path, self.monitor = Path(path), monitor
+        self.best = np.inf
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes weights that are better than those before.
+
+        Raises:
+            ValueError: If nothing of that name is measured.
+        """
+        logs = logs or {}
+        if self.monitor in logs:
+            if logs[self.monitor] < self.best:
+                self.best = float(logs[self.monitor])
+                with saving.replacing(self.path) as file:
+                    self.model.save_weights(file)
+        elif not self.monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
+            raise ValueError(
+                f"Nothing of that name is measured. Received: monitor='{self.monitor}'; there are "
+                f"{sorted(logs)}."
+            )
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -226,6 +266,7 @@ class TrainingState(keras.callbacks.Callback):
             "epoch": next_epoch,
             "position": position,
             "settings": self._settings,
+            "heads": _measured(self.model),
             "memory": self._remembered(),
             "cpu_seconds": self.cpu_seconds,
         }
@@ -261,6 +302,8 @@ class TrainingState(keras.callbacks.Callback):
             self._settings = self._read_settings()
             earlier = about.get("settings", {})
             changed = [part for part, name in self._settings.items() if earlier.get(part) != name]
+            if "model" not in changed and not _restore_measured(model, about["heads"]):
+                changed.append("references of the model")
             if changed:
                 raise ValueError(
                     f"'{self.path}' belongs to a training with other settings. Changed: {changed} "
@@ -306,8 +349,40 @@ class TrainingState(keras.callbacks.Callback):
 
 
 def _unnamed(part: Any) -> dict[str, Any]:
-    """Lists the config without the name, in which Keras counts what a process has made."""
-    return {key: value for key, value in part.get_config().items() if key != "name"}
+    """Lists the config without the name, in which Keras counts what a process has made.
+
+    What heads measure on the data is left out, since it is compared by value.
+    """
+    config = {key: value for key, value in part.get_config().items() if key != "name"}
+    for head in config.get("heads", ()):
+        head["config"] = {k: v for k, v in head["config"].items() if k not in _MEASURED}
+    return config
+
+
+def _measured(model: Any) -> list[dict[str, Any]]:
+    return [{name: getattr(head, name) for name in _MEASURED} for head in model.heads]
+
+
+def _restore_measured(model: Any, earlier: list[dict[str, Any]]) -> bool:
+    """Gives heads the references that a training began with, if theirs are those but for rounding.
+
+    References are fitted anew at each start, by linear algebra that differs between processors, and
+    from predictions that differ between runs of one GPU.
+    """
+    pairs = []
+    for head, item in zip(model.heads, earlier, strict=True):
+        references = {int(number): value for number, value in item["references"].items()}
+        if references.keys() != head.references.keys():
+            return False
+        pairs.append((head, item | {"references": references}))
+        old = [item["shift"], item["scale"], *references.values()]
+        new = [head.shift, head.scale, *(head.references[number] for number in references)]
+        if not np.allclose(old, new, rtol=_ROUNDING, atol=_ROUNDING):
+            return False
+    for head, item in pairs:
+        for name, value in item.items():
+            setattr(head, name, value)
+    return True
 
 
 def _described(value: Any) -> Any:

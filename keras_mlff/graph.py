@@ -129,7 +129,7 @@ def structure(
         array([8, 1, 1], dtype=int32)
     """
     numbers = np.asarray(atomic_numbers)
-    coordinates = np.asarray(positions, dtype=np.float64)
+    coordinates = np.array(positions, np.float64)  # a copy: ASE changes its arrays in place
     if numbers.ndim != 1 or len(numbers) == 0 or coordinates.shape != (len(numbers), 3):
         raise ValueError(
             "A structure needs atomic_numbers (num_atoms,) and positions (num_atoms, 3) with at "
@@ -170,7 +170,7 @@ def structure(
             raise ValueError(
                 f"A periodic structure needs a cell. Received: pbc={pbc!r}, cell=None."
             )
-        lattice = np.asarray(cell, np.float64)
+        lattice = np.array(cell, np.float64)
         if lattice.shape == (3,):
             lattice = np.diag(lattice)
         if lattice.shape != (3, 3):
@@ -182,7 +182,7 @@ def structure(
         graph["cell"] = lattice[None]
         graph["pbc"] = np.broadcast_to(directions, (3,)).copy()[None]
     for key, value in labels.items():
-        label = np.asarray(value, np.float64)
+        label = np.array(value, np.float64)
         if level(key) == "graph":
             label = label[None] if label.shape[:1] != (1,) or key == "stress" else label
         elif label.shape[:1] != (num_atoms,):

@@ -38,6 +38,8 @@ def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dic
         >>> errors([helium], {"energy": np.array([-78.5])})["energy"].mae
         0.5
     """
+    if len(structures) == 0:
+        raise ValueError("Errors need structures to compare. Received: an empty list.")
     labels = set.intersection(*(set(inputs_and_labels(graph)[1]) for graph in structures))
     compared = sorted(labels & predictions.keys())
     if not compared:

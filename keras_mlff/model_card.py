@@ -42,8 +42,6 @@ def publish(
     """
     check(folder, metadata)
     metadata["keras_mlff_version"] = keras_mlff.__version__
-    if "forces" in model.property_names and num_nve_steps:
-        metadata["nve"] = nve_drift(model, examples[0], num_nve_steps)
     metadata["learning_curve"] = learning_curve(log)
     folder = preset_store.save(model, folder, **metadata).folder
     shutil.copyfile(log, folder / LOG)
@@ -55,6 +53,9 @@ def publish(
         plain = {key: value.tolist() for key, value in predictions.items()}
         pinned.append({"structure": arguments, "predictions": plain})
     saving.write_json(folder / REFERENCE, pinned)
+    if "forces" in model.property_names and num_nve_steps:
+        nve = nve_drift(model, examples[0], num_nve_steps)
+        _update(preset_store.read(folder), nve=nve)
     return verify(folder)
 
 
@@ -83,7 +84,7 @@ def learning_curve(log: str | Path, num_rows: int = 8) -> dict[str, dict[str, fl
         By number of epochs: columns of the log that begin with `val_`, in this package's units.
     """
     with open(log, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val_loss")]
+        rows = [row for row in csv.DictReader(file) if row.get("val_loss") not in (None, "", "NA")]
     wanted = np.geomspace(1, max(len(rows), 1), num_rows)
     chosen = sorted({min(round(number), len(rows)) - 1 for number in wanted}) if rows else []
     return {
@@ -135,9 +136,9 @@ def measure(folder: str | Path) -> dict[str, float]:
     """Measures a preset on the backend in use.
 
     Returns:
-        Largest deviations from the reference values, under rotation, and of forces from finite
-        differences (in float64): in eV and eV/Å, or for a model without energy in shares of the
-        largest value of each property.
+        Largest deviations from the reference values, under rotation, and of forces and stress from
+        finite differences (in float64): in eV, eV/Å and eV/Å³, or for a model without energy in
+        shares of the largest value of each property.
     """
     pinned = references(folder)
     structures = [item["structure"] for item in pinned]
@@ -161,15 +162,21 @@ def measure(folder: str | Path) -> dict[str, float]:
                 figures[check] = max(figures.get(check, 0.0), _largest(difference) / unit)
     if has_energy:
         figures["forces_finite_difference"] = _finite_difference_error(double, structures)
+        crystals = [item for item in structures if "cell" in item]
+        if crystals and double.supports_periodic:
+            figures["stress_finite_difference"] = max(
+                _stress_finite_difference(double, item) for item in crystals
+            )
     return figures
 
 
-def nve_drift(model: ForceField, example: Graph, num_steps: int) -> dict[str, float]:
+def nve_drift(model: ForceField, example: Graph, num_steps: int) -> dict[str, Any]:
     """Runs at constant energy from 300 K and measures how well the energy is kept.
 
     Returns:
         Slope of the total energy (meV per atom and ps), its largest deviation (meV), the length of
-        the run (ps) and the time step (fs).
+        the run (ps) and the time step (fs). Where the dynamics break down, why they did is there
+        instead of the former two.
     """
     from keras_mlff import md
     from keras_mlff.md import observables
@@ -178,20 +185,29 @@ def nve_drift(model: ForceField, example: Graph, num_steps: int) -> dict[str, fl
     atoms.calc = md.MLFFCalculator(model)
     md.set_temperature(atoms, 300.0, seed=0)
     time_step = 0.5
-    trajectory = md.run_nve(atoms, num_steps, time_step=time_step, interval=5)
+    about = {"length_ps": num_steps * time_step / 1e3, "time_step_fs": time_step}
+    try:
+        trajectory = md.run_nve(atoms, num_steps, time_step=time_step, interval=5)
+    except md.CalculationFailed as error:
+        return about | {"failure": str(error)}
     energies = trajectory.total_energies
-    return {
+    return about | {
         "drift_meV_per_atom_ps": 1e3
         * observables.energy_drift(trajectory.times, energies, len(atoms)),
         "largest_deviation_meV": 1e3 * _largest(energies - energies[0]),
-        "length_ps": num_steps * time_step / 1e3,
-        "time_step_fs": time_step,
     }
 
 
 def references(folder: str | Path) -> list[dict[str, Any]]:
     """Reads the pinned structures and predictions of a preset."""
-    pinned = json.loads((Path(folder) / REFERENCE).read_text(encoding="utf-8"))
+    file = Path(folder) / REFERENCE
+    if not file.is_file():
+        raise ValueError(
+            f"The preset has no '{REFERENCE}', with whose values it could be compared. Received: "
+            f"'{folder}'. `model_card.publish` writes one, as recipes do with --preset; "
+            "`save_to_preset` and `keras-mlff train` know no structures to pin."
+        )
+    pinned = json.loads(file.read_text(encoding="utf-8"))
     return [
         {"structure": structure(**item["structure"]), "predictions": item["predictions"]}
         for item in pinned
@@ -254,7 +270,9 @@ def card(preset: preset_store.Preset) -> str:
             f"Energy in {nve['length_ps']} ps of dynamics from 300 K at constant energy: ",
         ]
         lines[-1] += (
-            f"drift {nve['drift_meV_per_atom_ps']:.2g} meV per atom and ps, largest deviation "
+            f"they broke down. {nve['failure']}"
+            if "failure" in nve
+            else f"drift {nve['drift_meV_per_atom_ps']:.2g} meV per atom and ps, largest deviation "
             f"{nve['largest_deviation_meV']:.2g} meV, steps of {nve['time_step_fs']} fs."
         )
     for note in about.get("notes", ()):
@@ -353,6 +371,22 @@ def _finite_difference_error(
         forces = -(energies[:, :, 0] - energies[:, :, 1]) / (2.0 * step)
         errors.append(_largest(model.predict(item)["forces"][: len(forces)] - forces))
     return max(errors)
+
+
+def _stress_finite_difference(model: ForceField, crystal: Graph, step: float = 1e-4) -> float:
+    """Compares the stress with central differences of the energy by strain."""
+    strained = []
+    for row, column in np.ndindex(3, 3):
+        for sign in (1.0, -1.0):
+            stretch = np.eye(3)
+            stretch[row, column] += 0.5 * sign * step
+            stretch[column, row] += 0.5 * sign * step
+            changes = {key: crystal[key] @ stretch for key in ("positions", "cell")}
+            strained.append(cast("Graph", {**crystal, **changes}))
+    energies = model.predict(strained, batch_size=len(strained))["energy"].reshape(3, 3, 2)
+    volume = abs(float(np.linalg.det(crystal["cell"][0])))
+    stress = (energies[:, :, 0] - energies[:, :, 1]) / (2.0 * step * volume)
+    return _largest(model.predict(crystal)["stress"][0] - stress)
 
 
 def _largest(values: Any) -> float:

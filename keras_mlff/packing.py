@@ -81,7 +81,7 @@ def _budget(table: Array, batch_size: int) -> Budget:
     else:
         total = np.maximum(np.ceil(batch_size * table.mean(axis=0) * 1.02), largest)
         # small structures are many: leave the count of graphs room to exceed the mean
-        total[0] = np.ceil(1.15 * batch_size)
+        total[0] = max(np.ceil(1.15 * batch_size), largest[0])
     edges = total[2] if np.all(table[:, 2] == table[0, 2]) else -(-total[2] // 8) * 8
     # one at least, of padding if need be: PyTorch cannot train where there is none
     edges, triplets = max(edges, 1), max(total[3], 1)
@@ -294,16 +294,12 @@ class GraphLoader(keras.utils.PyDataset):
             used[there] -= gains
 
     def fingerprint(self) -> str:
-        """Names the data by sizes, order and the first graph, which all differ for other data."""
-        first = inputs_and_labels(
-            self.graphs.pack([0], self.budget)
-            if isinstance(self.graphs, Packable)
-            else pack([self.graphs[0]], self.budget)
-        )
+        """Names the data by sizes, order and all graphs; of a store, by the first and the last."""
         found = hashlib.sha256(repr((len(self.graphs), *self.budget, self.seed)).encode())
         found.update(self._order.tobytes())
-        for part in first:
-            for key, value in sorted(part.items()):
+        ends = [0, len(self.graphs) - 1]
+        for index in ends if isinstance(self.graphs, Packable) else range(len(self.graphs)):
+            for key, value in sorted(self.graphs[index].items()):
                 found.update(key.encode() + np.asarray(value).tobytes())
         return found.hexdigest()
 

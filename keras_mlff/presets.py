@@ -27,7 +27,7 @@ class Preset:
     """A trained model on disk.
 
     Attributes:
-        name: Such as `"ch2"`, unique within the class.
+        name: Of the folder, such as `"ch2"`, unique within the class.
         architecture: Name of the class, such as `"CMRET"`.
         folder: Where config, weights and metadata lie.
         metadata: Everything known about the model, as `metadata.json` states it.
@@ -60,7 +60,11 @@ def zoo_folders() -> list[Path]:
     They are those of `KERAS_MLFF_ZOO`, the zoo of the package or of its checkout, and the user's
     `~/.keras_mlff/zoo`. The network is never asked.
     """
-    named = [Path(item) for item in os.environ.get(ZOO_ENVIRONMENT, "").split(os.pathsep) if item]
+    named = [
+        Path(item).expanduser()
+        for item in os.environ.get(ZOO_ENVIRONMENT, "").split(os.pathsep)
+        if item
+    ]
     package = Path(__file__).resolve().parent
     candidates = [*named, package / "zoo", package.parent / "zoo"]
     candidates.append(Path.home() / ".keras_mlff" / "zoo")
@@ -90,7 +94,7 @@ def read(folder: str | Path) -> Preset:
     Raises:
         ValueError: If a file is missing, unreadable or of a later format.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     missing = [name for name in (CONFIG, WEIGHTS, METADATA) if not (folder / name).is_file()]
     if missing:
         raise ValueError(
@@ -104,7 +108,7 @@ def read(folder: str | Path) -> Preset:
             f"The preset '{folder}' has format {version}; this version of keras_mlff reads up to "
             f"{FORMAT_VERSION}. Upgrade: pip install --upgrade keras-mlff."
         )
-    return Preset(metadata.get("name", folder.name), metadata["architecture"], folder, metadata)
+    return Preset(Path(os.path.abspath(folder)).name, metadata["architecture"], folder, metadata)
 
 
 def find(name: str, architecture: str | None = None) -> Preset:
@@ -113,7 +117,7 @@ def find(name: str, architecture: str | None = None) -> Preset:
     Raises:
         ValueError: If there is none, with a list of those that exist.
     """
-    name = os.fspath(name)
+    name = os.path.expanduser(name)
     if (Path(name) / METADATA).is_file():
         preset = read(name)
     else:
@@ -166,7 +170,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
         **metadata: What `metadata.json` shall say besides: `elements`, `properties`, `metrics`,
             `dataset`, `split`, `seed`, `level_of_theory`, `license`, `citation`, ...
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     check_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset_") as name:
@@ -180,7 +184,6 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
         copy.save_weights(temporary / WEIGHTS)
         stated = {
             "format_version": FORMAT_VERSION,
-            "name": folder.name,
             "architecture": type(model).__name__,
             "weights_sha256": sha256(temporary / WEIGHTS),
             "num_parameters": model.count_params(),
@@ -222,7 +225,7 @@ def check_folder(folder: str | Path) -> None:
     Raises:
         ValueError: If the folder holds files and no preset, or is a file.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.exists() or (folder / METADATA).is_file():
         return
     if not folder.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Args:
         path: Of the file. One that exists stays as it is until the other is finished.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    # not the number of the process, which two machines may share
+    unfinished = path.with_name(f".unfinished-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield unfinished
         os.replace(unfinished, path)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff.callbacks import AveragedWeights, InputWait, TrainingState, trim_log
+from keras_mlff.callbacks import AveragedWeights, BestWeights, InputWait, TrainingState, trim_log
 from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import add_edges
@@ -75,7 +75,7 @@ def train(
     Returns:
         Keras's history of whole epochs; the model holds the best weights.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not resume and (folder / STATE).exists():
         raise ValueError(
             f"There is a training in the folder already. Received: folder='{folder}', "
@@ -88,16 +88,15 @@ def train(
         print(loader.summary)
     monitor = monitor or ("val_data_loss" if model.losses else "val_loss")
     model.compile(optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics)
-    best = keras.callbacks.ModelCheckpoint(
-        folder / BEST, monitor=monitor, mode="min", save_best_only=True, save_weights_only=True
-    )
-    remembering: list[keras.callbacks.Callback] = [best]
+    remembering: list[keras.callbacks.Callback] = [BestWeights(folder / BEST, monitor)]
     if patience is not None:
         stop = keras.callbacks.EarlyStopping(monitor, patience=patience, mode="min")
         remembering.append(stop)
     state = TrainingState(folder / STATE, loader, remembering, steps=save_steps)
     first_epoch = state.restore(model) if resume else 0
     trim_log(folder / LOG, first_epoch)
+    if not resume:
+        (folder / BEST).unlink(missing_ok=True)  # of a run that was killed at its start
     callbacks = [*remembering, keras.callbacks.CSVLogger(folder / LOG, append=True)]
     if optimizer.use_ema:  # one for both of the runs below
         callbacks.insert(0, AveragedWeights())

@@ -9,10 +9,10 @@ Run: python recipes/finetune.py --data=mine.xyz --preset=cmret/ch2 --output=my_p
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_mlff import cli, datasets, experiment, models
 from keras_mlff.graph import elements
@@ -26,6 +26,7 @@ def main(
     labels: tuple[str, ...] = ("energy", "forces"),
     energy_unit: str = "eV",
     length_unit: str = "Å",
+    keys: tuple[str, ...] = (),
     validation_share: float = 0.1,
     test_share: float = 0.1,
     energy_weight: float = 0.1,
@@ -47,6 +48,7 @@ def main(
         labels: What is learned.
         energy_unit: Of the file.
         length_unit: Of the file.
+        keys: Its names for labels where they differ, such as energy=REF_energy.
         validation_share: Of the structures, to choose the best weights.
         test_share: Of the structures, to be judged on.
         energy_weight: Of the energy's squared error beside that of other labels.
@@ -60,22 +62,22 @@ def main(
     """
     keras.utils.set_random_seed(seed)
     structures = datasets.load(
-        data, labels=labels, energy_unit=energy_unit, length_unit=length_unit
+        data,
+        labels=labels,
+        energy_unit=energy_unit,
+        length_unit=length_unit,
+        keys=dict(name.split("=", 1) for name in keys),
     )
     num_validation, num_test = (
         max(1, round(share * len(structures))) for share in (validation_share, test_share)
     )
-    order = np.random.default_rng(seed).permutation(len(structures)).tolist()
-    bounds = (num_validation, num_validation + num_test)
-    held_out, judged, learned = order[: bounds[0]], order[bounds[0] : bounds[1]], order[bounds[1] :]
-    if not learned:
+    if len(structures) <= num_validation + num_test:
         raise ValueError(
             f"Nothing is left to learn from. Received: {len(structures)} structures, "
             f"validation_share={validation_share}, test_share={test_share}."
         )
-    parts = experiment.Parts(
-        *([structures[i] for i in part] for part in (learned, held_out, judged))
-    )
+    parts = experiment.random_parts(structures, num_validation, num_test, seed=seed)
+    target = Path(output).expanduser().absolute()  # a name to add to, also of "out/" and "."
     model = models.load_preset(preset)
     about = model.preset.metadata
     unseen = sorted(set(elements(structures)) - set(model.preset.elements))
@@ -93,7 +95,7 @@ def main(
     results = experiment.run(
         model,
         parts,
-        f"{output}.training",
+        target.with_name(f"{target.name}.training"),
         loss=dict.fromkeys(labels, "mse"),
         loss_weights={label: energy_weight if label == "energy" else 1.0 for label in labels},
         batch_size=batch_size,
@@ -102,7 +104,7 @@ def main(
         seed=seed,
         resume=resume,
         verbose=verbose,
-        preset=output,
+        preset=target,
         num_nve_steps=num_nve_steps,
         description=f"Preset {preset}, fine-tuned on {data}.",
         dataset=data,

@@ -103,10 +103,10 @@ def main(
             stored[f"{ensemble}/pieces"] = np.asarray(piece + 1)
             stored["positions"], stored["momenta"] = atoms.get_positions(), atoms.get_momenta()
             saving.write_npz(file, stored)
-            seconds = time.monotonic() - begun
+            seconds, longest = time.monotonic() - begun, parts["stretches"].max()
             print(
                 f"{ensemble.upper()}: {(piece + 1) * piece_ps:g} of {length:g} ps, "
-                f"{frames.temperatures.mean():.0f} K, longest bond {stretches.max(initial=0.0):.2f} of what "
+                f"{frames.temperatures.mean():.0f} K, longest bond {longest:.2f} of what "
                 f"breaks it, {1e3 * seconds / num_steps:.1f} ms per step",
                 flush=True,
             )

@@ -127,6 +127,49 @@ def test_a_structure_that_cannot_be_predicted_leaves_the_others(tiny, tmp_path, 
     assert len(datasets.load(tmp_path / "out.xyz")) == 5
 
 
+def test_a_position_that_is_no_number_leaves_the_others(tiny, xyz, tmp_path, capsys):
+    text = Path(xyz).read_text("utf-8").splitlines()
+    text[7] = " ".join([text[7].split()[0], "nan", *text[7].split()[2:]])  # of structure 1
+    Path(xyz).write_text("\n".join(text) + "\n", "utf-8")
+    output = tmp_path / "made/out.xyz"
+    assert cli.main(["predict", xyz, "--preset", "cmret/tiny", "--output", str(output)]) == 2
+    said = capsys.readouterr()
+    assert "structure 1 is left out" in said.err
+    assert "NaN" in said.err
+    assert [row.split()[0] for row in said.out.splitlines()[1:6]] == ["0", "2", "3", "4", "5"]
+    assert len(datasets.load(output)) == 5
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(xyz, tmp_path, capsys):
+    for arguments in (
+        ["predict", xyz, "--output", str(tmp_path / "out.npz")],
+        ["md", xyz, "--output", xyz],
+    ):
+        assert cli.main([*arguments, "--preset", "cmret/tiny"]) == 2
+        assert "--output" in capsys.readouterr().err or arguments[0] == "predict"
+    assert len(datasets.load(xyz)) == 6
+
+
+def test_files_of_other_names_and_units_are_read(tiny, tmp_path, capsys):
+    given = frames()
+    path = tmp_path / "others.npz"
+    np.savez(
+        path,
+        R=np.stack([frame["positions"] for frame in given]),
+        z=given[0]["atomic_numbers"],
+        REF_energy=1e3 * np.concatenate([frame["energy"] for frame in given]),
+        F=1e3 * np.stack([frame["forces"] for frame in given]),
+    )
+    command = ["evaluate", str(path), "--preset", "cmret/tiny", "--energy-unit", "meV"]
+    assert cli.main([*command, "--keys", "energy=REF_energy"]) == 0
+    assert "energy" in capsys.readouterr().out
+    assert cli.main(command) == 2
+    assert "has no energy" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--keys", "REF_energy"])
+    assert "name=value" in capsys.readouterr().err
+
+
 def test_evaluation_prints_the_errors(tiny, xyz, capsys):
     assert cli.main(["evaluate", xyz, "--preset", "cmret/tiny"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -46,6 +46,16 @@ def test_a_structure_has_every_key_in_its_dtype():
     assert [count(graph, level) for level in ("graph", "atom", "edge", "triplet")] == [1, 2, 0, 0]
 
 
+def test_a_structure_is_a_copy_of_what_it_is_made_of():
+    """ASE changes its positions in place."""
+    place, forces, cell = np.zeros((1, 3)), np.ones((1, 3)), np.eye(3)
+    graph = structure(place, [6], cell=cell, forces=forces)
+    for array in (place, forces, cell):
+        array += 1.0
+    assert graph["positions"].sum() == 0.0
+    assert graph["forces"].sum() == graph["cell"].sum() == 3.0
+
+
 def test_a_cell_without_periodic_directions_is_no_cell():
     assert "cell" not in structure([[0, 0, 0]], [1], cell=np.eye(3), pbc=False)
 

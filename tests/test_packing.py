@@ -6,7 +6,7 @@ from itertools import chain, combinations
 import numpy as np
 import pytest
 
-from keras_mlff.graph import count, pad, split, structure
+from keras_mlff.graph import count, join, pad, split, structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import (
     Budget,
@@ -139,6 +139,17 @@ def test_the_budget_holds_the_largest_graph(mixed):
     budget = choose_budget(mixed, 1)
     assert np.all(sizes(mixed).max(axis=0) <= np.asarray(budget[:4]))
     pack([max(mixed, key=lambda graph: count(graph, "atom"))], budget)
+
+
+def test_joined_graphs_fit_into_their_budget(mixed):
+    loader = GraphLoader([join(mixed[:5]), mixed[5]], batch_size=2)
+    assert sum(len(split(x | y)) for x, y in loader) == 6
+
+
+def test_the_fingerprint_knows_every_graph(mixed):
+    names = {GraphLoader(mixed, 8).fingerprint() for _ in range(2)}
+    other = [*mixed[:-1], {**mixed[-1], "energy": mixed[-1]["energy"] + 1e-9}]
+    assert len(names | {GraphLoader(other, 8).fingerprint()}) == 2
 
 
 def test_lone_atoms_make_a_batch():

@@ -69,24 +69,30 @@ def zoo_verify(preset: str) -> None:
 def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
     """Predicts structures of a file, prints a table and writes them if asked to."""
     from keras_mlff import datasets
-    from keras_mlff.datasets.files import load_structures
+    from keras_mlff.datasets.files import check_output, iterate
 
-    structures = load_structures(file, labels=())
+    if output is not None:
+        check_output(output)
+    failures: dict[int, str] = {}
+    structures = list(iterate(file, labels=(), failures=failures))
+    num_structures = len(structures) + len(failures)
+    kept = [index for index in range(num_structures) if index not in failures]
     model = _load(preset, dtype)
-    found, failures = predict_each(model, structures, batch_size)
-    for index, message in failures.items():
+    found, unpredicted = predict_each(model, structures, batch_size)
+    failures |= {kept[index]: message for index, message in unpredicted.items()}
+    for index, message in sorted(failures.items()):
         print(f"structure {index} is left out: {message}", file=sys.stderr)
-    kept = [index for index in range(len(structures)) if index not in failures]
+    structures = [item for index, item in enumerate(structures) if index not in unpredicted]
+    kept = [index for index in kept if index not in failures]
     if kept:
         predictions = _trained_only(found, model)
-        structures = [structures[index] for index in kept]
         print_table(prediction_rows(structures, predictions, kept))
         if output is not None:
             datasets.save(output, structures, predictions)
             print(f"written: {output}")
     if failures:
         raise RuntimeError(
-            f"{len(failures)} of {len(kept) + len(failures)} structures could not be predicted."
+            f"{len(failures)} of {num_structures} structures could not be predicted."
         )
 
 
@@ -112,7 +118,7 @@ def predict_each(
         middle = (start + stop) // 2
         return predict_range(start, middle) + predict_range(middle, stop)
 
-    pieces = predict_range(0, len(structures))
+    pieces = predict_range(0, len(structures)) if structures else []
     if any("stress" in piece for piece in pieces):
         for piece in pieces:  # molecules alone have none
             piece.setdefault("stress", np.zeros((len(piece["energy"]), 3, 3)))
@@ -125,7 +131,7 @@ def train(
     output: str,
     split: str,
     validation: float,
-    labels: list[str],
+    about_file: dict[str, Any],
     loss_weights: list[str],
     architecture: str,
     preset: str | None,
@@ -147,11 +153,13 @@ def train(
 
     if not 0.0 < validation < 1.0:
         raise ValueError(f"`--validation` is a share between 0 and 1. Received: {validation}.")
-    target = Path(os.path.abspath(output))  # a name to add to, also of "out/" and "."
+    target = Path(output).expanduser().absolute()  # a name to add to, also of "out/" and "."
     presets.check_folder(target)
     keras.utils.set_random_seed(seed)
-    is_file = bool(Path(data).suffix)
-    structures = datasets.load(data, split, labels=labels if is_file else None)
+    labels = about_file.get("labels", ["energy", "forces"])
+    if not Path(data).suffix:  # a named data set has all labels; some of them are learned
+        about_file.pop("labels", None)
+    structures = datasets.load(data, split, **about_file)
     if preset is not None:
         model = models.load_preset(preset, **_parsed(settings))
     else:
@@ -206,7 +214,7 @@ def evaluate(
     data: str,
     preset: str,
     split: str,
-    labels: list[str] | None,
+    about_file: dict[str, Any],
     dtype: str | None,
     batch_size: int,
 ) -> None:
@@ -214,7 +222,7 @@ def evaluate(
     from keras_mlff import datasets
     from keras_mlff.metrics import errors
 
-    structures = datasets.load(data, split, labels=labels)
+    structures = datasets.load(data, split, **about_file)
     model = _load(preset, dtype)
     predictions = _trained_only(model.predict(structures, batch_size), model)
     print(f"{len(structures)} structures of {data}, split {split}")
@@ -229,6 +237,7 @@ def md(
     num_steps: int,
     time_step: float,
     friction: float,
+    pressure: float,
     interval: int,
     output: str | None,
     dtype: str | None,
@@ -236,15 +245,20 @@ def md(
 ) -> None:
     """Runs dynamics from the first structure of a file and prints what is measured on it."""
     from keras_mlff import md as dynamics
-    from keras_mlff.datasets.files import load_structures
+    from keras_mlff.datasets.files import constraints, iterate
     from keras_mlff.md import observables
 
-    atoms = dynamics.to_atoms(load_structures(file, labels=())[0])
+    if output is not None and os.path.abspath(output) == os.path.abspath(file):
+        raise ValueError(f"The trajectory would replace its start. Received: --output={output}.")
+    atoms = dynamics.to_atoms(next(iterate(file, labels=())))
+    atoms.set_constraint(constraints(file))
     atoms.calc = dynamics.MLFFCalculator(_load(preset, None), dtype=dtype)
     dynamics.set_temperature(atoms, temperature, seed)
     common: dict[str, Any] = {"time_step": time_step, "interval": interval, "output": output}
     if ensemble == "nve":
         trajectory = dynamics.run_nve(atoms, num_steps, **common)
+    elif ensemble == "npt":
+        trajectory = dynamics.run_npt(atoms, temperature, num_steps, pressure, **common)
     else:
         trajectory = dynamics.run_nvt(
             atoms, temperature, num_steps, friction=friction, seed=seed, **common
@@ -252,6 +266,9 @@ def md(
     temperatures = trajectory.temperatures
     print(f"{ensemble.upper()}, {num_steps} steps of {time_step} fs, {len(atoms)} atoms")
     print(f"temperature: {temperatures.mean():.1f} ± {temperatures.std():.1f} K")
+    if ensemble == "npt":
+        volumes = trajectory.volumes
+        print(f"volume: {volumes.mean():.2f} ± {volumes.std():.2f} Å³")
     if ensemble == "nve" and len(trajectory.times) > 1:
         energies = trajectory.total_energies
         drift = observables.energy_drift(trajectory.times, energies, len(atoms))

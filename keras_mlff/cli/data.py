@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_mlff.cli.tables import print_table
 
@@ -40,16 +40,13 @@ def data_build(
     source: str,
     data_dir: str | None,
     manual_dir: str | None,
-    labels: list[str] | None,
-    energy_unit: str,
-    length_unit: str,
+    about_file: dict[str, Any],
 ) -> None:
     """Downloads, checks and prepares a named data set or a file of yours."""
     from keras_mlff.datasets import atoms, builder
 
     if Path(source).suffix:
-        wanted = tuple(labels or ("energy", "forces"))
-        config = atoms.file_config(source, wanted, energy_unit, length_unit)
+        config = atoms.file_config(source, **about_file)
         prepared = atoms.Atoms(config=config, data_dir=data_dir)
         prepared.download_and_prepare()
     else:
@@ -63,15 +60,13 @@ def data_build(
 def data_validate(
     source: str,
     data_dir: str | None,
-    labels: list[str] | None,
-    energy_unit: str,
-    length_unit: str,
+    about_file: dict[str, Any],
 ) -> None:
     """Prints what was found in a prepared data set or is found in a file: sizes, units, doubts."""
     from keras_mlff.datasets import builder
     from keras_mlff.datasets.checks import Check
 
-    if (graphs := _structures(source, labels, energy_unit, length_unit)) is None:
+    if (graphs := _structures(source, about_file)) is None:
         for split, report in builder.report_of(source, data_dir).items():
             print(f"{split}: {report}")
         return
@@ -84,15 +79,13 @@ def data_validate(
 def data_stats(
     source: str,
     data_dir: str | None,
-    labels: list[str] | None,
-    energy_unit: str,
-    length_unit: str,
+    about_file: dict[str, Any],
 ) -> None:
     """Prints statistics of a prepared data set or a file: sizes, neighbors, references, spreads."""
     from keras_mlff.datasets import builder
     from keras_mlff.datasets.statistics import Tally
 
-    if (graphs := _structures(source, labels, energy_unit, length_unit)) is None:
+    if (graphs := _structures(source, about_file)) is None:
         for split, statistics in builder.statistics_of(source, data_dir).items():
             print(f"{split}: {statistics}")
         return
@@ -102,16 +95,13 @@ def data_stats(
     print(tally.statistics())
 
 
-def _structures(
-    source: str, labels: list[str] | None, energy_unit: str, length_unit: str
-) -> Iterator[Graph] | None:
+def _structures(source: str, about_file: dict[str, Any]) -> Iterator[Graph] | None:
     """Opens a file or a data set that comes with the package; others have to be prepared."""
     from keras_mlff import datasets
     from keras_mlff.datasets import files, shipped
 
     if Path(source).suffix:
-        wanted = tuple(labels or ("energy", "forces"))
-        return files.iterate(source, wanted, energy_unit, length_unit)
+        return files.iterate(source, **about_file)
     name = _known(source).partition("/")[0]
     return iter(datasets.load(source)) if name in shipped.SHIPPED else None
 

@@ -13,14 +13,33 @@ from keras_mlff.cli import analyze, data
 from keras_mlff.cli import commands as actions
 from keras_mlff.cli.guard import guarded
 
+_ABOUT_FILE = ("labels", "energy_unit", "length_unit", "keys")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `keras-mlff` and returns its exit status."""
     arguments = vars(_parser().parse_args(argv))
     command, debug = arguments.pop("command"), arguments.pop("debug")
+    if "keys" in arguments:  # what a command must be told of a file, as `datasets.load` takes it
+        given = {name: arguments.pop(name) for name in _ABOUT_FILE}
+        arguments["about_file"] = {k: v for k, v in given.items() if v is not None}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     status, _ = guarded(lambda: command(**arguments), debug, "keras-mlff")
     return status
+
+
+def _pairs(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"written as name=value, received '{text}'")
+    return name, value
+
+
+class _Pairs(argparse.Action):
+    """Gathers `name=value` pairs in a dict."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, dict(values))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     def add_dtype(flag: Any) -> None:
         flag("--dtype", choices=("float32", "float64"), help="precision, if not the preset's")
 
+    def add_file_settings(flag: Any) -> None:
+        flag("--labels", nargs="+", help="of a file: energy and forces, if not given")
+        flag("--energy-unit", help="of a file: eV, if not given")
+        flag("--length-unit", help="of a file: Å, if not given")
+        text = "a file's names for labels, such as energy=REF_energy"
+        flag("--keys", nargs="+", type=_pairs, action=_Pairs, help=text)
+
     zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
     inside = zoo.add_subparsers(required=True, metavar="list|show|verify")
     add(inside, actions.zoo_list, "list")
@@ -68,14 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         flag("--data-dir", help="folder of TensorFlow Datasets, if not its usual one")
         if function is data.data_build:
             flag("--manual-dir", help="folder of source files that were placed by hand")
-        flag("--labels", nargs="+", help="of a file: energy and forces, if not given")
-        flag("--energy-unit", default="eV", help="of a file")
-        flag("--length-unit", default="Å", help="of a file")
+        add_file_settings(flag)
 
     flag = add(commands, actions.predict)
     flag("file", help="structures: .xyz, .npz, .db, .traj")
     add_preset(flag)
-    flag("--output", help="extended XYZ file to write the structures and predictions to")
+    flag("--output", help="extended XYZ file (.xyz) for the structures and predictions")
     add_dtype(flag)
     flag("--batch-size", type=int, default=32)
 
@@ -84,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--output", required=True, default=argparse.SUPPRESS, help="folder of the new preset")
     flag("--split", default="all", help="such as train or all[:100]")
     flag("--validation", type=float, default=0.1, help="share that is held out")
-    flag("--labels", nargs="+", default=["energy", "forces"], help="what is learned")
+    add_file_settings(flag)
     flag("--loss-weights", nargs="+", default=[], help="such as energy=0.2 forces=0.8")
     flag("--architecture", default="CMRET", help="of a new model")
     add_preset(flag, required=False)
@@ -100,18 +124,19 @@ def _parser() -> argparse.ArgumentParser:
     flag("data", help="labeled file, or a data set such as ch2/triplet")
     add_preset(flag)
     flag("--split", default="all", help="such as test or all[:100]")
-    flag("--labels", nargs="+", help="of a file: energy and forces, if not given")
+    add_file_settings(flag)
     add_dtype(flag)
     flag("--batch-size", type=int, default=32)
 
     flag = add(commands, actions.md)
     flag("file", help="the first structure is where it starts")
     add_preset(flag)
-    flag("--ensemble", choices=("nve", "nvt"), default="nve")
+    flag("--ensemble", choices=("nve", "nvt", "npt"), default="nve")
     flag("--temperature", type=float, default=300.0, help="K, of the first velocities too")
     flag("--num-steps", type=int, default=1000)
     flag("--time-step", type=float, default=0.5, help="fs")
-    flag("--friction", type=float, default=0.01, help="1/fs, of Langevin's thermostat")
+    flag("--friction", type=float, default=0.01, help="1/fs, of Langevin's thermostat (nvt)")
+    flag("--pressure", type=float, default=0.0, help="GPa (npt)")
     flag("--interval", type=int, default=1, help="steps between recorded frames")
     flag("--output", help="extended XYZ file of the trajectory")
     add_dtype(flag)

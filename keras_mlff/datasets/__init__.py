@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_mlff.datasets import shipped
 from keras_mlff.datasets.checks import Report, report
-from keras_mlff.datasets.files import load_structures
+from keras_mlff.datasets.files import from_atoms, load_structures
 from keras_mlff.datasets.files import save_structures as save
 from keras_mlff.datasets.splits import select
 from keras_mlff.graph import Graph
@@ -37,7 +37,7 @@ NAMES = (
     "zeolite",
 )
 
-__all__ = ["NAMES", "Report", "load", "report", "save"]
+__all__ = ["NAMES", "Report", "from_atoms", "load", "report", "save"]
 
 
 def load(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from keras_mlff import units
+from keras_mlff import saving, units
 from keras_mlff.datasets.checks import report
 from keras_mlff.datasets.splits import select
 from keras_mlff.graph import INPUT_LEVELS, Array, Graph, level, structure
@@ -69,7 +69,7 @@ def load_structures(
 
     Everything else is read by ASE: extended XYZ (`.xyz`, `.extxyz`), databases (`.db`),
     trajectories (`.traj`) and more. Total charge and spin multiplicity are `info["charge"]` and
-    `info["spin"]`.
+    `info["spin"]`; a `virial` is read as a stress where there is none.
 
     Args:
         path: Name of the file.
@@ -88,7 +88,7 @@ def load_structures(
     Example:
         >>> frames = load_structures("md.npz", energy_unit="kcal/mol")  # doctest: +SKIP
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     rows = list(_rows(path, labels, keys))
     if not rows:
         raise ValueError(f"The file holds no structures. Received: path='{path}'.")
@@ -109,6 +109,7 @@ def iterate(
     energy_unit: str = "eV",
     length_unit: str = "Å",
     keys: Mapping[str, str] | None = None,
+    failures: dict[int, str] | None = None,
 ) -> Iterator[Graph]:
     """Reads structures one after the other, so that the file may be larger than the memory.
 
@@ -120,14 +121,57 @@ def iterate(
         energy_unit: Of the file.
         length_unit: Of the file.
         keys: The file's names for labels.
+        failures: Receives, where given, what is wrong with structures that are not usable, by their
+            place in the file; they are left out then.
 
     Raises:
         ValueError: If a structure lacks a label or is not usable, or a unit is unknown.
         ImportError: If ASE is needed and not installed.
     """
-    path, factors = Path(path), _factors(energy_unit, length_unit)
+    path, factors = Path(path).expanduser(), _factors(energy_unit, length_unit)
     for index, row in enumerate(_rows(path, labels, keys)):
-        yield _structure(path, index, row, labels, factors)
+        try:
+            found = _structure(path, index, row, labels, factors)
+        except ValueError as error:
+            if failures is None:
+                raise
+            failures[index] = str(error)
+            continue
+        yield found
+
+
+def from_atoms(
+    images: Any,
+    labels: Sequence[str] = ("energy", "forces"),
+    keys: Mapping[str, str] | None = None,
+) -> list[Graph]:
+    """Makes structures of ASE's atoms, which may change afterwards.
+
+    Args:
+        images: One `ase.Atoms` or several. Total charge and spin multiplicity are
+            `info["charge"]` and `info["spin"]`; labels stand in `info`, in `arrays` or in the
+            results of a calculator, in eV and Å.
+        labels: What every image must have; `()` for structures to predict.
+        keys: The images' names for labels, where they differ: `{"energy": "REF_energy"}`.
+
+    Raises:
+        ValueError: If an image lacks a label or is not usable.
+
+    Example:
+        >>> model.predict(from_atoms(atoms, labels=()))  # doctest: +SKIP
+    """
+    images = [images] if hasattr(images, "get_positions") else images
+    structures = []
+    for index, atoms in enumerate(images):
+        values, found = row_of_atoms(atoms, labels, keys or {})
+        missing = [label for label in labels if values.get(label) is None]
+        if missing:
+            raise ValueError(
+                f"Image {index} has no {' and no '.join(missing)}. Received: "
+                f"labels={tuple(labels)}; it has {sorted(found)}."
+            )
+        structures.append(structure(**values))
+    return structures
 
 
 def save_structures(
@@ -138,14 +182,16 @@ def save_structures(
     """Writes structures as extended XYZ, which `load_structures` and ASE read.
 
     Args:
-        path: Name of the file.
+        path: Name of the file, which ends in `.xyz` or `.extxyz`.
         structures: With or without labels.
         predictions: What `model.predict(structures)` returns. They get the plain names (`energy`,
             `forces`), and labels of the structures the names `reference_energy` and so on.
 
     Raises:
+        ValueError: If the name has another ending.
         ImportError: If ASE is not installed.
     """
+    check_output(path)
     ase = _import_ase()
     from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -177,7 +223,21 @@ def save_structures(
             per_atom = level(key.removeprefix("reference_")) == "atom"
             (atoms.arrays if per_atom else atoms.info)[key] = value
         images.append(atoms)
-    ase.io.write(str(path), images, format="extxyz")
+    with saving.replacing(path) as file:
+        ase.io.write(str(file), images, format="extxyz")
+
+
+def check_output(path: str | Path) -> None:
+    """Refuses names that `save_structures` would refuse; call it before the work, not after.
+
+    Raises:
+        ValueError: If the name does not end in `.xyz` or `.extxyz`.
+    """
+    if Path(path).suffix not in (".xyz", ".extxyz"):
+        raise ValueError(
+            f"Structures are written as extended XYZ. Received: '{path}'. Choose a name that ends "
+            "in .xyz or .extxyz."
+        )
 
 
 def _rows(path: Path, labels: Sequence[str], keys: Mapping[str, str] | None) -> Iterator[Row]:
@@ -330,9 +390,14 @@ def _splits_of_npz(path: Path, count: int) -> dict[str, Array]:
 
 
 def _rows_of_ase(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> Iterator[Row]:
-    images = _images_of_database(path) if path.suffix == ".db" else _images(path)
-    for atoms in images:
+    for atoms in _images(path):
         yield row_of_atoms(atoms, labels, keys)
+
+
+def constraints(path: str | Path) -> list[Any]:
+    """Reads ASE's constraints, such as atoms held fixed, of the first structure of a file."""
+    path = Path(path).expanduser()
+    return [] if path.suffix == ".npz" else list(next(_images(path)).constraints)
 
 
 def row_of_atoms(atoms: Any, labels: Sequence[str], keys: Mapping[str, str]) -> Row:
@@ -351,6 +416,8 @@ def row_of_atoms(atoms: Any, labels: Sequence[str], keys: Mapping[str, str]) -> 
     if values.get("stress") is not None:
         stress = np.asarray(values["stress"])
         values["stress"] = stress[_FROM_VOIGT] if stress.size == 6 else stress.reshape(3, 3)
+    elif "stress" in labels and found.get("virial") is not None and atoms.pbc.any():
+        values["stress"] = -np.reshape(found["virial"], (3, 3)) / atoms.get_volume()
     values |= {"positions": atoms.positions, "atomic_numbers": atoms.numbers}
     if atoms.pbc.any():
         values |= {"cell": atoms.cell.array, "pbc": atoms.pbc}
@@ -358,14 +425,13 @@ def row_of_atoms(atoms: Any, labels: Sequence[str], keys: Mapping[str, str]) -> 
 
 
 def _images(path: Path) -> Iterator[Any]:
-    yield from _import_ase().io.iread(str(path), index=":")
+    reader = _import_ase().io
+    if path.suffix != ".db":
+        yield from reader.iread(str(path), index=":")
+        return
+    from ase.db import connect
 
-
-def _images_of_database(path: Path) -> Iterator[Any]:
-    _import_ase()
-    import ase.db
-
-    with ase.db.connect(path) as database:
+    with connect(path) as database:
         for row in database.select():
             atoms = row.toatoms()
             # not their values there: a stored "charge" hides behind a property of the row

@@ -1,7 +1,7 @@
 """Molecular dynamics with ASE: a calculator, short runs, and what is measured on them."""
 
 try:
-    import ase as ase
+    from ase.calculators.calculator import CalculationFailed as CalculationFailed
 except ImportError as error:
     raise ImportError(
         "keras_mlff.md works with ASE, which is not installed. "

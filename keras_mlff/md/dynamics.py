@@ -194,8 +194,6 @@ def _run(
 ) -> Trajectory:
     atoms = dynamics.atoms
     frames: list[tuple[Any, ...]] = []
-    if output is not None:
-        Path(output).unlink(missing_ok=True)
 
     def keep() -> None:
         frames.append(
@@ -209,7 +207,8 @@ def _run(
             )
         )
         if output is not None:
-            write(output, atoms, format="extxyz", append=True)
+            # what was there stays until there is something to replace it
+            write(output, atoms, format="extxyz", append=len(frames) > 1)
 
     dynamics.attach(keep, interval=interval)
     dynamics.run(num_steps)

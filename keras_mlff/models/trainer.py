@@ -175,10 +175,6 @@ class Trainer(keras.Model, metaclass=Complete):
         """
         _refuse_weights(kwargs)
         batch_size = kwargs.pop("batch_size", None) or 32
-        if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._feed(
-                kwargs["validation_data"], "evaluate", batch_size
-            )
         callbacks = _listed(kwargs.pop("callbacks", None))
         waits = [item for item in callbacks if isinstance(item, InputWait)]
         if self.compiled and getattr(self.optimizer, "use_ema", False):
@@ -187,9 +183,15 @@ class Trainer(keras.Model, metaclass=Complete):
         if self._objective and self._objective[0].scheduled:
             callbacks = [ScheduledWeights(), *callbacks]
         shuffle = kwargs.pop("shuffle", True)
-        self.preset = None  # from here on it is another model
-        waited = waits[0].add if waits else None
-        data = self._feed(x, "fit", batch_size, shuffle, waited)
+        preset, self.preset = self.preset, None  # from here on it is another model
+        try:
+            data = self._feed(x, "fit", batch_size, shuffle, waits[0].add if waits else None)
+            if kwargs.get("validation_data") is not None:
+                validation = kwargs["validation_data"]
+                kwargs["validation_data"] = self._feed(validation, "evaluate", batch_size)
+        except BaseException:
+            self.preset = preset
+            raise
         if callbacks:
             kwargs["callbacks"] = callbacks
         return super().fit(data, *args, shuffle=False, **kwargs)
@@ -284,8 +286,7 @@ class Trainer(keras.Model, metaclass=Complete):
         waited: Callable[[float], None] | None = None,
         check: Callable[[Graph], None] | None = None,
     ) -> Any:
-        # elements that a preset has never seen may be learned, not judged
-        x = self._loader(x, batch_size, shuffle, any_element=mode == "fit")
+        x = self._loader(x, batch_size, shuffle)
         if not hasattr(x, "__len__") or isinstance(x, (str, np.ndarray)):
             raise TypeError(
                 "Training and evaluation take a graph, a list of graphs or structures, a "
@@ -300,15 +301,21 @@ class Trainer(keras.Model, metaclass=Complete):
         see = functools.partial(self._see, mode)
         return backend.feed(x, tables, see, waited, check)
 
-    def _loader(self, x: Any, batch_size: int, shuffle: bool, any_element: bool = False) -> Any:
+    def _loader(self, x: Any, batch_size: int, shuffle: bool) -> Any:
         if isinstance(x, dict):
             x = [x]
         if isinstance(x, Packable):
             return GraphLoader(cast("Sequence[Graph]", x), batch_size, shuffle=shuffle)
+        if hasattr(x, "get_positions") or isinstance(x, Iterator):
+            raise TypeError(
+                "Give a graph, a list of graphs or structures, or a loader. Received: "
+                f"{type(x).__name__}. `keras_mlff.datasets.from_atoms(atoms, labels=())` makes "
+                "structures of ASE's; of what a generator yields, make a list."
+            )
         if not isinstance(x, (list, tuple)):
             return x
         graphs = [self._with_edges(graph) for graph in x]
-        if self.preset is not None and not any_element:
+        if self.preset is not None:
             preset_store.check_elements(graphs, self.preset)
         return GraphLoader(graphs, batch_size, shuffle=shuffle)
 
@@ -316,7 +323,8 @@ class Trainer(keras.Model, metaclass=Complete):
         if not isinstance(graph, Mapping):
             raise TypeError(
                 "A list holds graphs or structures, as `keras_mlff.graph.structure(positions, "
-                f"atomic_numbers)` makes them. Received: a list with {type(graph).__name__}."
+                "atomic_numbers)` and `keras_mlff.datasets.from_atoms` make them. Received: a list "
+                f"with {type(graph).__name__}."
             )
         missing = sorted(_STRUCTURE_KEYS - graph.keys())
         if missing:

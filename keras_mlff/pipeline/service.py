@@ -164,7 +164,8 @@ def _bytes(batch: Batch) -> bytes:
 
 def _write(loader: GraphLoader, folder: Path) -> Path:
     """Writes all batches, unless an earlier run has; the folder's name tells what is inside."""
-    digest = hashlib.sha256(repr((loader.budget, len(loader), _layout(loader[0]))).encode())
+    about = (loader.fingerprint(), len(loader), _layout(loader[0]))
+    digest = hashlib.sha256(repr(about).encode())
     for index in {0, len(loader) // 2, len(loader) - 1}:
         digest.update(_bytes(loader[index]))
     final = folder / f"batches-{digest.hexdigest()[:32]}"

@@ -267,7 +267,9 @@ def _remove_abandoned(folder: Path) -> None:
     """Removes what killed processes have left."""
     for path in folder.glob("*.unfinished-*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _MAX_AGE:
+            # files that grow leave the folder's own time as it was
+            times = [item.stat().st_mtime for item in (path, *path.rglob("*"))]
+            if time.time() - max(times) > _MAX_AGE:
                 shutil.rmtree(path, ignore_errors=True)
 
 

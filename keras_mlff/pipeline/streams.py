@@ -41,6 +41,8 @@ def from_graphs(
         seed: Of the shuffling.
         epoch: Number of the first epoch, for a run that resumes.
         position: Batches of the first epoch to leave out, for a run that resumes amid an epoch.
+            The dataset then lasts for the rest of that epoch (`fit(..., epochs=1)`); those that
+            follow are as long as ever, and need another.
         verbose: Whether to print one line: sizes, share of real atoms, bytes.
 
     Raises:
@@ -55,6 +57,11 @@ def from_graphs(
     example = loader[0]
 
     def goes_on(number: int) -> bool:
+        if position and loader.epoch > epoch:
+            raise ValueError(
+                "This dataset was the rest of an epoch, which is over. Received: "
+                f"position={position}. Make another with epoch={epoch + 1} for the following ones."
+            )
         if number < len(loader):
             return True
         loader.on_epoch_end()
@@ -72,8 +79,7 @@ def from_graphs(
     numbers = tf.data.Dataset.range(position + len(loader) + 1)
     numbers = numbers.take_while(lambda number: tf.numpy_function(goes_on, [number], tf.bool))
     dataset = numbers.map(batch)
-    if position == 0:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
     # one ahead, not more: looking at the first batch of two must not end the epoch
     return dataset.prefetch(1)
 
@@ -110,31 +116,20 @@ def from_atoms(
     cutoff: float,
     batch_size: int = 32,
     labels: Sequence[str] = ("energy", "forces"),
+    keys: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Dataset:
-    """Makes a dataset of ASE atoms, whose calculators, `info` and `arrays` hold the labels.
+    """Makes a dataset of ASE's atoms; see `datasets.from_atoms`.
 
     Args:
-        images: `ase.Atoms`, units eV and Å; total charge and spin multiplicity are
-            `info["charge"]` and `info["spin"]`.
+        images: `ase.Atoms`, units eV and Å.
         cutoff: Å, the model's.
         batch_size: Graphs per batch, about, where sizes differ.
         labels: What every image must have.
+        keys: The images' names for labels, where they differ.
         **options: Of `from_structures`.
     """
-    structures = [_structure_of(*numbered, labels) for numbered in enumerate(images)]
-    return from_structures(structures, cutoff, batch_size, **options)
-
-
-def _structure_of(index: int, atoms: Any, labels: Sequence[str]) -> Graph:
-    values, found = files.row_of_atoms(atoms, labels, {})
-    missing = [label for label in labels if values.get(label) is None]
-    if missing:
-        raise ValueError(
-            f"Image {index} has no {' and no '.join(missing)}. Received: labels={tuple(labels)}; "
-            f"it has {sorted(found)}."
-        )
-    return structure(**values)
+    return from_structures(datasets.from_atoms(images, labels, keys), cutoff, batch_size, **options)
 
 
 def from_files(

@@ -262,6 +262,34 @@ def test_files_of_ase_are_read(images, tmp_path, suffix):
         load_structures(path, ["stress"])
 
 
+def test_atoms_become_structures_that_keep_what_they_were(images):
+    from keras_mlff.datasets import from_atoms
+
+    crystal, molecule = from_atoms(images)
+    first = images[0].positions.copy()
+    images[0].positions += 1.0
+    np.testing.assert_array_equal(crystal["positions"], first)
+    assert molecule["spin_multiplicity"].tolist() == [3]
+    assert "energy" not in from_atoms(images[1], labels=())[0]
+    with pytest.raises(ValueError, match="Image 1 has no stress"):
+        from_atoms(images, labels=("stress",))
+
+
+def test_a_virial_is_read_as_stress(images):
+    from keras_mlff.datasets import from_atoms
+
+    crystal = images[0]
+    del crystal.calc.results["stress"]
+    crystal.info["virial"] = np.arange(9.0)
+    (found,) = from_atoms(crystal, labels=("stress",))
+    np.testing.assert_allclose(found["stress"][0], -np.arange(9.0).reshape(3, 3) / 5.6**3)
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in .xyz or .extxyz"):
+        save_structures(tmp_path / "out.npz", [])
+
+
 def test_forces_of_constrained_atoms_are_not_zeroed(images, tmp_path):
     from ase.constraints import FixAtoms
     from ase.io import write

@@ -60,6 +60,14 @@ def test_workers_of_another_user_can_read_the_batches(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_other_labels_are_other_batches(tmp_path):
+    def write(energies):
+        structures = [structure(np.eye(3)[:2], [1, 8], energy=energy) for energy in energies]
+        return service._write(GraphLoader(pipeline.with_edges(structures, 6.0), 1), tmp_path)
+
+    assert write(range(7)) == write(range(7)) != write([0, 1, 9, 3, 4, 5, 6])
+
+
 @pytest.mark.slow
 def test_no_batch_is_lost_or_doubled_when_a_worker_is_killed_and_restarted(tmp_path):
     pytest.importorskip("tensorflow")
