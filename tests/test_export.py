@@ -297,11 +297,14 @@ def test_float64_goes_in_and_out_unrounded(tmp_path):
 
 @writes
 @slow_on_jax
-@pytest.mark.parametrize("name", ["GeomAtt", "DistanceTransformer"])
-def test_an_architecture_for_molecules_is_served_without_crystals(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("GeomAtt", {}), ("DistanceTransformer", {}), ("So3krates", {"nonlocal_": True})],
+)
+def test_an_architecture_for_molecules_is_served_without_crystals(tmp_path, name, options):
     """The export compares every signature it writes with the model."""
     small = {"num_features": 8, "num_layers": 1}
-    model = models.ARCHITECTURES[name](**small)
+    model = models.ARCHITECTURES[name](**small, **options)
     assert not model.supports_periodic
 
     folder = export.export_saved_model(model, tmp_path / "molecules")

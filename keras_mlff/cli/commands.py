@@ -147,7 +147,7 @@ def train(
     import keras
     import numpy as np
 
-    from keras_mlff import datasets, models, training
+    from keras_mlff import datasets, experiment, models, training
     from keras_mlff.graph import elements
     from keras_mlff.metrics import errors
 
@@ -182,12 +182,14 @@ def train(
         model.adapt_references(seen)
     weights = {key: float(value) for key, value in _parsed(loss_weights).items()}
     defaults = {"energy": 0.2, "forces": 0.8}
+    learned = training.with_edges(seen, model)
+    num_steps = num_epochs * training.steps_per_epoch(learned, batch_size, seed)
     training.train(
         model,
-        training.with_edges(seen, model),
+        learned,
         training.with_edges(held_out, model),
         target.with_name(f"{target.name}.training"),
-        keras.optimizers.Adam(learning_rate),
+        experiment.default_optimizer(learning_rate, num_steps),
         loss=dict.fromkeys(labels, "mse"),
         loss_weights={key: weights.get(key, defaults.get(key, 1.0)) for key in labels},
         metrics=dict.fromkeys(labels, "mae"),
