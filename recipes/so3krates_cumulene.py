@@ -51,6 +51,7 @@ def main(
     batch_size: int = 5,
     num_epochs: int = 500,
     learning_rate: float = 1e-3,
+    loss: str = "mse",
     energy_weight: float = 0.01,
     profiles: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9, 12),
     projected: int = 9,
@@ -78,7 +79,8 @@ def main(
         batch_size: Frames per step.
         num_epochs: Of the cosine decay.
         learning_rate: Its peak.
-        energy_weight: Of the energy's squared error in eV; forces have the rest of one.
+        loss: Of energies in eV and forces in eV/Å: "mse", as in the paper, or "mae".
+        energy_weight: Of the energy's loss; forces have the rest of one.
         profiles: Numbers of carbons of the chains to turn.
         projected: Number of carbons of the chain whose coordinates are projected.
         seed: Of weights and order.
@@ -102,7 +104,7 @@ def main(
             model,
             parts,
             place,
-            loss={"energy": "mse", "forces": "mse"},
+            loss={"energy": loss, "forces": loss},
             loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
             batch_size=batch_size,
             num_epochs=num_epochs,
