@@ -180,7 +180,7 @@ def encoding_components(axes: Axes, knots: Array, components: Array, label: str)
 def projected_atoms(
     axes: Axes, components: Array, groups: Mapping[str, tuple[Sequence[int], str]]
 ) -> Axes:
-    """Draws what atoms carry in two principal components `(num_atoms, 2)`, a color per group.
+    """Draws what atoms carry in two principal components, a color per group; makes no legend.
 
     Args:
         axes: Where to draw.
@@ -190,7 +190,6 @@ def projected_atoms(
     for label, (atoms, color) in groups.items():
         axes.scatter(*components[list(atoms)].T, s=36, color=color, label=label, alpha=0.8)
     axes.set(xlabel="first component", ylabel="second component")
-    axes.legend(frameon=False, fontsize="small")
     return axes
 
 

@@ -196,8 +196,12 @@ def profile_figure(
     figure, grid = plots.subplots(-(-len(profiles) // columns), columns, width=3.2, height=2.8)
     panels = grid.ravel()
     for panel, carbons in zip(panels, profiles, strict=False):
-        for label, (angles, energies) in references(carbons, scans, reference).items():
-            panel.plot(angles, energies - energies.min(), "o", markersize=3, label=label)
+        found = references(carbons, scans, reference)
+        for color, (label, (angles, energies)) in zip(
+            ("black", "0.55"), found.items(), strict=False
+        ):
+            style = {"color": color, "markersize": 3, "label": label}
+            panel.plot(angles, energies - energies.min(), "o", **style)
         for kind, model in trained.items():
             energies = model.predict(rotor(carbons, ANGLES), batch_size=len(ANGLES))["energy"]
             panel.plot(ANGLES, energies - energies.min(), linewidth=1.3, label=kind)
@@ -332,6 +336,7 @@ def coordinate_figure(
             last = inside[f"layer{model.num_layers - 1}/coordinates"]
             plots.projected_atoms(axes, analysis.principal_components(last), groups)
             axes.set_title(f"{kind}, {when} training")
+    grid[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
