@@ -1,12 +1,14 @@
 """Molecular dynamics with ASE: a calculator, short runs, and what is measured on them."""
 
 try:
-    from ase.calculators.calculator import CalculationFailed as CalculationFailed
+    import ase as ase
 except ImportError as error:
     raise ImportError(
         "keras_mlff.md works with ASE, which is not installed. "
         "Install it with `pip install keras-mlff[md]`."
     ) from error
+
+from ase.calculators.calculator import CalculationFailed as CalculationFailed
 
 from keras_mlff.md.calculator import MLFFCalculator as MLFFCalculator
 from keras_mlff.md.dynamics import Trajectory as Trajectory

@@ -288,11 +288,7 @@ class Trainer(keras.Model, metaclass=Complete):
     ) -> Any:
         x = self._loader(x, batch_size, shuffle)
         if not hasattr(x, "__len__") or isinstance(x, (str, np.ndarray)):
-            raise TypeError(
-                "Training and evaluation take a graph, a list of graphs or structures, a "
-                "GraphStore, a GraphLoader or another loader with a length, or a tf.data.Dataset. "
-                f"Received: {type(x).__name__}. Make a list of what a generator yields."
-            )
+            raise TypeError(_no_data(x))
         tables = {
             head.name: (head.reference_table(), head.shift)
             for head in self.heads
@@ -307,11 +303,7 @@ class Trainer(keras.Model, metaclass=Complete):
         if isinstance(x, Packable):
             return GraphLoader(cast("Sequence[Graph]", x), batch_size, shuffle=shuffle)
         if hasattr(x, "get_positions") or isinstance(x, Iterator):
-            raise TypeError(
-                "Give a graph, a list of graphs or structures, or a loader. Received: "
-                f"{type(x).__name__}. `keras_mlff.datasets.from_atoms(atoms, labels=())` makes "
-                "structures of ASE's; of what a generator yields, make a list."
-            )
+            raise TypeError(_no_data(x))
         if not isinstance(x, (list, tuple)):
             return x
         graphs = [self._with_edges(graph) for graph in x]
@@ -360,6 +352,15 @@ class Trainer(keras.Model, metaclass=Complete):
                 "Pack graphs into one budget (GraphLoader, or predict on a list).",
                 stacklevel=2,
             )
+
+
+def _no_data(x: Any) -> str:
+    return (
+        "Data are a graph, a list of graphs or structures, a GraphStore, a GraphLoader or another "
+        f"loader with a length, or a tf.data.Dataset. Received: {type(x).__name__}. Make a list of "
+        "what a generator yields, and structures of ASE's atoms "
+        "(`keras_mlff.datasets.from_atoms`)."
+    )
 
 
 class _ElementCheck:

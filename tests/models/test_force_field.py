@@ -159,6 +159,8 @@ def test_what_is_no_graph_and_no_loader_is_refused(pair_net):
     model, graphs = compiled(pair_net), make_graphs(2)
     with pytest.raises(TypeError, match=r"Received: generator\. Make a list"):
         model.fit((graph for graph in graphs), verbose=0)
+    with pytest.raises(TypeError, match="from_atoms"):
+        model.predict(iter(graphs))
     with pytest.raises(TypeError, match="Received: NoneType"):
         model.evaluate(verbose=0)
     with pytest.raises(TypeError, match="a list with ndarray"):
