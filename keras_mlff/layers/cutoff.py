@@ -26,7 +26,8 @@ def polynomial(edge_lengths: Tensor, cutoff: float, exponent: int = 6) -> Tensor
 
     Reference: Gasteiger et al., 2020, eq. 8, https://arxiv.org/abs/2003.03123
     """
-    x = edge_lengths / cutoff
+    # powers of what lies far beyond overflow, also where they are not taken
+    x = ops.minimum(edge_lengths / cutoff, 1.0)
     p = exponent
     envelope = (
         1.0

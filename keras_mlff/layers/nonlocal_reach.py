@@ -69,9 +69,7 @@ class NonlocalReach(keras.layers.Layer):
             limit = self._one_over_n(pairs, ranks.dtype)
         else:
             limit = ops.full((1, 1, 1), self.chi_cut, dtype=ranks.dtype)
-        # powers of what lies far above the limit overflow, also where they are not taken
-        ranks = ops.minimum(ranks / limit, 1.0)
-        weights = cutoffs.polynomial(ranks, 1.0, self.exponent)
+        weights = cutoffs.polynomial(ranks / limit, 1.0, self.exponent)
         weights = ops.where(pairs.matrix_mask, weights, ops.zeros_like(weights))
         return ops.reshape(weights, (-1, 1))
 

@@ -136,15 +136,17 @@ def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
         "validation": "choose",
         "test": "judge",
         "num_train": (2, 4),
-        "spherical_filters": ("without",),
         "batch_size": 2,
         "num_steps": 2,
         "folder": str(tmp_path / "run"),
     }
     results = recipe.main(**settings)
-    assert {kind: list(found) for kind, found in results.items()} == {"without": ["2", "4"]}
+    assert {kind: list(found) for kind, found in results.items()} == {
+        "with": ["2", "4"],
+        "without": ["2", "4"],
+    }
     epochs = [
-        len((tmp_path / f"run/ethanol_{number}_without/log.csv").read_text().splitlines()) - 1
+        len((tmp_path / f"run/ethanol_{number}_with/log.csv").read_text().splitlines()) - 1
         for number in (2, 4)
     ]
     assert epochs == [2, 1]
@@ -163,7 +165,7 @@ def test_sizes_are_drawn_beside_published_ones(trajectory, tmp_path):
     assert results["2"]["num_weights"] - results["1"]["num_weights"] == 13_411
     assert figures(tmp_path / "run") == {"sizes.png"}
     log = (tmp_path / "run/1_layers/log.csv").read_text("utf-8")
-    assert recipe.main(sweep=(1,), num_epochs=1, **settings) == {"1": results["1"]}
+    assert recipe.main(sweep=(2, 1), num_epochs=1, **settings) == results
     assert (tmp_path / "run/1_layers/log.csv").read_text("utf-8") == log
 
 
