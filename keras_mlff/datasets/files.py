@@ -97,7 +97,7 @@ def load_structures(
         parts |= _splits_of_npz(path, len(rows))
     factors = _factors(energy_unit, length_unit)
     chosen = select(split, parts)
-    structures = [_structure(path, index, rows[index], labels, factors) for index in chosen]
+    structures = [_structure(_name(path, index), rows[index], labels, factors) for index in chosen]
     for warning in report(structures).warnings:
         warnings.warn(f"{path}: {warning}", stacklevel=2)
     return structures
@@ -131,7 +131,7 @@ def iterate(
     path, factors = Path(path).expanduser(), _factors(energy_unit, length_unit)
     for index, row in enumerate(_rows(path, labels, keys)):
         try:
-            found = _structure(path, index, row, labels, factors)
+            found = _structure(_name(path, index), row, labels, factors)
         except ValueError as error:
             if failures is None:
                 raise
@@ -161,17 +161,10 @@ def from_atoms(
         >>> model.predict(from_atoms(atoms, labels=()))  # doctest: +SKIP
     """
     images = [images] if hasattr(images, "get_positions") else images
-    structures = []
-    for index, atoms in enumerate(images):
-        values, found = row_of_atoms(atoms, labels, keys or {})
-        missing = [label for label in labels if values.get(label) is None]
-        if missing:
-            raise ValueError(
-                f"Image {index} has no {' and no '.join(missing)}. Received: "
-                f"labels={tuple(labels)}; it has {sorted(found)}."
-            )
-        structures.append(structure(**values))
-    return structures
+    return [
+        _structure(f"Image {index}", row_of_atoms(atoms, labels, keys or {}), labels, {})
+        for index, atoms in enumerate(images)
+    ]
 
 
 def save_structures(
@@ -263,16 +256,18 @@ def _factors(energy_unit: str, length_unit: str) -> dict[str, float]:
     return {key: factor for key, factor in factors.items() if factor != 1.0}
 
 
-def _structure(
-    path: Path, index: int, row: Row, labels: Sequence[str], factors: Mapping[str, float]
-) -> Graph:
+def _name(path: Path, index: int) -> str:
+    return f"Structure {index} of '{path}'"
+
+
+def _structure(name: str, row: Row, labels: Sequence[str], factors: Mapping[str, float]) -> Graph:
     values, found = row
     missing = [label for label in labels if values.get(label) is None]
     if missing:
         raise ValueError(
-            f"Structure {index} of '{path}' has no {' and no '.join(missing)}. Received: "
-            f"labels={tuple(labels)}; the file has {sorted(found)}. Leave out what is not "
-            "needed, or tell the file's names: keys={'energy': 'REF_energy'}."
+            f"{name} has no {' and no '.join(missing)}. Received: "
+            f"labels={tuple(labels)}; there are {sorted(found)}. Leave out what is not "
+            "needed, or tell the names it has there: keys={'energy': 'REF_energy'}."
         )
     for key in factors.keys() & values.keys():
         if values[key] is not None:
@@ -280,7 +275,7 @@ def _structure(
     try:
         return structure(**values)
     except ValueError as error:
-        raise ValueError(f"Structure {index} of '{path}': {error}") from error
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _factor(argument: str, unit: str, known: Mapping[str, float]) -> float:
