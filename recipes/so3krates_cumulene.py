@@ -6,14 +6,15 @@ is flat. The non-local one is not bound to be.
 
 The paper's data are not public. Trained here on the GNL cumulenes v0.2 (200 frames of C3H4 to
 C10H4, C13H4 and C14H4; 11, 12, 15 and 16 carbons are for testing alone), and drawn beside their
-scans and those of recipes/generate_cumulene.py, which are of another level of theory.
+scans and those of recipes/generate_cumulene.py, which are of another level of theory and lie beside
+this file.
 
 More layers reach further, but pass on no orientation: `--kinds local local-2 local-8 nonlocal`
 trains the local model with 2 and 8 layers too and draws what that changes (ablation A.11, of whose
 figures nothing is known here).
 
 Run: python recipes/so3krates_cumulene.py --data=gnl_v0.2.npz --scans=gnl_scans.npz
-    --reference=runs/cumulene_scans.npz --preset=zoo/so3krates/cumulene
+    --preset=zoo/so3krates/cumulene
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 from keras_mlff import analysis, cli, datasets, experiment, models, plots, saving
 from keras_mlff.graph import Array, Graph, structure
 
+COMPUTED = Path(__file__).with_name("cumulene_scans.npz")  # by generate_cumulene.py --num-angles=4
 UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
 ANGLES = np.linspace(0.0, 180.0, 37)
 DISPLAY = {"energy": ("meV", 1e-3), "forces": ("meV/Å", 1e-3)}
@@ -67,7 +69,8 @@ def main(
         scans: Their scans, with names in `scan` and angles in `phi_deg`; may be left out.
         profile: A chain turned rigidly, `z`, `R` and `E`, such as efa_cumulene_profile.npz; may be
             left out.
-        reference: What recipes/generate_cumulene.py writes; may be left out.
+        reference: What recipes/generate_cumulene.py writes; where empty, what it has written for
+            seven angles of each chain.
         kinds: Models to train and draw: "local", "nonlocal", or with another number of layers,
             "local-8".
         num_features: Width.
@@ -215,13 +218,12 @@ def profile_figure(
 def references(carbons: int, scans: str, reference: str) -> dict[str, tuple[Array, Array]]:
     """Finds what is known of a chain: angles and energies by where they are from."""
     found = {}
-    if reference:
-        with np.load(reference) as file:
-            if f"split_C{carbons}H4" in file:
-                rows = file[f"split_C{carbons}H4"]
-                theory = json.loads(str(file["metadata"]))["theory"]
-                label = f"{theory['functional']}/{theory['basis']}, unrestricted"
-                found[label] = (file["dihedral"][rows], file["energy"][rows])
+    with np.load(reference or COMPUTED) as file:
+        if f"split_C{carbons}H4" in file:
+            rows = file[f"split_C{carbons}H4"]
+            theory = json.loads(str(file["metadata"]))["theory"]
+            label = f"{theory['functional']}/{theory['basis']}, unrestricted"
+            found[label] = (file["dihedral"][rows], file["energy"][rows])
     if scans:
         with np.load(scans) as file:
             rows = np.flatnonzero(file["scan"] == f"cumulene-angle-scan-n{carbons}")

@@ -26,6 +26,7 @@ def main(
     training: str = "train[:1000]",
     validation: str = "train[1000:1200]",
     test: str = "train[1200:]",
+    num_validation: int = 200,
     num_train: tuple[int, ...] = (50, 100, 200, 400, 1000),
     spherical_filters: tuple[str, ...] = ("with", "without"),
     num_features: int = 132,
@@ -45,6 +46,8 @@ def main(
         training: Split whose frames are learned, drawn by seed; more frames hold the fewer.
         validation: Split that chooses the best weights.
         test: Split to be judged on.
+        num_validation: How many of the split that chooses; few training frames make short epochs,
+            each of which ends with all of these.
         num_train: Numbers of training frames.
         spherical_filters: "with" and "without".
         num_features: Width.
@@ -69,6 +72,7 @@ def main(
                 num_training=number,
                 validation=validation,
                 test=test,
+                num_validation=num_validation,
                 num_features=num_features,
                 num_layers=num_layers,
                 spherical_filter={"with": True, "without": False}[kind],

@@ -34,6 +34,32 @@ def test_angles_above_90_degrees_are_mirror_images(recipe):
     np.testing.assert_allclose(recipe.mirrored(low), high, atol=1e-14)
 
 
+def test_the_scans_beside_the_recipe_are_whole(recipe):
+    file = importlib.import_module("so3krates_cumulene").COMPUTED
+    angles = np.arange(0.0, 181.0, 30.0)
+    barriers = []
+    for carbons in range(3, 10):
+        points = datasets.load(str(file), f"C{carbons}H4")
+        assert len(points) == len(angles)
+        for point, angle in zip(points, angles, strict=True):
+            positions, numbers = recipe.geometry(carbons, angle)
+            np.testing.assert_allclose(point["positions"], positions, atol=1e-12)
+            assert point["atomic_numbers"].tolist() == numbers.tolist()
+            np.testing.assert_allclose(point["forces"].sum(axis=0), 0.0, atol=1e-8)
+            # the grid of the functional does not turn with the molecule
+            np.testing.assert_allclose(torque(point), 0.0, atol=2e-4)
+        energies = np.concatenate([point["energy"] for point in points])
+        turn = energies[:4] - energies[3] if carbons % 2 else energies[3::-1] - energies[0]
+        assert np.all(np.diff(turn) < 0.0)  # odd chains are stable turned, even ones flat
+        barriers.append(turn[0])
+    assert np.all(np.diff(barriers) < 0.0)  # long chains turn more easily
+    np.testing.assert_allclose(barriers[0], 2.16, atol=0.01)
+
+
+def torque(point):
+    return np.cross(point["positions"], point["forces"]).sum(axis=0)
+
+
 def solution(carbons, is_lowest=True):
     values = dict.fromkeys(("energy", "restricted_energy", "spin_square"), np.asarray(1.0))
     return values | {"forces": np.zeros((carbons + 4, 3)), "is_lowest": np.asarray(is_lowest)}
