@@ -202,7 +202,7 @@ def figure(stored: dict[str, Array]) -> Any:
         bond.plot(times, stored["nvt/stretches"], linewidth=0.5)
     heat.set(xlabel="time / ps", ylabel="temperature / K", title="constant temperature")
     bond.axhline(1.0, color="tab:red", linewidth=1.0)
-    bond.set(xlabel="time / ps", ylabel="longest bond / length at which it breaks")
+    bond.set(xlabel="time / ps", ylabel="longest bond / length that breaks it")
     if "nve/times" in stored:
         energies = stored["nve/total_energies"]
         energy.plot(stored["nve/times"] * 1e-3, 1e3 * (energies - energies[0]), linewidth=0.5)
