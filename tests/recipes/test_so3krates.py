@@ -92,22 +92,24 @@ def test_qm7x_holds_molecules_out(tmp_path):
     recipe = importlib.import_module("so3krates_qm7x")
     random = np.random.default_rng(0)
     place = np.asarray([[0, 0, 0], [1.1, 0, 0], [-0.4, 1.0, 0], [-0.5, -0.6, 0.9]])
-    # the last two are made of the same atoms, so neither is unknown to a model of the other
-    kinds = np.repeat([[6, 1, 1, 8], [7, 1, 1, 8], [8, 1, 1, 0], [8, 1, 1, 0]], 10, axis=0)
-    forces = np.zeros((40, 4, 3))
+    # the last two are made of the same atoms, so neither is unknown to a model of the other, and
+    # only one has nitrogen, of which the others tell nothing
+    rows = [[6, 1, 1, 8], [6, 8, 8, 1], [7, 1, 1, 8], [6, 8, 1, 0], [6, 8, 1, 0]]
+    kinds = np.repeat(rows, 10, axis=0)
+    forces = np.zeros((50, 4, 3))
     forces[kinds > 0] = balanced(random, (kinds > 0).sum(axis=1))
     data = tmp_path / "sample.npz"
     np.savez(
         data,
-        R=(place + random.normal(scale=0.05, size=(40, 4, 3))) * (kinds > 0)[:, :, None],
+        R=(place + random.normal(scale=0.05, size=(50, 4, 3))) * (kinds > 0)[:, :, None],
         z=kinds,
-        E=kinds.sum(axis=1) * -100.0 + random.normal(size=40),
+        E=kinds.sum(axis=1) * -100.0 + random.normal(size=50),
         F=forces,
     )
     settings = TINY | {
         "data": str(data),
         "max_degrees": (0, 1),
-        "num_unknown": 1,
+        "num_unknown": 2,
         "num_individual": 1,
         "joint_epochs": 1,
         "individual_epochs": 1,
@@ -119,12 +121,13 @@ def test_qm7x_holds_molecules_out(tmp_path):
     assert figures(tmp_path / "run") == {"degrees.png"}
     assert recipe.main(**settings) == results
     molecules = recipe.split_molecules(list(recipe.datasets.load(str(data))))
-    _, unknown = recipe.hold_out(molecules, 2, 0)
-    assert [item[0]["atomic_numbers"][0] for item in unknown] == [6, 7]
+    known, unknown = recipe.hold_out(molecules, 3, 0)
+    assert [item[0]["atomic_numbers"].tolist() for item in unknown] == rows[:2]
+    assert len(known) == 2
     numbers = [graph["energy"][0] for graph in molecules[0]]
     assert numbers != [graph["energy"][0] for graph in recipe.datasets.load(str(data))[:10]]
-    with pytest.raises(ValueError, match="Only 2 molecules"):
-        recipe.hold_out(molecules, 3, 0)
+    with pytest.raises(ValueError, match="Only 3 molecules"):
+        recipe.hold_out(molecules, 4, 0)
 
 
 def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
