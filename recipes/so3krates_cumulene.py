@@ -35,6 +35,7 @@ COMPUTED = Path(__file__).with_name("cumulene_scans.npz")  # by generate_cumulen
 UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
 ANGLES = np.linspace(0.0, 180.0, 37)
 DISPLAY = {"energy": ("meV", 1e-3), "forces": ("meV/Å", 1e-3)}
+GNL = "GNL"  # where known energies are from, beside the computed ones
 ENDS = {"start": "tab:red", "end": "tab:green"}
 
 
@@ -197,19 +198,20 @@ def profile_figure(
     """Draws energies against the dihedral angle, each relative to its own minimum (figure 2a)."""
     columns = min(4, len(profiles))
     figure, grid = plots.subplots(-(-len(profiles) // columns), columns, width=3.2, height=2.8)
-    panels = grid.ravel()
+    panels, handles = grid.ravel(), {}
     for panel, carbons in zip(panels, profiles, strict=False):
         found = references(carbons, scans, reference)
-        for color, (label, (angles, energies)) in zip(
-            ("black", "0.55"), found.items(), strict=False
-        ):
+        for label, (angles, energies) in found.items():
+            color = "0.55" if label == GNL else "black"
             style = {"color": color, "markersize": 3, "label": label}
             panel.plot(angles, energies - energies.min(), "o", **style)
         for kind, model in trained.items():
             energies = model.predict(rotor(carbons, ANGLES), batch_size=len(ANGLES))["energy"]
             panel.plot(ANGLES, energies - energies.min(), linewidth=1.3, label=kind)
         panel.set(title=f"C{carbons}H4", xlabel="dihedral / degrees", ylabel="energy / eV")
-        panel.legend(frameon=False, fontsize="x-small")
+        handles |= {line.get_label(): line for line in panel.lines}
+    # the curves need the room
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     for panel in panels[len(profiles) :]:
         panel.set_axis_off()
     return figure
@@ -228,7 +230,7 @@ def references(carbons: int, scans: str, reference: str) -> dict[str, tuple[Arra
         with np.load(scans) as file:
             rows = np.flatnonzero(file["scan"] == f"cumulene-angle-scan-n{carbons}")
             if len(rows):
-                found["GNL"] = (file["phi_deg"][rows], file["E"][rows])
+                found[GNL] = (file["phi_deg"][rows], file["E"][rows])
     return found
 
 

@@ -177,6 +177,8 @@ def train_sizes(settings: dict[str, Any]) -> dict[str, Any]:
 
 def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
     """Draws force errors against the number of weights, beside those of table 1 (figure 1c)."""
+    from matplotlib import ticker
+
     figure, ((axes,),) = plots.subplots(1, 1, width=7.0)
     if molecule in PUBLISHED:
         column = list(PUBLISHED).index(molecule)
@@ -188,6 +190,8 @@ def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
     unit = md17.DISPLAY["forces"][0]
     plots.error_curve(axes, {label: (weights, errors)}, ("weights", f"forces MAE / {unit}"))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(ticker.EngFormatter())
     axes.tick_params(axis="x", which="minor", labelbottom=False)  # they overlap
     axes.set_title(molecule)
     return figure

@@ -192,8 +192,9 @@ def figure(results: dict[str, Any]) -> Any:
             if points:
                 panel.plot(*np.asarray(points).T, marker="o", label=kind)
         panel.set(title=f"{where} molecules", xlabel="highest degree")
-        panel.set(ylabel="force MAE / kcal/mol/Å", yscale="log")
+        panel.set(ylabel="force MAE / kcal/mol/Å", xticks=range(4))
         if panel.lines:
+            panel.set_ylim(bottom=0.0)
             panel.legend(frameon=False)
     return made
 
