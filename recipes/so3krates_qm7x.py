@@ -149,7 +149,7 @@ def hold_out(
         )
     held = set(np.random.default_rng(seed).permutation(single)[:number].tolist())
     known = [molecule for place, molecule in enumerate(molecules) if place not in held]
-    learned = set(elements([molecule[0] for molecule in known]))
+    learned = set(elements(graph for molecule in known for graph in molecule))
     unknown = [molecules[place] for place in sorted(held)]
     return known, [molecule for molecule in unknown if learned.issuperset(elements(molecule))]
 
