@@ -26,7 +26,7 @@ def main(
     labels: tuple[str, ...] = ("energy", "forces"),
     energy_unit: str = "eV",
     length_unit: str = "Å",
-    keys: tuple[str, ...] = (),
+    keys: dict[str, str] | None = None,
     validation_share: float = 0.1,
     test_share: float = 0.1,
     energy_weight: float = 0.1,
@@ -66,7 +66,7 @@ def main(
         labels=labels,
         energy_unit=energy_unit,
         length_unit=length_unit,
-        keys=dict(name.split("=", 1) for name in keys),
+        keys=keys,
     )
     num_validation, num_test = (
         max(1, round(share * len(structures))) for share in (validation_share, test_share)

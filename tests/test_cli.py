@@ -301,6 +301,7 @@ def recipe(
     mode: typing.Literal["full", "part"] = "full",
     output: str | None = None,
     patience: int | None = None,
+    keys: dict[str, str] | None = None,
 ):
     """Trains on one molecule.
 
@@ -321,8 +322,10 @@ def test_a_recipe_without_flags_has_its_defaults():
 
 def test_flags_of_a_recipe_have_the_types_of_its_arguments():
     argv = "--molecule=ethanol --num-train 4 --learning-rate 2 --layers 5 6 7 --fast --mode part"
-    received = cli.run(recipe, [*argv.split(), "--output", "x", "--patience", "3"])
-    assert received == recipe("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3)
+    argv += " --output x --patience 3 --keys energy=E forces=a=b"
+    received = cli.run(recipe, argv.split())
+    keys = {"energy": "E", "forces": "a=b"}
+    assert received == recipe("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3, keys)
     assert type(received["learning_rate"]) is float
     assert cli.run(recipe, ["--no-fast"])["fast"] is False
 
@@ -331,7 +334,7 @@ def test_the_command_of_a_recipe_gives_the_same_arguments(tmp_path):
     """Defaults and where results go are left out; a file is named without its folder."""
     data = tmp_path / "my frames.npz"
     data.touch()
-    arguments = recipe(str(data), 4, 2.0, (5, 6), True, "part", "x", 3)
+    arguments = recipe(str(data), 4, 2.0, (5, 6), True, "part", "x", 3, {"energy": "my E"})
     line = cli.command(recipe, arguments | {"helper": 1}, without=["output"])
     python, file, *flags = shlex.split(line)
     assert (python, file) == ("python", "recipes/test_cli.py")

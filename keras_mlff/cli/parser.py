@@ -12,6 +12,7 @@ from keras_mlff import __version__
 from keras_mlff.cli import analyze, data
 from keras_mlff.cli import commands as actions
 from keras_mlff.cli.guard import guarded
+from keras_mlff.cli.recipe import PAIRS
 
 _ABOUT_FILE = ("labels", "energy_unit", "length_unit", "keys")
 
@@ -26,20 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     status, _ = guarded(lambda: command(**arguments), debug, "keras-mlff")
     return status
-
-
-def _pairs(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"written as name=value, received '{text}'")
-    return name, value
-
-
-class _Pairs(argparse.Action):
-    """Gathers `name=value` pairs in a dict."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        setattr(namespace, self.dest, dict(values))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         flag("--energy-unit", help="of a file: eV, if not given")
         flag("--length-unit", help="of a file: Å, if not given")
         text = "a file's names for labels, such as energy=REF_energy"
-        flag("--keys", nargs="+", type=_pairs, action=_Pairs, help=text)
+        flag("--keys", help=text, **PAIRS)
 
     zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
     inside = zoo.add_subparsers(required=True, metavar="list|show|verify")

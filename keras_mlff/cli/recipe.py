@@ -16,11 +16,28 @@ from typing import Any
 from keras_mlff.cli.guard import guarded
 
 
+class _Gather(argparse.Action):
+    """Gathers `name=value` pairs in a dict."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, dict(values))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"written as name=value, received '{text}'")
+    return name, value
+
+
+PAIRS: dict[str, Any] = {"nargs": "+", "type": _pair, "action": _Gather}  # a flag of pairs
+
+
 def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
     """Runs a recipe's `main`, with a flag for each of its arguments.
 
     Types come from annotations or defaults; `bool` becomes `--name` and `--no-name`, a tuple takes
-    several values. The help is the docstring's, or that of the module.
+    several values, a dict several `name=value`. The help is the docstring's, or that of the module.
 
     Args:
         function: Its arguments have defaults; one without becomes a required flag.
@@ -82,6 +99,8 @@ def command(
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, Mapping):
+            words += [flag, *(f"{key}={text}" for key, text in value.items())]
         elif isinstance(value, (tuple, list)):
             words += [flag, *map(_without_folder, value)]
         else:
@@ -106,6 +125,8 @@ def _flag(annotation: Any, default: Any) -> dict[str, Any]:
         return _flag(known[0], default) if len(known) == 1 else {"type": _first_of(known)}
     if origin is typing.Literal:
         return {"choices": parts, "type": type(parts[0])}
+    if dict in (annotation, origin):
+        return PAIRS
     if annotation in (tuple, list) or (origin is not None and issubclass(origin, Sequence)):
         values = [part for part in parts if part is not Ellipsis]
         if not values:
