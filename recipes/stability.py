@@ -41,13 +41,16 @@ def main(
 ) -> dict[str, Any]:
     """Runs in pieces, writes each as it is done, and goes on where it was stopped.
 
+    A finished run may be lengthened. Constant energy begins where constant temperature ends, so it
+    is done anew if the latter is lengthened.
+
     Args:
         preset: Name or folder.
         data: File with the structure to start from; that of the preset's reference where empty.
         split: Which structure of the file; the first is taken.
         temperature: K.
-        nvt_ps: Length at constant temperature, ps.
-        nve_ps: Length at constant energy, ps.
+        nvt_ps: Length at constant temperature, ps; 0 leaves it out.
+        nve_ps: Length at constant energy, ps; 0 leaves it out.
         time_step: fs.
         friction: 1/fs.
         interval: Steps from one recorded frame to the next.
@@ -58,7 +61,14 @@ def main(
 
     Returns:
         What `summarize` finds.
+
+    Raises:
+        ValueError: If a length rounds to no step, or the folder holds another run.
     """
+    lengths = {
+        "nvt": count_steps("nvt_ps", nvt_ps, time_step),
+        "nve": count_steps("nve_ps", nve_ps, time_step),
+    }
     model = models.load_preset(preset)
     assert model.preset is not None
     start = model_card.example(model.preset, data, split)
@@ -79,20 +89,29 @@ def main(
         "dtype": dtype,
     }
     stored = resume(file, settings)
+    if num_done(stored, "nvt") < lengths["nvt"]:  # what began where that ended is done anew
+        stored = {name: array for name, array in stored.items() if not name.startswith("nve/")}
     bonds = observables.bonds(start["positions"], start["atomic_numbers"])
     limits = breaking_lengths(start["atomic_numbers"], bonds)
-    num_steps = max(1, round(piece_ps * 1e3 / time_step))
+    piece_steps = max(interval, round(piece_ps * 1e3 / time_step))
 
-    def drive(ensemble: str, length: float, run: Callable[[int], md.Trajectory]) -> None:
-        for piece in range(int(stored[f"{ensemble}/pieces"]), round(length / piece_ps)):
-            if is_broken(stored):
-                break
+    def drive(ensemble: str, run: Callable[[int, int, int], md.Trajectory]) -> None:
+        length = lengths[ensemble]
+        if f"{ensemble}/positions" in stored:
+            atoms.set_positions(stored[f"{ensemble}/positions"])
+            atoms.set_momenta(stored[f"{ensemble}/momenta"])
+        while (done := num_done(stored, ensemble)) < length and not is_broken(stored):
+            num_steps = min(piece_steps, length - done)
+            if num_steps > interval:
+                num_steps -= num_steps % interval  # the rest is a piece of its own
+            steps = stored.get(f"{ensemble}/steps", np.zeros(0, np.int64))
+            piece = len(steps)
             begun = time.monotonic()
-            frames = run(piece)
+            frames = run(num_steps, piece, min(interval, num_steps))
             first = 0 if piece == 0 else 1  # the last frame of the piece before
             stretches = observables.distances(frames.positions, bonds) / limits
             parts = {
-                "times": frames.times + piece * piece_ps * 1e3,
+                "times": frames.times + done * time_step,
                 "temperatures": frames.temperatures,
                 "total_energies": frames.total_energies,
                 "stretches": stretches.max(axis=1, initial=0.0),
@@ -100,34 +119,53 @@ def main(
             for name, values in parts.items():
                 before = stored.get(f"{ensemble}/{name}", np.zeros(0))
                 stored[f"{ensemble}/{name}"] = np.concatenate([before, values[first:]])
-            stored[f"{ensemble}/pieces"] = np.asarray(piece + 1)
-            stored["positions"], stored["momenta"] = atoms.get_positions(), atoms.get_momenta()
+            stored[f"{ensemble}/steps"] = np.append(steps, num_steps)
+            stored[f"{ensemble}/positions"] = atoms.get_positions()
+            stored[f"{ensemble}/momenta"] = atoms.get_momenta()
             saving.write_npz(file, stored)
             seconds, longest = time.monotonic() - begun, parts["stretches"].max()
             print(
-                f"{ensemble.upper()}: {(piece + 1) * piece_ps:g} of {length:g} ps, "
+                f"{ensemble.upper()}: {(done + num_steps) * time_step * 1e-3:g} of "
+                f"{length * time_step * 1e-3:g} ps, "
                 f"{frames.temperatures.mean():.0f} K, longest bond {longest:.2f} of what "
                 f"breaks it, {1e3 * seconds / num_steps:.1f} ms per step",
                 flush=True,
             )
 
-    if "positions" in stored:
-        atoms.set_positions(stored["positions"])
-        atoms.set_momenta(stored["momenta"])
-    else:
-        md.set_temperature(atoms, temperature, seed=seed)
+    md.set_temperature(atoms, temperature, seed=seed)
     drive(
         "nvt",
-        nvt_ps,
-        lambda piece: md.run_nvt(
+        lambda num_steps, piece, interval: md.run_nvt(
             atoms, temperature, num_steps, time_step, friction, seed * 1_000_003 + piece, interval
         ),
     )
-    drive("nve", nve_ps, lambda piece: md.run_nve(atoms, num_steps, time_step, interval))
+    drive(
+        "nve", lambda num_steps, piece, interval: md.run_nve(atoms, num_steps, time_step, interval)
+    )
     results = summarize(stored, len(atoms)) | {"settings": settings}
     saving.write_json(Path(folder, RESULTS), results)
     figure(stored).savefig(Path(folder, FIGURE), dpi=120)
     return results
+
+
+def count_steps(name: str, length: float, time_step: float) -> int:
+    """Converts a length in ps to steps.
+
+    Raises:
+        ValueError: If it rounds to no step, and is not 0.
+    """
+    steps = round(length * 1e3 / time_step)
+    if length != 0.0 and steps < 1:
+        raise ValueError(
+            f"A run is at least one step long. Received: {name}={length} ps, time_step={time_step} "
+            f"fs. Pass {time_step * 1e-3:g} or more, or 0 to leave it out."
+        )
+    return steps
+
+
+def num_done(stored: dict[str, Array], ensemble: str) -> int:
+    """Counts the steps of all pieces so far."""
+    return int(np.sum(stored.get(f"{ensemble}/steps", 0)))
 
 
 def breaking_lengths(atomic_numbers: Array, bonds: Array) -> Array:
@@ -141,14 +179,18 @@ def resume(file: Path, settings: dict[str, Any]) -> dict[str, Array]:
     """Reads what is done, or makes a beginning.
 
     Raises:
-        ValueError: If it was done with other settings or weights.
+        ValueError: If it was done with other settings, weights or an earlier version.
     """
     text = json.dumps(settings)
     if not file.exists():
-        zero = np.asarray(0)
-        return {"settings": np.asarray(text), "nvt/pieces": zero, "nve/pieces": zero}
+        return {"settings": np.asarray(text)}
     with np.load(file) as arrays:
         stored = dict(arrays)
+    if "positions" in stored:
+        raise ValueError(
+            "An earlier version wrote the folder, which kept one last frame for both ensembles. "
+            f"Received: '{file}'. Choose another folder, or remove the file to begin again."
+        )
     there = json.loads(str(stored["settings"]))
     differing = [key for key in settings if there.get(key) != settings[key]]
     if differing:

@@ -1,8 +1,6 @@
-"""The experiments of So3krates and the check of stability run at toy size, down to figures."""
+"""The experiments of So3krates run at toy size, down to figures."""
 
 import importlib
-import json
-import shutil
 
 import numpy as np
 import pytest
@@ -170,61 +168,6 @@ def test_sizes_are_drawn_beside_published_ones(trajectory, tmp_path):
     log = (tmp_path / "run/1_layers/log.csv").read_text("utf-8")
     assert recipe.main(sweep=(2, 1), num_epochs=1, **settings) == results
     assert (tmp_path / "run/1_layers/log.csv").read_text("utf-8") == log
-
-
-def test_stability_goes_on_where_it_stopped(tmp_path):
-    pytest.importorskip("matplotlib")
-    recipe = importlib.import_module("stability")
-    random = np.random.default_rng(0)
-    data = tmp_path / "start.npz"
-    place = np.asarray([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]])
-    np.savez(data, R=place + random.normal(scale=0.01, size=place.shape), z=[8, 1, 1])
-    model = models.EGNN(num_features=8, num_layers=1)
-    # without forces: a gas of free atoms keeps its energy, and its bonds for a while
-    for weight in model.readouts[0].trainable_variables:
-        weight.assign(0.0 * weight)
-    model.save_to_preset(str(tmp_path / "still"), elements=[1, 8], properties=["energy", "forces"])
-    settings = {
-        "preset": str(tmp_path / "still"),
-        "data": str(data),
-        "temperature": 10.0,
-        "piece_ps": 0.002,
-        "interval": 2,
-        "folder": str(tmp_path / "run"),
-    }
-    recipe.main(nvt_ps=0.004, nve_ps=0.0, **settings)
-    results = recipe.main(nvt_ps=0.004, nve_ps=0.004, **settings)
-    assert results["nvt"]["length_ps"] == results["nve"]["length_ps"] == pytest.approx(0.004)
-    assert results["nvt"]["first_broken_ps"] is None
-    assert abs(results["nve"]["drift_meV_per_atom_ps"]) < 1e-6
-    assert json.loads((tmp_path / "run/results.json").read_text("utf-8")) == results
-    with np.load(tmp_path / "run/frames.npz") as frames:
-        np.testing.assert_allclose(frames["nvt/times"], [0.0, 1.0, 2.0, 3.0, 4.0])
-    assert figures(tmp_path / "run") == {"stability.png"}
-    with pytest.raises(ValueError, match="other settings"):
-        recipe.main(nvt_ps=0.004, **settings | {"temperature": 20.0})
-    # dynamics at constant energy alone
-    results = recipe.main(nvt_ps=0.0, nve_ps=0.002, **settings | {"folder": str(tmp_path / "nve")})
-    assert "nvt" not in results
-    assert results["nve"]["length_ps"] == pytest.approx(0.002)
-    assert figures(tmp_path / "nve") == {"stability.png"}
-    # a preset of the same name that was trained anew
-    digest = results["settings"]["weights_sha256"]
-    model.elements.embeddings.assign(2.0 * model.elements.embeddings)
-    shutil.rmtree(tmp_path / "still")
-    model.save_to_preset(str(tmp_path / "still"), elements=[1, 8], properties=["energy", "forces"])
-    with pytest.raises(ValueError, match=f"other weights.*{digest}"):
-        recipe.main(nvt_ps=0.004, **settings)
-
-
-def test_stability_stops_at_a_broken_bond():
-    recipe = importlib.import_module("stability")
-    stored = {"nvt/stretches": np.asarray([0.7, 1.2]), "nvt/times": np.asarray([0.0, 5.0])}
-    stored["nvt/temperatures"] = np.asarray([500.0, 500.0])
-    assert recipe.is_broken(stored)
-    assert recipe.summarize(stored, 3)["nvt"]["first_broken_ps"] == pytest.approx(0.005)
-    limits = recipe.breaking_lengths(np.asarray([8, 1, 1]), np.asarray([[0, 1], [0, 2]]))
-    assert np.all((limits > 1.3) & (limits < 1.6))
 
 
 def test_coordinates_point_at_neighbors_at_first(tmp_path):
