@@ -6,11 +6,13 @@ the ends and 1.279 Å within, C-H 1.086 Å, H-C-H 118.71 degrees), so that model
 drawn at the same geometries.
 
 Level: PBE0/def2-SVP in PySCF, integrals by density fitting; the paper does not name its own. State:
-the lowest singlet. Twisting breaks a pi bond, and half way a restricted determinant is 0.4 eV too
-high (C3H4) and has a cusp. So every point is solved unrestricted (UKS), from the restricted
-orbitals with the highest occupied and the lowest empty one mixed by 45 degrees, in opposite senses
-for the two spins: the broken-symmetry singlet, not spin-projected. Near the stable angle it falls
-back onto the restricted solution. Energies of that one and <S²> are written too.
+the lowest singlet. Twisting breaks a pi bond, and where it is broken a restricted determinant has a
+cusp and is too high, by 0.64 eV in planar C3H4 and up to 1.01 eV in the others (C4H4 at 90
+degrees). So every point is solved unrestricted (UKS), from the restricted orbitals with the highest
+occupied and the lowest empty one mixed by 45 degrees, in opposite senses for the two spins: the
+broken-symmetry singlet, not spin-projected. Near the stable angle it falls back onto the restricted
+solution, where <S²> is 0: in C3H4 at 30 and 60 degrees from there still, and at 22 of the 49 points
+of cumulene_scans.npz, beside this file, in all. Energies of that one and <S²> are written too.
 
 What converges need not be the lowest: from these orbitals planar allene ends on a saddle, 0.57 eV
 too high. So instabilities are followed downwards (stability analysis on a coarse grid, second-order

@@ -56,6 +56,17 @@ def test_the_scans_beside_the_recipe_are_whole(recipe):
     np.testing.assert_allclose(barriers[0], 2.16, atol=0.01)
 
 
+def test_the_scans_have_broken_symmetry_where_the_recipe_says():
+    with np.load(importlib.import_module("so3krates_cumulene").COMPUTED) as file:
+        excess = file["restricted_energy"] - file["energy"]
+        is_restricted = file["spin_square"] < 1e-3
+        allene = file["split_C3H4"][:4]  # from planar to stable, in steps of 30 degrees
+    assert (is_restricted.sum(), len(is_restricted)) == (22, 49)
+    np.testing.assert_allclose(excess[is_restricted], 0.0, atol=1e-4)
+    np.testing.assert_allclose(excess[allene], [0.64, 0.0, 0.0, 0.0], atol=1e-3)
+    np.testing.assert_allclose(excess.max(), 1.01, atol=5e-3)
+
+
 def torque(point):
     return np.cross(point["positions"], point["forces"]).sum(axis=0)
 
