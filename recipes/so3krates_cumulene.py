@@ -5,16 +5,18 @@ layers, coordinates of degree 1 carry no orientation from one end to the other, 
 is flat. The non-local one is not bound to be.
 
 The paper's data are not public. Trained here on the GNL cumulenes v0.2 (200 frames of C3H4 to
-C10H4, C13H4 and C14H4; 11, 12, 15 and 16 carbons are for testing alone), and drawn beside their
-scans and those of recipes/generate_cumulene.py, which are of another level of theory and lie beside
-this file.
+C10H4, C13H4 and C14H4; 11, 12, 15 and 16 carbons are for testing alone; Batatia et al., 2023,
+https://arxiv.org/abs/2310.10434, from
+https://github.com/LarsSchaaf/Guaranteed-Non-Local-Molecular-Dataset), and drawn beside their scans
+and those of recipes/generate_cumulene.py, which are of another level of theory and lie beside this
+file.
 
 More layers reach further, but pass on no orientation: `--kinds local local-2 local-8 nonlocal`
 trains the local model with 2 and 8 layers too and draws what that changes (ablation A.11, of whose
 figures nothing is known here).
 
-Run: python recipes/so3krates_cumulene.py --data=gnl_v0.2.npz --scans=gnl_scans.npz
-    --preset=zoo/so3krates/cumulene
+Run: python recipes/so3krates_cumulene.py --preset=zoo/so3krates/cumulene
+From a file: add --data=gnl_v0.2.npz, with their scans --scans=gnl_scans.npz
 """
 
 from __future__ import annotations
@@ -36,11 +38,14 @@ UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
 ANGLES = np.linspace(0.0, 180.0, 37)
 DISPLAY = {"energy": ("meV", 1e-3), "forces": ("meV/Å", 1e-3)}
 GNL = "GNL"  # where known energies are from, beside the computed ones
+# the data set has a split for each part of the test, a file has the source's three
+DATASET_SPLITS = ("train", "validation", "test+test_11_12+test_15_16")
+FILE_SPLITS = ("train", "val", "test")
 ENDS = {"start": "tab:red", "end": "tab:green"}
 
 
 def main(
-    data: str = "gnl_v0.2.npz",
+    data: str = "cumulene/gnl",
     scans: str = "",
     profile: str = "",
     reference: str = "",
@@ -66,10 +71,12 @@ def main(
     """Trains what is missing, judges it and draws.
 
     Args:
-        data: The GNL cumulenes, with the splits `train`, `val` and `test`.
-        scans: Their scans, with names in `scan` and angles in `phi_deg`; may be left out.
-        profile: A chain turned rigidly, `z`, `R` and `E`, such as efa_cumulene_profile.npz; may be
-            left out.
+        data: The GNL cumulenes: the data set, or a file with the splits `train`, `val` and `test`.
+        scans: Their scans, a file with the names of the source's files in `scan` and angles in
+            `phi_deg`; may be left out.
+        profile: A chain turned rigidly, `z`, `R`, `E` and `F`, such as C9H4 of
+            https://github.com/thorben-frank/euclidean_fast_attention
+            (datasets/cumulene_profile.npz); may be left out.
         reference: What recipes/generate_cumulene.py writes; where empty, what it has written for
             seven angles of each chain.
         kinds: Models to train and draw: "local", "nonlocal", or with another number of layers,
@@ -95,7 +102,7 @@ def main(
     Returns:
         Test errors by model and part of the test.
     """
-    parts = experiment.load_parts(data, "train", "val", "test")
+    parts = experiment.load_parts(data, *(FILE_SPLITS if Path(data).suffix else DATASET_SPLITS))
     trained, results = {}, {}
     start: dict[str, models.So3krates] = {}
     for kind in kinds:

@@ -8,6 +8,15 @@ only one molecule has chlorine. Individual models learn from seven frames of one
 of the paper's, and only of a few molecules. The errors are no reproduction of the paper's; how they
 fall with the degree may be compared.
 
+The file has ten frames of each molecule, one after the other, with energies and forces in eV and
+eV/Å. Ours holds those that came with an early state of the authors' program, as
+mlff/examples/example_data/qm7x_250_small.npz at commit 99dbf76 of
+https://github.com/thorben-frank/mlff: arrays `z` (2500, 23), zero where a molecule has fewer atoms,
+`R` and `F` (2500, 23, 3), `E` (2500,). All of QM7-X, of which they are a sample, is at
+https://doi.org/10.5281/zenodo.4288677 (Hoja et al., 2021,
+https://doi.org/10.1038/s41597-021-00812-2). The named data set `qm7x` cannot take the file's place:
+it does not say where a molecule ends.
+
 Run: python recipes/so3krates_qm7x.py --data=qm7x_2500.npz
 """
 
@@ -33,7 +42,7 @@ NUM_TRAIN, NUM_VALIDATION = 7, 1  # of them
 
 
 def main(
-    data: str = "qm7x_2500.npz",
+    data: str,
     kinds: tuple[str, ...] = ("joint", "individual"),
     max_degrees: tuple[int, ...] = (0, 1, 2, 3),
     num_unknown: int = 25,
@@ -52,7 +61,7 @@ def main(
     """Trains what is missing, judges it and draws.
 
     Args:
-        data: The sample: ten frames of each molecule, one after the other.
+        data: File with ten frames of each molecule, one after the other; see above.
         kinds: "joint", one model for all molecules; "individual", one for each.
         max_degrees: Coordinates have the degrees from 1 to this one, or 0 alone.
         num_unknown: Molecules held out, for the joint models.
@@ -121,11 +130,23 @@ def main(
 
 
 def split_molecules(graphs: list[Graph], seed: int = 0) -> list[list[Graph]]:
-    """Gathers the frames of each molecule, in random order: files may sort them by energy."""
+    """Gathers the frames of each molecule, in random order: files may sort them by energy.
+
+    Raises:
+        ValueError: If there are not ten frames of each.
+    """
     molecules = []
     for first in range(0, len(graphs), FRAMES):
+        frames = graphs[first : first + FRAMES]
+        kinds = {graph["atomic_numbers"].tobytes() for graph in frames}
+        if len(frames) < FRAMES or len(kinds) > 1:
+            raise ValueError(
+                f"Each molecule needs {FRAMES} frames, one after the other. Received: "
+                f"{len(frames)} frames of {len(kinds)} lists of atoms from number {first} on, of "
+                f"{len(graphs)}. The first lines of this recipe say which file it needs."
+            )
         order = np.random.default_rng((seed, 2, first // FRAMES)).permutation(FRAMES)
-        molecules.append([graphs[first + place] for place in order])
+        molecules.append([frames[place] for place in order])
     return molecules
 
 

@@ -83,6 +83,47 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
         assert found == pytest.approx(results[kind]["known lengths"]["forces"]["test_mae"])
 
 
+def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
+    """The split of each part of the test is judged, as are the parts of a file."""
+    pytest.importorskip("tensorflow_datasets")
+    from ase import Atoms
+    from ase.io import write
+
+    from keras_mlff.datasets import builder
+
+    recipe = importlib.import_module("so3krates_cumulene")
+    generate = importlib.import_module("generate_cumulene")
+    random = np.random.default_rng(0)
+    unseen = {11: "out-domain-nc-11,12", 15: "out-domain-nc-15,16"}
+    folder = tmp_path / "gnl-dataset/GNL-v0.2"
+    folder.mkdir(parents=True)
+    for part, lengths in {"train": (3, 4), "val": (3,), "test": (3, 11, 15)}.items():
+        images = []
+        for length in lengths:
+            place, numbers = generate.geometry(length, random.uniform(0.0, 90.0))
+            atoms = Atoms(numbers, place)
+            atoms.info["config_type"] = unseen.get(length, "in-domain")
+            atoms.info["orca_vtscf_energy"] = -1e3 * length
+            atoms.arrays["orca_vtscf_forces"] = balanced(random, [len(numbers)])
+            images.append(atoms)
+        write(folder / f"gnl-v0.2-{part}.xyz", images, format="extxyz")
+    read = builder.read
+    monkeypatch.setattr(
+        builder,
+        "read",
+        lambda name, split, *_: read(name, split, str(tmp_path / "data"), tmp_path),
+    )
+    results = recipe.main(
+        **TINY,
+        kinds=("local",),
+        num_epochs=1,
+        profiles=(3,),
+        projected=3,
+        folder=str(tmp_path / "run"),
+    )
+    assert list(results["local"]) == ["known lengths", *recipe.UNSEEN]
+
+
 # one molecule tells nothing about its elements
 @pytest.mark.filterwarnings("ignore:The compositions determine")
 def test_qm7x_holds_molecules_out(tmp_path):
@@ -126,6 +167,18 @@ def test_qm7x_holds_molecules_out(tmp_path):
     assert numbers != [graph["energy"][0] for graph in recipe.datasets.load(str(data))[:10]]
     with pytest.raises(ValueError, match="Only 3 molecules"):
         recipe.hold_out(molecules, 4, 0)
+
+
+def test_qm7x_needs_ten_frames_of_each_molecule():
+    recipe = importlib.import_module("so3krates_qm7x")
+    methylene, water = (structure(np.eye(3), numbers) for numbers in ([6, 1, 1], [8, 1, 1]))
+    assert len(recipe.split_molecules([methylene] * 10 + [water] * 10)) == 2
+    with pytest.raises(ValueError, match="10 frames of 2 lists of atoms from number 0 on, of 20"):
+        recipe.split_molecules([methylene] * 8 + [water] * 12)
+    with pytest.raises(ValueError, match="2 frames of 1 lists of atoms from number 10 on, of 12"):
+        recipe.split_molecules([methylene] * 12)
+    with pytest.raises(SystemExit):  # no data set takes the place of the file
+        recipe.cli.run(recipe.main, [])
 
 
 def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
