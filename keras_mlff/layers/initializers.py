@@ -100,6 +100,15 @@ def fan_in_uniform() -> Scaled:
     return Scaled(1.0 / 3.0, "fan_in", "uniform")
 
 
+def constants(values: Array) -> Any:
+    """Makes an initializer that gives these values."""
+
+    def initializer(shape: Any, dtype: Any = None) -> Any:
+        return _tensor(values.reshape(shape), dtype)
+
+    return initializer
+
+
 def torch_dense(units: int, fan_in: int, use_bias: bool = True, **kwargs: Any) -> Any:
     """Makes a Dense layer that starts as PyTorch's would, its bias included."""
     bound = fan_in**-0.5

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.layers import positional_encoding
+from keras_mlff.layers.initializers import constants
 
 Tensor = Any
 
@@ -37,7 +38,7 @@ class ExponentialGaussianBasis(keras.layers.Layer):
         centers = np.linspace(nearest, 1.0, self.num_radial)
         width = (self.num_radial / (2.0 * (1.0 - nearest))) ** 2
         self.centers = self.add_weight(
-            shape=(self.num_radial,), initializer=_values(centers), name="centers"
+            shape=(self.num_radial,), initializer=constants(centers), name="centers"
         )
         self.betas = self.add_weight(
             shape=(self.num_radial,), initializer=keras.initializers.Constant(width), name="betas"
@@ -133,15 +134,6 @@ class BernsteinBasis(keras.layers.Layer):
         exponents = -self.decay * edge_lengths[:, None]
         rest = ops.log(ops.maximum(1.0 - ops.exp(exponents), 1e-30))
         return ops.exp(constant + forward * exponents + backward * rest)
-
-
-def _values(values: np.ndarray[Any, Any]) -> Any:
-    """Makes an initializer that gives these values."""
-
-    def initializer(shape: Any, dtype: Any = None) -> Tensor:
-        return ops.convert_to_tensor(values.reshape(shape), dtype=dtype)
-
-    return initializer
 
 
 BASES: dict[str, Callable[[int, float], keras.layers.Layer]] = {

@@ -12,18 +12,22 @@ from keras import ops
 from keras_mlff import units
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph
 from keras_mlff.layers import cutoff as cutoffs
+from keras_mlff.layers.initializers import constants
 from keras_mlff.ops import geometry, segment
 
 Tensor = Any
 
 
 class Screening(NamedTuple):
-    """How electrons screen two nuclei: sum of weight * exp(-rate * d / length)."""
+    """How electrons screen two nuclei: sum of weight * exp(-rate * d / length).
 
-    weights: tuple[float, ...]
-    rates: tuple[float, ...]
-    length: float  # Å, of two atoms: length / (Z_i^power + Z_j^power)
-    power: float
+    Numbers, or tensors where they are learned.
+    """
+
+    weights: Any
+    rates: Any
+    length: Any  # Å, of two atoms: length / (Z_i^power + Z_j^power)
+    power: Any
 
 
 SCREENINGS = {
@@ -46,13 +50,15 @@ SCREENINGS = {
 class ZBLRepulsion(keras.layers.Layer):
     """Adds half of Z_i Z_j e² / (4 pi eps0 d) times screening and envelope to each end of a pair.
 
-    There is nothing to learn. Bonds longer than `cutoff` are left as they are.
+    Bonds longer than `cutoff` are left as they are.
 
     Args:
         cutoff: Å, where the repulsion ends.
         screening: `"universal"` (Ziegler, Biersack and Littmark), or `"alphanet"`, the constants of
             the AlphaNet authors' program.
         cutoff_function: What takes it to zero, see `keras_mlff.layers.cutoff`.
+        learned: Whether the constants of the screening are where learning begins; they stay
+            positive, and the weights of its terms keep the sum of one.
 
     Reference: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids, 1985
     """
@@ -62,6 +68,7 @@ class ZBLRepulsion(keras.layers.Layer):
         cutoff: float = 1.0,
         screening: str = "universal",
         cutoff_function: str = "polynomial",
+        learned: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,6 +80,23 @@ class ZBLRepulsion(keras.layers.Layer):
             raise ValueError(f"The repulsion ends at a length above 0. Received: {cutoff} Å.")
         self.cutoff, self.screening = float(cutoff), SCREENINGS[screening]
         self.envelope = cutoffs.get(cutoff_function)
+        self.learned = learned
+
+    def build(self, *shapes: Any) -> None:
+        """Creates what is learned: the inverse softplus of each constant."""
+        if not self.learned:
+            return
+        self.constants = []
+        for name, values in self.screening._asdict().items():
+            start = np.log(np.expm1(np.atleast_1d(values)))
+            self.constants.append(self.add_weight(start.shape, constants(start), name=name))
+
+    def _screening(self) -> Screening:
+        """Finds the constants in use."""
+        if not self.learned:
+            return self.screening
+        weights, rates, length, power = (ops.softplus(weight) for weight in self.constants)
+        return Screening(weights / ops.sum(weights), rates, length[0], power[0])
 
     def call(self, graph: Graph) -> Tensor:
         """Computes the energy of each atom, `(num_atoms,)`, eV."""
@@ -81,15 +105,20 @@ class ZBLRepulsion(keras.layers.Layer):
         # beyond its reach the repulsion must be finite, or its gradient would not be zero
         near = ops.logical_and(lengths < self.cutoff, graph["edge_mask"])
         lengths = ops.where(near, lengths, ops.zeros_like(lengths) + self.cutoff)
-        charges = np.arange(MAX_ATOMIC_NUMBER + 1.0)
-        table = np.stack([charges, charges**self.screening.power], axis=1)
-        table = ops.convert_to_tensor(table, lengths.dtype)
+        screening = self._screening()
+        charges = ops.convert_to_tensor(np.arange(MAX_ATOMIC_NUMBER + 1.0), lengths.dtype)
+        # padding has charge zero, whose power has no derivative
+        power = ops.convert_to_tensor(screening.power, lengths.dtype)  # a number would be float32
+        powers = ops.power(ops.maximum(charges, ops.ones_like(charges)), power)
+        table = ops.stack([charges, powers], axis=1)
         atoms = ops.take(table, graph["atomic_numbers"], axis=0)  # (num_atoms, 2)
         senders = ops.take(atoms, graph["senders"], axis=0)
         receivers = ops.take(atoms, graph["receivers"], axis=0)
-        scaled = lengths * (senders[:, 1] + receivers[:, 1]) / self.screening.length
-        terms = zip(self.screening.weights, self.screening.rates, strict=True)
-        screened = sum(weight * ops.exp(-rate * scaled) for weight, rate in terms)
+        scaled = lengths * (senders[:, 1] + receivers[:, 1]) / screening.length
+        screened = sum(
+            screening.weights[term] * ops.exp(-screening.rates[term] * scaled)
+            for term in range(len(self.screening.weights))
+        )
         energies = units.coulomb_constant * senders[:, 0] * receivers[:, 0] * screened / lengths
         energies = segment.mask(energies * self.envelope(lengths, self.cutoff), near)
         return 0.5 * segment.sum_over_edges(energies, graph)

@@ -135,7 +135,8 @@ class AlphaNet(ForceField):
         use_frame_transition: Whether scalars and vectors mix within atoms (ablation).
         num_embeddings: Elements with an embedding of their own, padding (0) included; heavier ones
             share the last.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
     Reference: AlphaNet, 2025, https://arxiv.org/abs/2501.07155
 

@@ -59,7 +59,7 @@ class CMRET(ForceField):
         norm_mode: `"smooth"`, or `"component_shift"` as in the reference program, which breaks
             symmetry by about 1e-8.
         configuration: Electron table: `"aufbau"` or `"ground_state"`.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `element_affine`.
 
     Reference: Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752
 

@@ -50,7 +50,8 @@ class DimeNetPP(ForceField):
         output_init: Start of the last maps: `"orthogonal"`, or `"zeros"`, the authors' for mu,
             HOMO, LUMO and ZPVE.
         cutoff: Å.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
     Reference: Gasteiger et al., 2020, https://arxiv.org/abs/2011.14115; distance encodings:
     https://arxiv.org/abs/2211.12773

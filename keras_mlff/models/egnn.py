@@ -56,7 +56,8 @@ class EGNN(ForceField):
         num_inputs: Width of the embedding, mapped to `num_features`; `None` embeds without map.
         num_outputs: Width of what the equivariant variant ends in; `num_features` by default.
         cutoff: Å; with `all_pairs` the range of tables alone, and `model.cutoff` is infinite.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
     Reference: Satorras et al., 2021, https://arxiv.org/abs/2102.09844; distance encodings:
     https://arxiv.org/abs/2211.12773

@@ -24,6 +24,7 @@ from keras_mlff.heads import EnergyHead, Head, collection
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
+from keras_mlff.layers.element_affine import ElementAffine
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.models import freezing
 from keras_mlff.models.construction import in_precision
@@ -59,6 +60,8 @@ class ForceField(Trainer):
             arguments of `keras_mlff.layers.zbl.ZBLRepulsion`: `{"cutoff": 0.8}`.
         charge_spin: Whether total charge and spin take part, see
             `keras_mlff.layers.charge_spin.ChargeSpinEmbedding`.
+        element_affine: Whether atomic energies have a learned factor and term for each element,
+            beside the fixed ones of the head.
     """
 
     built: bool
@@ -78,6 +81,7 @@ class ForceField(Trainer):
         name: str | None = None,
         zbl: bool | Mapping[str, Any] = False,
         charge_spin: bool = False,
+        element_affine: bool = False,
     ) -> None:
         super().__init__(dtype=dtype, name=name)
         if cutoff <= 0.0:
@@ -86,6 +90,7 @@ class ForceField(Trainer):
         self.heads = collection.make(heads)
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
         self.charge_spin = ChargeSpinEmbedding() if charge_spin else None
+        self.element_affine = ElementAffine() if element_affine else None
         self._recorder: dict[str, Tensor] | None = None
 
     # What an architecture writes
@@ -170,7 +175,10 @@ class ForceField(Trainer):
             scalars, vectors = readout(features)
             first, width = 0, group[0].num_scalars
             for head in group:
-                properties |= head(graph, scalars[:, first : first + width], vectors)
+                numbers = scalars[:, first : first + width]
+                if self.element_affine is not None and isinstance(head, EnergyHead):
+                    numbers = self.element_affine(numbers, graph)
+                properties |= head(graph, numbers, vectors)
                 first += width
         if self.repulsion is not None and "energy" in properties:
             repulsion = self.repulsion(graph)  # (num_atoms,)

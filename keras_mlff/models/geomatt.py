@@ -53,7 +53,8 @@ class GeomAtt(ForceField):
         subtract_far_value: Whether overlaps count from their value at infinite distance.
         cutoff: Å, for periodic images alone: crystals need one beyond the reach of the Gaussians,
             6.4 Å by default. Molecules ignore their edges, so a small one saves memory.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
     Reference: Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549
 

@@ -42,7 +42,8 @@ class DistanceTransformer(ForceField):
         bias_features: Hidden width of the bias.
         bias_per_layer: Whether each layer has a bias of its own.
         cutoff: Å, where tables end; distances beyond continue them. No distance is cut off.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
     Reference: https://arxiv.org/abs/2211.12773, whose text leaves the sizes open; the bias is that
     of Graphormer, https://arxiv.org/abs/2106.05234

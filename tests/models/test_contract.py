@@ -17,6 +17,7 @@ import pytest
 
 from keras_mlff import backend, models
 from keras_mlff.graph import inputs_and_labels, join, pad, split, structure
+from keras_mlff.layers.element_affine import ElementAffine
 from keras_mlff.layers.zbl import ZBLRepulsion
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader, pack, sizes
@@ -494,6 +495,35 @@ def test_repulsion_of_nuclei_is_added_to_any_architecture(name, model):
     expected = ZBLRepulsion(1.0)(inputs_and_labels(pack([edges(pair[0])], BUDGET))[0])
     total = np.sum(keras.ops.convert_to_numpy(expected))
     np.testing.assert_allclose(added, total, rtol=1e-6)  # this layer alone is in float32
+
+
+@pytest.mark.eager
+def test_elements_can_have_factors_and_terms_in_any_architecture(name, model):
+    affine = build(name, element_affine=True)
+    own = affine.element_affine
+    ids = {id(weight) for weight in own.weights}
+    shared = [weight for weight in affine.weights if id(weight) not in ids]
+    values = map(keras.ops.convert_to_numpy, model.weights)
+    affine.assign_weights(list(zip(shared, values, strict=True)))
+    water = [molecule(5, seed=6)]
+    elements = water[0]["atomic_numbers"]
+    plain = predict(model, water)[0]
+    ones = np.ones(own.factors.shape)
+    fresh = ElementAffine()
+    fresh.build()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(fresh.factors), ones)
+    affine.assign_weights([(own.factors, ones), (own.terms, 0.0 * ones)])
+    assert_same(predict(affine, water)[0], plain)
+    random = np.random.default_rng(3)
+    factors, terms = (random.normal(size=own.terms.shape) for _ in range(2))
+    affine.assign_weights([(own.factors, factors), (own.terms, terms)])
+    (head,) = affine.heads
+    atomic = plain["atomic_energies"] * factors[elements] + head.scale * terms[elements]
+    found = predict(affine, water)[0]
+    np.testing.assert_allclose(found["atomic_energies"], atomic, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found["energy"], atomic.sum(), rtol=1e-10)
+    again = type(affine).from_config(json.loads(json.dumps(affine.get_config())))
+    assert [w.shape for w in again.weights] == [w.shape for w in affine.weights]
 
 
 @pytest.mark.eager

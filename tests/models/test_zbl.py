@@ -104,6 +104,49 @@ def test_an_atom_repels_its_own_image(models):
     np.testing.assert_allclose(added["energy"], formula(0.8, 6, 6), rtol=1e-9)
 
 
+def test_a_learned_screening_begins_at_the_fixed_one(pair_net):
+    """What is learned stays positive, and bare nuclei stay bare."""
+    made = [
+        pair_net(cutoff=4.0, dtype="float64", zbl={"learned": learned, "cutoff": 1.5})
+        for learned in (True, False)
+    ]
+    learned = made[0].repulsion
+    ids = {id(weight) for weight in learned.constants}
+    bare = [weight for weight in made[0].weights if id(weight) not in ids]
+    made[0].assign_weights([*zip(bare, made[1].get_weights(), strict=True)])
+    for model in made:
+        model.run_eagerly = keras.backend.backend() != "jax"
+    pairs = [pair(0.3), pair(1.1, (1, 1)), pair(1.6, (29, 6))]
+    first, second = ([model.predict(each) for each in pairs] for model in made)
+    for ours, theirs in zip(first, second, strict=True):
+        np.testing.assert_allclose(ours["energy"], theirs["energy"], rtol=1e-4)
+        np.testing.assert_allclose(ours["forces"], theirs["forces"], rtol=1e-3, atol=1e-9)
+
+    random = np.random.default_rng(0)
+    raw = [random.normal(size=weight.shape) for weight in learned.constants]
+    made[0].assign_weights([*zip(learned.constants, raw, strict=True)])
+    weights, rates, length, power = (np.log1p(np.exp(values)) for values in raw)
+    scaled = 1.1 * (6**power + 8**power) / length
+    screened = np.sum(weights / weights.sum() * np.exp(-rates * scaled))
+    x = 1.1 / 1.5
+    expected = 14.399645478425 * 48 / 1.1 * screened * (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)
+    added = made[0].predict(pair(1.1))["energy"] - made[1].predict(pair(1.1))["energy"]
+    np.testing.assert_allclose(added, expected - formula(1.1, 6, 8, reach=1.5), rtol=1e-8)
+
+
+def test_a_screening_is_learned(pair_net):
+    model = pair_net(cutoff=4.0, zbl={"learned": True, "cutoff": 1.5})
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.repulsion.constants]
+    labels = {"energy": np.asarray([9.0]), "forces": np.zeros((2, 3))}
+    model.compile(keras.optimizers.SGD(1e-4), loss={"energy": "mse", "forces": "mse"})
+    model.run_eagerly = keras.backend.backend() != "jax"
+    model.fit([pair(0.8, **labels), pair(1.2, (1, 8), **labels)], verbose=0)
+    after = [keras.ops.convert_to_numpy(weight) for weight in model.repulsion.constants]
+    for old, new in zip(before, after, strict=True):
+        assert np.all(np.isfinite(new))
+        assert np.all(new != old)
+
+
 def test_the_option_is_part_of_the_model(pair_net):
     model = pair_net(zbl={"cutoff": 0.7, "cutoff_function": "cosine"})
     again = pair_net.from_config(json.loads(json.dumps(model.get_config())))
