@@ -24,12 +24,14 @@ from keras_mlff.layers.nonlocal_reach import NonlocalReach
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.pair_attention import PairAttention, PairGeometry
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
+from keras_mlff.layers.residual_perceptron import ResidualPerceptron
 from keras_mlff.models.force_field import ForceField
 from keras_mlff.ops import geometry, safe, segment
 from keras_mlff.ops import spherical_harmonics as harmonics
 from keras_mlff.ops.pairs import AllPairs, EdgePairs, Pairs
 
 Tensor = Any
+_COMMON = {"coupling": True, "attention_bias": True, "basis_envelope": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "smooth": {
         "start": "scaled_sum",
@@ -37,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "parity": True,
         "direction": "sender_minus_receiver",
         "cutoff_function": "polynomial",
+        **_COMMON,
     },
     "paper": {
         "start": "mean",
@@ -44,6 +47,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "parity": False,
         "direction": "receiver_minus_sender",
         "cutoff_function": "cosine",
+        **_COMMON,
+    },
+    "so3krates_v1": {
+        "start": "zeros",
+        "invariants": "squared",
+        "parity": True,
+        "direction": "sender_minus_receiver",
+        "cutoff_function": "cosine",
+        **dict.fromkeys(_COMMON, False),
     },
 }
 _CHOICES = {
@@ -69,8 +81,9 @@ class So3krates(ForceField):
         degrees: Of the coordinates, ascending.
         cutoff: Å.
         variant: `"smooth"`: energies without jumps and forces without kinks or NaN, at any
-            geometry; `"paper"`: as published. It stands for the next five arguments, each of which
-            may be given by itself.
+            geometry whose atoms are apart; `"paper"`: as published; `"so3krates_v1"`: the authors'
+            later network. It stands for the next eight arguments, each of which may be given by
+            itself.
         start: Coordinates before the first layer: `"scaled_sum"` of harmonics times envelope over
             `neighbor_scale`, their `"mean"` (eq. 11, which jumps where the last neighbor leaves),
             or `"zeros"`.
@@ -81,6 +94,9 @@ class So3krates(ForceField):
             `"receiver_minus_sender"` (the authors' program).
         cutoff_function: `"polynomial"` (second derivatives continuous), `"cosine"` (the paper's,
             first derivatives) or `"smooth"` (all).
+        coupling: Whether degrees couple within an atom; without, features are not scaled either.
+        attention_bias: Whether queries, keys and values have biases.
+        basis_envelope: Whether the radial basis ends at the cutoff; attention does anyway.
         neighbor_scale: What `"scaled_sum"` divides by; 8 by default, 3 with `nonlocal_`, where
             coordinates must differ for any atom to be closer than others. Less is needed where
             the cutoff is short: 0.5 suits 2.5 Å. With too little, fresh networks overflow.
@@ -94,7 +110,9 @@ class So3krates(ForceField):
             leaves these filters out (ablation).
         feature_layer_norm: Whether features are normalized, twice in each layer.
         coordinate_layer_norm: Whether coordinates are; not smooth at sites of high symmetry.
-        attention_bias: Whether queries, keys and values have biases.
+        pre_layer_norm: Whether attention and exchange, and the readout, see normalized features,
+            while those that are added to are left as they are.
+        residual_mlp: Whether each addition to the features is followed by a `ResidualPerceptron`.
         nonlocal_: Whether coordinates also follow atoms that are close in coordinates, however far
             in space (eq. 14). All pairs are computed, and energies of far fragments do not add up.
         chi_cut: Where the weight of far atoms ends: `"1/n"` for n atoms, or a number.
@@ -104,7 +122,8 @@ class So3krates(ForceField):
         layer_norm_epsilon: Of the feature layer norms.
         num_embeddings: Elements with an embedding of their own, padding (0) included; heavier ones
             share the last.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`.
+        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
     Reference: Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276
 
@@ -128,13 +147,17 @@ class So3krates(ForceField):
         parity: bool | None = None,
         direction: str | None = None,
         cutoff_function: str | None = None,
+        coupling: bool | None = None,
+        attention_bias: bool | None = None,
+        basis_envelope: bool | None = None,
         neighbor_scale: float | None = None,
         radial_basis: str = "fixed_exponential",
         radial_hidden: Sequence[int] = (128,),
         spherical_hidden: Sequence[int] | None = (32,),
         feature_layer_norm: bool = False,
         coordinate_layer_norm: bool = False,
-        attention_bias: bool = True,
+        pre_layer_norm: bool = False,
+        residual_mlp: bool = False,
         nonlocal_: bool = False,
         chi_cut: float | str = "1/n",
         chi_cut_exponent: int = 6,
@@ -152,6 +175,9 @@ class So3krates(ForceField):
             "parity": parity,
             "direction": direction,
             "cutoff_function": cutoff_function,
+            "coupling": coupling,
+            "attention_bias": attention_bias,
+            "basis_envelope": basis_envelope,
         }
         chosen = _choose(variant, given)
         _check(num_features, num_heads, degrees)
@@ -162,7 +188,7 @@ class So3krates(ForceField):
             chosen["invariants"],
             bool(chosen["parity"]),
         )
-        self.direction = chosen["direction"]
+        self.direction, self.basis_envelope = chosen["direction"], chosen["basis_envelope"]
         if neighbor_scale is None:
             neighbor_scale = 3.0 if nonlocal_ else 8.0
         self.neighbor_scale = neighbor_scale
@@ -193,7 +219,7 @@ class So3krates(ForceField):
                     self.invariants,
                     radial_hidden,
                     spherical_hidden,
-                    attention_bias,
+                    chosen["attention_bias"],
                     activation,
                 ),
                 NonlocalReach(
@@ -203,12 +229,15 @@ class So3krates(ForceField):
                 else None,
                 self.degrees,
                 self.invariants,
-                self.parity,
+                self.parity if chosen["coupling"] else None,
                 layer_norm_epsilon if feature_layer_norm else None,
                 coordinate_layer_norm,
+                layer_norm_epsilon if pre_layer_norm else None,
+                activation if residual_mlp else None,
             )
             for _ in range(num_layers)
         ]
+        self.last_norm = LayerNormalization(epsilon=layer_norm_epsilon) if pre_layer_norm else None
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
         numbers = ops.minimum(graph["atomic_numbers"], self.num_embeddings - 1)
@@ -220,9 +249,10 @@ class So3krates(ForceField):
         if self.direction == "receiver_minus_sender":
             directions = -directions
         envelope = segment.mask(self.envelope(lengths, self.cutoff), pairs.mask)[:, None]
+        basis = self.radial_basis(lengths)
         known = PairGeometry(
             envelope,
-            envelope * self.radial_basis(lengths),
+            envelope * basis if self.basis_envelope else basis,
             harmonics.spherical_harmonics(directions, self.degrees),
         )
         coordinates = self._initial_coordinates(known, pairs)
@@ -234,7 +264,7 @@ class So3krates(ForceField):
             for name, value in inside.items():
                 self.record(f"layer{index}/{name}", value)
             self._record_attention(index, inside, pairs)
-        return AtomFeatures(features)
+        return AtomFeatures(features if self.last_norm is None else self.last_norm(features))
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
         return PerceptronReadout(
@@ -293,7 +323,20 @@ class So3krates(ForceField):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class So3kratesInteraction(keras.layers.Layer):
-    """One layer: attention, then exchange between features and coordinates of each atom."""
+    """One layer: attention, then exchange between features and coordinates of each atom.
+
+    Args:
+        num_features: Width.
+        attention: Between pairs.
+        reach: Of coordinates beyond the cutoff.
+        degrees: Of the coordinates.
+        kind: Of `invariants`.
+        parity: Of `DegreeCoupling`; `None` leaves the coupling out.
+        feature_norm: Epsilon of norms after attention and exchange, `None` for none.
+        coordinate_norm: Whether coordinates are normalized there.
+        pre_norm: Epsilon of norms of what attention and exchange see, `None` for none.
+        residual: Activation of perceptrons after attention and exchange, `None` for none.
+    """
 
     def __init__(
         self,
@@ -302,35 +345,43 @@ class So3kratesInteraction(keras.layers.Layer):
         reach: NonlocalReach | None,
         degrees: Sequence[int],
         kind: str,
-        parity: bool,
-        layer_norm_epsilon: float | None,
-        coordinate_layer_norm: bool,
+        parity: bool | None,
+        feature_norm: float | None,
+        coordinate_norm: bool,
+        pre_norm: float | None,
+        residual: str | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_features, self.degrees, self.kind = num_features, tuple(degrees), kind
         self.attention, self.reach = attention, reach
-        self.coupling = DegreeCoupling(degrees, parity)
-        self.mix = keras.layers.Dense(
-            2 * num_features + 2 * len(self.degrees), kernel_initializer=lecun_normal()
+        self.coupling = None if parity is None else DegreeCoupling(degrees, parity)
+        width = (num_features + len(self.degrees)) * (1 if self.coupling is None else 2)
+        self.mix = keras.layers.Dense(width, kernel_initializer=lecun_normal())
+        self.mix_coupled: Any = None
+        if self.coupling is not None:
+            self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer=lecun_normal())
+        self.feature_norms, self.pre_norms = (
+            [LayerNormalization(epsilon=epsilon) for _ in range(2 if epsilon is not None else 0)]
+            for epsilon in (feature_norm, pre_norm)
         )
-        self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer=lecun_normal())
-        self.feature_norms = [
-            LayerNormalization(epsilon=layer_norm_epsilon)
-            for _ in range(2 if layer_norm_epsilon is not None else 0)
-        ]
         self.coordinate_norms = [
-            CoordinateNormalization(degrees) for _ in range(2 if coordinate_layer_norm else 0)
+            CoordinateNormalization(degrees) for _ in range(2 if coordinate_norm else 0)
         ]
+        self.residuals: list[Any] = []
+        if residual is not None:
+            self.residuals = [ResidualPerceptron(num_features, residual) for _ in range(2)]
 
     def build(self, *shapes: Any) -> None:
         """Creates the weights of the exchange."""
         width, number = self.num_features, len(self.degrees)
-        self.coupling.build()
+        if self.coupling is not None:
+            self.coupling.build()
+            self.mix_coupled.build((None, number))
         self.mix.build((None, width + number))
-        self.mix_coupled.build((None, number))
-        for norm in self.feature_norms:
-            norm.build((None, width))
+        parts: list[Any] = [*self.feature_norms, *self.pre_norms, *self.residuals]
+        for part in parts:
+            part.build((None, width))
         for norm in self.coordinate_norms:
             norm.build()
 
@@ -348,8 +399,10 @@ class So3kratesInteraction(keras.layers.Layer):
         reach = None
         if self.reach is not None and isinstance(pairs, AllPairs):
             reach = self.reach(coordinates, pairs=pairs)  # (num_pairs, 1)
-        attended = self.attention(features, coordinates, known, reach, pairs=pairs)
-        features = features + attended.features
+        attended = self.attention(
+            _apply(self.pre_norms, 0, features), coordinates, known, reach, pairs=pairs
+        )
+        features = _apply(self.residuals, 0, features + attended.features)
         coordinates = coordinates + attended.coordinates
         inside = {
             "attended_features": features,
@@ -359,28 +412,37 @@ class So3kratesInteraction(keras.layers.Layer):
         }
         if reach is not None:
             inside["nonlocal_coefficients"] = reach * attended.coordinate_scores
-        features, coordinates = self._normalize(0, features, coordinates)
+        features = _apply(self.feature_norms, 0, features)
+        coordinates = _apply(self.coordinate_norms, 0, coordinates)
 
         # 4.5: the atom's own exchange (eqs. 17 and 18)
-        width, number = self.num_features, len(self.degrees)
-        coupled = self.coupling(coordinates)
         lengths = invariants(coordinates, self.degrees, self.kind)
-        mixed = self.mix(ops.concatenate([features, lengths], axis=1))
-        ends = (width, 2 * width, 2 * width + number)
-        added, gated, own, other = ops.split(mixed, ends, axis=1)
-        gate = self.mix_coupled(invariants(coupled, self.degrees, self.kind))
-        features = (features + added + gated * gate) * 3.0**-0.5
-        own, other = (harmonics.spread_degrees(part, self.degrees) for part in (own, other))
-        coordinates = coordinates + own * coordinates + other * coupled
-        inside["coupled_coordinates"] = coupled
-        return *self._normalize(1, features, coordinates), inside
+        seen = _apply(self.pre_norms, 1, features)
+        mixed = self.mix(ops.concatenate([seen, lengths], axis=1))
+        if self.coupling is None:
+            added, own = ops.split(mixed, [self.num_features], axis=1)
+            features = features + added
+            coordinates = coordinates + self._spread(own) * coordinates
+        else:
+            width, number = self.num_features, len(self.degrees)
+            ends = (width, 2 * width, 2 * width + number)
+            added, gated, own, other = ops.split(mixed, ends, axis=1)
+            coupled = self.coupling(coordinates)
+            gate = self.mix_coupled(invariants(coupled, self.degrees, self.kind))
+            features = (features + added + gated * gate) * 3.0**-0.5
+            own, other = self._spread(own), self._spread(other)
+            coordinates = coordinates + own * coordinates + other * coupled
+            inside["coupled_coordinates"] = coupled
+        features = _apply(self.feature_norms, 1, _apply(self.residuals, 1, features))
+        return features, _apply(self.coordinate_norms, 1, coordinates), inside
 
-    def _normalize(self, place: int, features: Tensor, coordinates: Tensor) -> tuple[Any, Any]:
-        if self.feature_norms:
-            features = self.feature_norms[place](features)
-        if self.coordinate_norms:
-            coordinates = self.coordinate_norms[place](coordinates)
-        return features, coordinates
+    def _spread(self, by_degree: Tensor) -> Tensor:
+        return harmonics.spread_degrees(by_degree, self.degrees)
+
+
+def _apply(layers: Sequence[Any], place: int, values: Tensor) -> Tensor:
+    """Applies the layer of a place, where there are any."""
+    return layers[place](values) if layers else values
 
 
 def _choose(variant: str, given: Mapping[str, Any]) -> dict[str, Any]:

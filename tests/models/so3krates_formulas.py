@@ -22,6 +22,8 @@ VARIANTS = {
         "parity": True,
         "direction": "sender_minus_receiver",
         "cutoff_function": "polynomial",
+        "coupling": True,
+        "basis_envelope": True,
     },
     "paper": {
         "start": "mean",
@@ -29,6 +31,16 @@ VARIANTS = {
         "parity": False,
         "direction": "receiver_minus_sender",
         "cutoff_function": "cosine",
+        "coupling": True,
+        "basis_envelope": True,
+    },
+    "so3krates_v1": {
+        "start": "zeros",
+        "invariants": "squared",
+        "direction": "sender_minus_receiver",
+        "cutoff_function": "cosine",
+        "coupling": False,
+        "basis_envelope": False,
     },
 }
 BASE = {
@@ -193,7 +205,7 @@ class Pairs:
         r = np.linalg.norm(vectors, axis=1)
         self.envelope = ENVELOPES[options["cutoff_function"]](r / cutoff)
         basis = radial_basis(options["radial_basis"], r, options["num_radial"], cutoff, weights)
-        self.basis = self.envelope[:, None] * basis
+        self.basis = self.envelope[:, None] * basis if options["basis_envelope"] else basis
         sign = {"sender_minus_receiver": 1, "receiver_minus_sender": -1}[options["direction"]]
         self.harmonics = [
             np.reshape(
@@ -238,7 +250,12 @@ class Network:
         for index, layer in enumerate(weights["layers"]):
             h, q, inside = self.layer(layer, h, q, pairs)
             outputs |= {f"layer{index}/{name}": value for name, value in inside.items()}
+        if options.get("pre_layer_norm"):
+            h = self.layer_norm(h, *weights["last norm"])
         raw = perceptron(weights["readout"], h, options["activation"])[:, 0]
+        if options.get("element_affine"):
+            own_factors, terms = weights["elements"]
+            raw = own_factors[numbers] * raw + terms[numbers]
         factors = np.asarray([HEAD["element_scales"].get(z, 1.0) for z in numbers])
         references = np.asarray([HEAD["references"].get(z, 0.0) for z in numbers])
         energies = HEAD["scale"] * factors * raw + references
@@ -266,17 +283,18 @@ class Network:
                 filters[k] = filters[k] + perceptron(maps, distances, options["activation"])
 
         # both kinds of attention see the features before the layer
-        scores = head_scores(layer["QK"], h, filters[0], pairs)
-        degree_scores = head_scores(layer["degree QK"], h, filters[1], pairs)
+        seen = self.seen(layer, 0, h)
+        scores = head_scores(layer["QK"], seen, filters[0], pairs)
+        degree_scores = head_scores(layer["degree QK"], seen, filters[1], pairs)
         inside = {
             "features/attention": pairs.as_matrices(w * scores),
             "coordinates/attention": pairs.as_matrices(w * degree_scores),
         }
         messages = [
             (w * a)[:, None] * linear(value, part)[j]
-            for a, value, part in zip(scores, layer["V"], slices(h, len(scores)), strict=True)
+            for a, value, part in zip(scores, layer["V"], slices(seen, len(scores)), strict=True)
         ]
-        h = h + pairs.sum(np.concatenate(messages, axis=1))
+        h = self.residual(layer, 0, h + pairs.sum(np.concatenate(messages, axis=1)))
         if options["nonlocal_"]:
             nu = self.reach(q, pairs)
             inside["nonlocals/attention"] = pairs.as_matrices(nu * degree_scores)
@@ -289,15 +307,21 @@ class Network:
         inside |= {"attended_features": h, "attended_coordinates": q}
 
         h, q = self.normalize(layer, 0, h, q)
+        seen = np.concatenate([self.seen(layer, 1, h), self.invariants(q)], axis=1)
+        mixed = linear(layer["mix"], seen)
+        if not options["coupling"]:
+            h = self.residual(layer, 1, h + mixed[:, :width])
+            q = [(1 + own[:, None]) * b for own, b in zip(mixed[:, width:].T, q, strict=True)]
+            h, q = self.normalize(layer, 1, h, q)
+            return h, q, {**inside, "features": h, "coordinates": q}
         t = self.couple(layer["kappa"], q)
-        mixed = linear(layer["mix"], np.concatenate([h, self.invariants(q)], axis=1))
         p1, p2, g1, g2 = np.split(mixed, np.cumsum([width, width, len(q)]), axis=1)
         h = (h + p1 + p2 * linear(layer["mix t"], self.invariants(t))) / math.sqrt(3)
         q = [
             (1 + own[:, None]) * b + other[:, None] * c
             for own, other, b, c in zip(g1.T, g2.T, q, t, strict=True)
         ]
-        h, q = self.normalize(layer, 1, h, q)
+        h, q = self.normalize(layer, 1, self.residual(layer, 1, h), q)
         return h, q, {**inside, "coupled_coordinates": t, "features": h, "coordinates": q}
 
     def invariants(self, blocks):
@@ -320,15 +344,31 @@ class Network:
 
     def normalize(self, layer, place, h, q):
         if self.options.get("feature_layer_norm"):
-            scale, bias = layer["norm"][place]
-            epsilon = self.options.get("layer_norm_epsilon", 1e-6)
-            rows = [(row - row.mean()) / math.sqrt(row.var() + epsilon) for row in h]
-            h = np.asarray(rows) * scale + bias
+            h = self.layer_norm(h, *layer["norm"][place])
         if self.options.get("coordinate_layer_norm"):
             lengths = [np.linalg.norm(b, axis=1, keepdims=True) for b in q]
             scaled = zip(layer["degree norm"][place], q, lengths, strict=True)
             q = [scale * b / np.where(length > 0, length, 1) for scale, b, length in scaled]
         return h, q
+
+    def layer_norm(self, h, scale, bias):
+        epsilon = self.options.get("layer_norm_epsilon", 1e-6)
+        rows = [(row - row.mean()) / math.sqrt(row.var() + epsilon) for row in h]
+        return np.asarray(rows) * scale + bias
+
+    def seen(self, layer, place, h):
+        """Normalizes what attention and exchange see, not what they add to (section 11)."""
+        if not self.options.get("pre_layer_norm"):
+            return h
+        return self.layer_norm(h, *layer["pre norm"][place])
+
+    def residual(self, layer, place, h):
+        """Feeds features through a perceptron with a way around it (section 11)."""
+        if not self.options.get("residual_mlp"):
+            return h
+        first, second, last = layer["residual"][place]
+        act = ACTIVATIONS[self.options["activation"]]
+        return act(h + act(act(h) @ first) @ second) @ last
 
     def reach(self, q, pairs):
         """Weighs all pairs by how close they are in coordinates (section 5)."""

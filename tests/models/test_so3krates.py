@@ -101,6 +101,56 @@ def test_the_network_has_as_many_weights_as_the_authors(arguments, per_layer):
     assert 30_889 + 6 * 114_091 == 715_435
 
 
+# ----- symmetry, to rounding
+
+
+@pytest.mark.parametrize("name", ["smooth", "paper", "nonlocal_model"])
+def test_the_frame_and_the_order_of_atoms_change_nothing(name, request):
+    model = request.getfixturevalue(name)
+    random = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    turn *= np.sign(np.linalg.det(turn))
+    order = random.permutation(5)
+    start = chiral()
+    positions, numbers = start["positions"], start["atomic_numbers"]
+    same = [
+        start,
+        structure(positions @ turn, numbers),
+        structure(positions + np.asarray([3.1, -2.7, 5.3]), numbers),
+        structure(positions[order], numbers[order]),
+    ]
+    energies, forces = predict(model, same)
+    back = [forces[1] @ turn.T, forces[2], forces[3][np.argsort(order)]]
+    # forces of up to 10 eV/Å, which a step of 1e-15 Å changes by 1e-14
+    np.testing.assert_allclose(energies, energies[0], rtol=0.0, atol=1e-12)
+    np.testing.assert_allclose(back, [forces[0]] * 3, rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["smooth", "paper", "nonlocal_model"])
+def test_padding_changes_nothing(name, request):
+    model = request.getfixturevalue(name)
+    energies, forces = predict(model, [chiral()])
+    alone = model.predict(chiral())
+    assert len(alone["forces"]) == len(forces[0])
+    np.testing.assert_allclose(alone["energy"], energies, rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(alone["forces"], forces[0], rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["smooth", "paper"])
+def test_forces_are_minus_the_gradient(name, request):
+    model = request.getfixturevalue(name)
+    start, step = chiral(), 1e-5
+    moves = []
+    for atom, axis, sign in np.ndindex(2, 3, 2):
+        positions = start["positions"].copy()
+        positions[atom, axis] += step * (1 - 2 * sign)
+        moves.append({**start, "positions": positions})
+    energies = np.concatenate([predict(model, part)[0] for part in (moves[:6], moves[6:])])
+    _, forces = predict(model, [start])
+    slopes = (energies[::2] - energies[1::2]).reshape(2, 3) / (2 * step)
+    np.testing.assert_allclose(forces[0][:2], -slopes, rtol=0.0, atol=1e-8)
+
+
 # ----- the smooth variant
 
 
@@ -314,8 +364,9 @@ def test_nonlocal_models_refuse_crystals(nonlocal_model):
         {"degrees": (0,), "radial_hidden": (), "activation": "softplus"},
         {"degrees": (0, 1, 2, 3, 4), "num_features": 20, "radial_hidden": (16, 8)},
         {"nonlocal_": True, "feature_layer_norm": True, "num_features": 16, "num_heads": 4},
+        {"variant": "so3krates_v1", "pre_layer_norm": True, "residual_mlp": True},
     ],
-    ids=["no spherical filter", "zeros", "degree 0", "degree 4", "smooth non-local"],
+    ids=["no spherical filter", "zeros", "degree 0", "degree 4", "smooth non-local", "v1"],
 )
 def test_every_option_gives_a_force_field(options):
     model = build(**options)

@@ -67,6 +67,14 @@ CASES = {
     "paper, two layers, other direction": {
         **{"variant": "paper", "direction": "sender_minus_receiver", "num_layers": 2},
     },
+    "so3krates_v1, all of it, learned elements": {
+        **{"variant": "so3krates_v1", "pre_layer_norm": True, "residual_mlp": True},
+        **{"num_layers": 2, "element_affine": True},
+    },
+    "smooth, pre-norm and perceptrons beside couplings and norm": {
+        **{"pre_layer_norm": True, "residual_mlp": True, "feature_layer_norm": True},
+        **{"basis_envelope": False, "activation": "softplus"},
+    },
     "non-local, paper, fixed reach, learned encoding": {
         **{"variant": "paper", "nonlocal_": True, "chi_cut": 0.4, "distance_encoding": "mlp"},
     },
@@ -115,6 +123,11 @@ def weights_of(model):
     elif model.radial_basis.weights:
         weights["centers"] = array(model.radial_basis.centers)
         weights["widths"] = array(model.radial_basis.betas)
+    if model.last_norm is not None:
+        weights["last norm"] = (array(model.last_norm.gamma), array(model.last_norm.beta))
+    if model.element_affine is not None:
+        layer = model.element_affine
+        weights["elements"] = (array(layer.factors), array(layer.terms))
     for layer in model.interactions:
         attention, filters = layer.attention, layer.attention.filters
         heads = split_heads(attention.feature_maps, 3)
@@ -125,13 +138,18 @@ def weights_of(model):
                 "QK": [(query, key) for query, key, _ in heads],
                 "V": [value for _, _, value in heads],
                 "degree QK": split_heads(attention.coordinate_maps, 2),
-                "kappa": array(layer.coupling.kappa),
                 "mix": dense(layer.mix),
-                "mix t": dense(layer.mix_coupled),
                 "norm": [(array(norm.gamma), array(norm.beta)) for norm in layer.feature_norms],
+                "pre norm": [(array(norm.gamma), array(norm.beta)) for norm in layer.pre_norms],
+                "residual": [[array(m.kernel) for m in part.maps] for part in layer.residuals],
                 "degree norm": [array(norm.scale) for norm in layer.coordinate_norms],
             }
         )
+        if layer.coupling is not None:
+            weights["layers"][-1] |= {
+                "kappa": array(layer.coupling.kappa),
+                "mix t": dense(layer.mix_coupled),
+            }
     return weights
 
 
@@ -197,10 +215,9 @@ def test_tables_are_the_golden_ones():
 def test_energies_are_those_of_the_formulas(changed):
     """Energies alone: forces would be compiled for every option."""
     model, network = build(changed)
-    (readout,), (head,) = model.readouts, model.heads
     structures = MOLECULES if model.nonlocal_ else [*MOLECULES, CRYSTAL]
     inputs = inputs_of(graphs_of(structures, model.cutoff))
-    got = evaluate(lambda graph: head(graph, readout(model.embed(graph)).scalars, None), inputs)
+    got = evaluate(lambda graph: model._properties(graph, training=False), inputs)
     got = model.add_offsets(got, inputs)
     check_energies(got, [network(*item) for item in structures])
 
@@ -209,9 +226,10 @@ def test_energies_are_those_of_the_formulas(changed):
     "changed",
     [
         {"coordinate_layer_norm": True, "feature_layer_norm": True, "charge_spin": True},
+        {"variant": "so3krates_v1", "pre_layer_norm": True, "residual_mlp": True},
         {"variant": "paper", "nonlocal_": True, "chi_cut_float32": True, "cutoff": 2.0},
     ],
-    ids=["smooth, both norms", "non-local, paper, 1/n in float32"],
+    ids=["smooth, both norms", "so3krates_v1", "non-local, paper, 1/n in float32"],
 )
 def test_coefficients_and_coordinates_are_those_of_the_formulas(changed):
     model, network = build(changed)

@@ -1,0 +1,41 @@
+"""A perceptron with a way around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_mlff.layers.initializers import lecun_normal
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable("keras_mlff")
+class ResidualPerceptron(keras.layers.Layer):
+    """Maps x to W3 act(x + W2 act(W1 act(x))), all of one width and without biases.
+
+    Args:
+        width: Of input and output.
+        activation: Name of act.
+
+    Reference: Frank, Unke, Müller and Chmiela, 2024, https://arxiv.org/abs/2309.15126
+    """
+
+    def __init__(self, width: int, activation: str = "silu", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width, self.activation = width, keras.activations.get(activation)
+        self.maps = [
+            keras.layers.Dense(width, use_bias=False, kernel_initializer=lecun_normal())
+            for _ in range(3)
+        ]
+
+    def build(self, *shapes: Any) -> None:
+        """Creates the weights of the maps."""
+        for layer in self.maps:
+            layer.build((None, self.width))
+
+    def call(self, x: Tensor) -> Tensor:
+        first, second, last = self.maps
+        around = x + second(self.activation(first(self.activation(x))))
+        return last(self.activation(around))
