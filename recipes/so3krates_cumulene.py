@@ -134,6 +134,10 @@ def main(
         )
         trained[kind] = model
         results[kind] = judge(model, parts.test)
+        results[kind]["separation of the ends"] = {
+            when: end_separation(each, projected)
+            for when, each in {"before": start[kind], "after": model}.items()
+        }
     saving.write_json(Path(folder, experiment.RESULTS), results)
     figures = {
         "profiles": profile_figure(trained, profiles, scans, reference),
@@ -349,6 +353,14 @@ def coordinate_figure(
             axes.set_title(f"{kind}, {when} training")
     grid[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def end_separation(model: models.So3krates, carbons: int, angle: float = 45.0) -> float:
+    """Measures how near hydrogens of opposite ends come in coordinates, over those of one end."""
+    (molecule,) = rotor(carbons, np.asarray([angle]))
+    last = model.inspect(molecule)[f"layer{model.num_layers - 1}/coordinates"][carbons:]
+    distances = np.linalg.norm(last[:, None] - last, axis=-1)  # (4, 4)
+    return float(distances[:2, 2:].min() / max(distances[0, 1], distances[2, 3]))
 
 
 def attention_figure(model: models.So3krates, carbons: int, angle: float = 45.0) -> Any:

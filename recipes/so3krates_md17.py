@@ -171,11 +171,12 @@ def train_sizes(settings: dict[str, Any]) -> dict[str, Any]:
         }
         results[str(num_layers)] = main(**own) | {"num_weights": build(own).count_params()}
         saving.write_json(folder / experiment.RESULTS, results)
-    size_figure(results, settings["molecule"]).savefig(folder / "sizes.png", dpi=120)
+    figure = size_figure(results, settings["molecule"], settings["num_epochs"])
+    figure.savefig(folder / "sizes.png", dpi=120)
     return results
 
 
-def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
+def size_figure(results: Mapping[str, Any], molecule: str, num_epochs: int) -> Any:
     """Draws force errors against the number of weights, beside those of table 1 (figure 1c)."""
     from matplotlib import ticker
 
@@ -186,7 +187,9 @@ def size_figure(results: Mapping[str, Any], molecule: str) -> Any:
             axes.plot(weights, errors[column], "o", markersize=5, label=label)
     ours = [(item["num_weights"], item["forces"]["test_mae"]) for item in results.values()]
     weights, errors = np.asarray(sorted(ours)).T
-    label = f"So3krates, {min(results, key=int)} to {max(results, key=int)} layers"
+    label = (
+        f"So3krates, {min(results, key=int)} to {max(results, key=int)} layers, {num_epochs} epochs"
+    )
     unit = md17.DISPLAY["forces"][0]
     plots.error_curve(axes, {label: (weights, errors)}, ("weights", f"forces MAE / {unit}"))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

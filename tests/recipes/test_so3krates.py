@@ -69,7 +69,10 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     }
     results = recipe.main(**settings)
     assert list(results) == ["local", "nonlocal"]
-    assert list(results["local"]) == ["known lengths", "11 and 12 carbons"]
+    parts = ["known lengths", "11 and 12 carbons", "separation of the ends"]
+    assert list(results["local"]) == parts
+    separation = results["local"]["separation of the ends"]
+    assert 0.0 < separation["before"] != separation["after"] > 0.0
     expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png", "rigid.png"}
     assert figures(tmp_path / "run") == expected
     log = (tmp_path / "run/local/log.csv").read_text("utf-8")
@@ -121,7 +124,11 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
         projected=3,
         folder=str(tmp_path / "run"),
     )
-    assert list(results["local"]) == ["known lengths", *recipe.UNSEEN]
+    assert list(results["local"]) == [
+        "known lengths",
+        *recipe.UNSEEN,
+        "separation of the ends",
+    ]
 
 
 # one molecule tells nothing about its elements
