@@ -104,10 +104,10 @@ def main(
     """
     parts = experiment.load_parts(data, *(FILE_SPLITS if Path(data).suffix else DATASET_SPLITS))
     trained, results = {}, {}
-    start: dict[str, models.So3krates] = {}
+    coordinates: dict[str, dict[str, Array]] = {}
     for kind in kinds:
         place = Path(folder, kind)
-        model, start[kind] = (
+        model, fresh = (
             build(kind, num_features, num_layers, max_degree, cutoff, variant, neighbor_scale, seed)
             for _ in range(2)
         )
@@ -134,14 +134,17 @@ def main(
         )
         trained[kind] = model
         results[kind] = judge(model, parts.test)
+        coordinates[kind] = {
+            when: last_coordinates(each, projected)
+            for when, each in {"before": fresh, "after": model}.items()
+        }
         results[kind]["separation of the ends"] = {
-            when: end_separation(each, projected)
-            for when, each in {"before": start[kind], "after": model}.items()
+            when: end_separation(values, projected) for when, values in coordinates[kind].items()
         }
     saving.write_json(Path(folder, experiment.RESULTS), results)
     figures = {
         "profiles": profile_figure(trained, profiles, scans, reference),
-        "coordinates": coordinate_figure(start, trained, projected),
+        "coordinates": coordinate_figure(coordinates, projected),
     }
     if profile:
         figures["rigid"] = rigid_figure(trained, profile)
@@ -327,14 +330,14 @@ def layer_figure(
     return figure
 
 
-def coordinate_figure(
-    start: Mapping[str, models.So3krates],
-    trained: Mapping[str, models.So3krates],
-    carbons: int,
-    angle: float = 45.0,
-) -> Any:
-    """Projects the last coordinates of all atoms, before and after training (figure 3)."""
+def last_coordinates(model: models.So3krates, carbons: int, angle: float = 45.0) -> Array:
+    """Finds the coordinates of all atoms after the last layer."""
     (molecule,) = rotor(carbons, np.asarray([angle]))
+    return model.inspect(molecule)[f"layer{model.num_layers - 1}/coordinates"]
+
+
+def coordinate_figure(coordinates: Mapping[str, Mapping[str, Array]], carbons: int) -> Any:
+    """Projects the last coordinates of all atoms, before and after training (figure 3)."""
     groups = {
         "carbon": (range(carbons), "0.6"),
         **{
@@ -342,24 +345,19 @@ def coordinate_figure(
             for i, (end, color) in enumerate(ENDS.items())
         },
     }
-    figure, grid = plots.subplots(len(trained), 2)
-    for row, kind in zip(grid, trained, strict=True):
-        for axes, (when, model) in zip(
-            row, {"before": start[kind], "after": trained[kind]}.items(), strict=True
-        ):
-            inside = model.inspect(molecule)
-            last = inside[f"layer{model.num_layers - 1}/coordinates"]
-            plots.projected_atoms(axes, analysis.principal_components(last), groups)
+    figure, grid = plots.subplots(len(coordinates), 2)
+    for row, (kind, stages) in zip(grid, coordinates.items(), strict=True):
+        for axes, (when, values) in zip(row, stages.items(), strict=True):
+            plots.projected_atoms(axes, analysis.principal_components(values), groups)
             axes.set_title(f"{kind}, {when} training")
     grid[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
-def end_separation(model: models.So3krates, carbons: int, angle: float = 45.0) -> float:
+def end_separation(coordinates: Array, carbons: int) -> float:
     """Measures how near hydrogens of opposite ends come in coordinates, over those of one end."""
-    (molecule,) = rotor(carbons, np.asarray([angle]))
-    last = model.inspect(molecule)[f"layer{model.num_layers - 1}/coordinates"][carbons:]
-    distances = np.linalg.norm(last[:, None] - last, axis=-1)  # (4, 4)
+    ends = coordinates[carbons:]
+    distances = np.linalg.norm(ends[:, None] - ends, axis=-1)  # (4, 4)
     return float(distances[:2, 2:].min() / max(distances[0, 1], distances[2, 3]))
 
 

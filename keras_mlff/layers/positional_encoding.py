@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.graph import Array, Graph
-from keras_mlff.layers.initializers import Normal, torch_dense
+from keras_mlff.layers.initializers import Normal, constants, torch_dense
 
 Tensor = Any
 _MODES = ("linear", "cubic", "quintic", "bspline")
@@ -128,7 +128,7 @@ class PositionalEncoding(keras.layers.Layer):
         shape = (self.num_knots, self.num_features)
         initializer: Any = "zeros"
         if self.initial == "gaussian_rbf":
-            initializer = _constant(self._gaussians(derivative))
+            initializer = constants(self._gaussians(derivative))
         elif derivative == 0 or self.initial == "normal_both":
             initializer = Normal(stddev=1.0)
         return self.add_weight(
@@ -421,10 +421,3 @@ def _bspline(points: Tensor, index: Tensor, t: Tensor) -> Tensor:
     for factor, row in zip(factors, rows, strict=True):
         total = total + factor * row
     return total * (1.0 / 6.0)
-
-
-def _constant(table: Array) -> Any:
-    def initializer(shape: Any, dtype: Any = None) -> Tensor:
-        return ops.convert_to_tensor(table.reshape(shape), dtype=dtype)
-
-    return initializer

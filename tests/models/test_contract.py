@@ -21,6 +21,7 @@ from keras_mlff.layers.element_affine import ElementAffine
 from keras_mlff.layers.zbl import ZBLRepulsion
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader, pack, sizes
+from tests.models.weights import copy_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden/contract"
 SMALL = {"num_features": 16, "num_layers": 2, "cutoff": 4.0, "dtype": "float64"}
@@ -501,10 +502,7 @@ def test_repulsion_of_nuclei_is_added_to_any_architecture(name, model):
 def test_elements_can_have_factors_and_terms_in_any_architecture(name, model):
     affine = build(name, element_affine=True)
     own = affine.element_affine
-    ids = {id(weight) for weight in own.weights}
-    shared = [weight for weight in affine.weights if id(weight) not in ids]
-    values = map(keras.ops.convert_to_numpy, model.weights)
-    affine.assign_weights(list(zip(shared, values, strict=True)))
+    copy_weights(model, affine, own.weights)
     water = [molecule(5, seed=6)]
     elements = water[0]["atomic_numbers"]
     plain = predict(model, water)[0]
@@ -532,11 +530,7 @@ def test_charge_and_spin_can_be_told_to_any_architecture(name, model):
     own_mode = name == "CMRET"  # of its paper, not zero for neutral singlets
     informed = build(name, charge_spin="invariant_qs" if own_mode else True)
     if not own_mode:
-        added = {id(weight) for weight in informed.charge_spin.weights}
-        assert added
-        shared = [weight for weight in informed.weights if id(weight) not in added]
-        values = map(keras.ops.convert_to_numpy, model.weights)
-        informed.assign_weights(list(zip(shared, values, strict=True)))
+        copy_weights(model, informed, informed.charge_spin.weights)
     start = molecule(5, seed=6)
     states = [
         start | {"total_charge": np.asarray([charge]), "spin_multiplicity": np.asarray([spin])}

@@ -12,6 +12,7 @@ from keras_mlff.layers.zbl import ZBLRepulsion
 from keras_mlff.models import AlphaNet
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing import Budget, GraphLoader
+from tests.models.weights import copy_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden/alphanet"
 BUDGET = Budget(num_graphs=12, num_atoms=30, num_edges=400, num_triplets=0, max_atoms=4)
@@ -111,9 +112,7 @@ def test_a_learned_screening_begins_at_the_fixed_one(pair_net):
         for learned in (True, False)
     ]
     learned = made[0].repulsion
-    ids = {id(weight) for weight in learned.constants}
-    bare = [weight for weight in made[0].weights if id(weight) not in ids]
-    made[0].assign_weights([*zip(bare, made[1].get_weights(), strict=True)])
+    copy_weights(made[1], made[0], learned.constants)
     for model in made:
         model.run_eagerly = keras.backend.backend() != "jax"
     pairs = [pair(0.3), pair(1.1, (1, 1)), pair(1.6, (29, 6))]
