@@ -31,8 +31,13 @@ def rooms() -> list[str]:
 def modules(room: str) -> Iterator[str]:
     """Yields the public modules of a room; a package's own page part is its first."""
     yield f"keras_mlff.{room}"
-    for path in sorted((PACKAGE / room).glob("[!_]*.py")):
-        yield f"keras_mlff.{room}.{path.stem}"
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[-1] == "__init__":
+            if len(parts) > 2:  # a room inside of the room
+                yield ".".join(["keras_mlff", *parts[:-1]])
+        elif not parts[-1].startswith("_"):
+            yield ".".join(["keras_mlff", *parts])
 
 
 def page(room: str) -> str:

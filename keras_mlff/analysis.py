@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_mlff.core.construction import precision
 from keras_mlff.graph import Array
 from keras_mlff.layers.positional_encoding import PerceptronEncoding, PositionalEncoding
 from keras_mlff.models import ForceField
-from keras_mlff.models.construction import precision
 
 METRICS = ("non_linearity", "non_monotonicity", "diversity", "smoothness")
 _NUM_SAMPLES = 36  # of encodings that have no knots

@@ -19,9 +19,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, experiment, models, units
+from keras_mlff import cli, datasets, models, units
+from keras_mlff.experiments import experiment
+from keras_mlff.fit.losses import L2Norm, PerAtom
 from keras_mlff.graph import Graph
-from keras_mlff.losses import L2Norm, PerAtom
 
 PUBLISHED = {  # meV/Å and meV/atom
     "NequIP": {"forces": 47.3, "energy_per_atom": 0.50},

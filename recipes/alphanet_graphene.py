@@ -16,7 +16,8 @@ from typing import Any
 import keras
 from alphanet_formate_cu import build, train
 
-from keras_mlff import cli, datasets, experiment
+from keras_mlff import cli, datasets
+from keras_mlff.experiments import experiment
 
 PUBLISHED = {"AlphaNet, paper": {"forces": 32.0, "energy_per_atom": 1.7}}  # meV/Å, meV/atom
 

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from alphanet_formate_cu import build, go_on, train
 
-from keras_mlff import cli, datasets, experiment
+from keras_mlff import cli, datasets
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import Graph
 
 LABELS = ("energy", "forces", "stress")

@@ -20,7 +20,9 @@ import keras
 import numpy as np
 from alphanet_formate_cu import build, calm, train
 
-from keras_mlff import cli, datasets, experiment, metrics, saving
+from keras_mlff import cli, datasets, saving
+from keras_mlff.experiments import experiment
+from keras_mlff.fit import metrics
 from keras_mlff.graph import Array, Graph, count
 
 PUBLISHED = {"AlphaNet 2M, paper": {"energy": 0.19, "forces": 0.036}}

@@ -14,7 +14,8 @@ from typing import Any
 import keras
 from alphanet_formate_cu import build, train
 
-from keras_mlff import cli, datasets, experiment
+from keras_mlff import cli, datasets
+from keras_mlff.experiments import experiment
 
 LABELS = ("energy", "forces", "stress")
 

@@ -20,7 +20,8 @@ import keras
 import numpy as np
 from alphanet_formate_cu import DISPLAY, build, train
 
-from keras_mlff import cli, datasets, experiment, models, plots, saving
+from keras_mlff import cli, datasets, models, plots, saving
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import count
 
 # AlphaNet's own errors in table 4 of its paper: meV, meV/Å

@@ -15,7 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, heads, models, saving, schedules, training
+from keras_mlff import cli, datasets, heads, models, saving
+from keras_mlff.experiments import training
+from keras_mlff.fit import schedules
 
 SPINS = ("singlet", "triplet")
 METRICS = {"energy": "mae", "forces": "mae"}
@@ -152,10 +154,10 @@ def save_preset(
     model: models.CMRET, preset: str, folder: str, results: dict[str, Any], recipe: str, seed: int
 ) -> None:
     """Writes the preset with everything its card says."""
-    from keras_mlff import model_card
+    from keras_mlff import publish
 
     points = datasets.load("ch2", split="test")
-    model_card.publish(
+    publish.publish(
         model,
         preset,
         examples=[points[0], points[-1]],

@@ -16,7 +16,8 @@ from typing import Any
 import cmret_ch2
 import numpy as np
 
-from keras_mlff import cli, datasets, models, plots, saving, training
+from keras_mlff import cli, datasets, models, plots, saving
+from keras_mlff.experiments import training
 from keras_mlff.graph import structure
 
 ABLATIONS: dict[str, dict[str, Any]] = {

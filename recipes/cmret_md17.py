@@ -16,7 +16,8 @@ from typing import Any
 import keras
 import md17
 
-from keras_mlff import cli, models, schedules
+from keras_mlff import cli, models
+from keras_mlff.fit import schedules
 
 
 def main(

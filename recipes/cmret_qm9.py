@@ -19,8 +19,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, experiment, heads, models, units
-from keras_mlff.datasets import splits
+from keras_mlff import cli, datasets, heads, models, units
+from keras_mlff.datasets.tools import splits
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import Graph
 
 # the unit that papers print, and its size in ours

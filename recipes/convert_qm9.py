@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_mlff import cli, saving
-from keras_mlff.datasets.qm9_format import FACTORS, TARGETS
+from keras_mlff.datasets.tools.qm9_format import FACTORS, TARGETS
 
 NEEDED = {
     "structures": ("index", "n_atoms", "numbers", "positions"),

@@ -15,7 +15,9 @@ import keras
 import numpy as np
 from ase import Atoms
 
-from keras_mlff import cli, datasets, md, models, plots, schedules, training
+from keras_mlff import cli, datasets, md, models, plots
+from keras_mlff.experiments import training
+from keras_mlff.fit import schedules
 
 
 def main(seconds: float = 60.0, num_steps: int = 1000, folder: str = "demo_output") -> Path:

@@ -15,7 +15,7 @@ from typing import Literal
 import keras
 
 from keras_mlff import cli, datasets, models, pipeline
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.pipeline import service
 
 

@@ -12,7 +12,8 @@ import os
 
 import keras
 
-from keras_mlff import cli, datasets, distribution, models, training
+from keras_mlff import cli, datasets, distribution, models
+from keras_mlff.experiments import training
 
 
 def main(

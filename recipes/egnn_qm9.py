@@ -30,7 +30,7 @@ import keras
 import numpy as np
 
 from keras_mlff import cli, heads, models
-from keras_mlff.datasets import qm9_format
+from keras_mlff.datasets.tools import qm9_format
 from keras_mlff.graph import Graph, elements
 
 # test errors in the order and units of cmret_qm9.TARGETS, one model for each property

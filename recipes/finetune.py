@@ -14,7 +14,8 @@ from typing import Any
 
 import keras
 
-from keras_mlff import cli, datasets, experiment, models
+from keras_mlff import cli, datasets, models
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import elements
 
 

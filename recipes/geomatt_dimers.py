@@ -20,8 +20,9 @@ import keras
 import md17
 import numpy as np
 
-from keras_mlff import analysis, cli, datasets, experiment, models, plots, saving
-from keras_mlff.datasets import splits
+from keras_mlff import analysis, cli, datasets, models, plots, saving
+from keras_mlff.datasets.tools import splits
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import Array, Graph
 from keras_mlff.md import observables
 

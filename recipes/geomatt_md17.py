@@ -17,8 +17,9 @@ from typing import Any
 import keras
 import md17
 
-from keras_mlff import cli, datasets, experiment, model_card, models
+from keras_mlff import cli, datasets, models, publish
 from keras_mlff.cli.analyze import draw_attention
+from keras_mlff.experiments import experiment
 
 MOLECULES = (
     *("aspirin", "benzene", "ethanol", "malonaldehyde"),
@@ -132,7 +133,7 @@ def main(
         text = ", ".join(
             f"{name} {mean:.2f} ± {spread:.2f}" for name, (mean, spread) in areas.items()
         )
-        model_card.add_figure(
+        publish.add_figure(
             preset,
             "attention.png",
             shown,

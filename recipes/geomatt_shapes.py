@@ -30,7 +30,7 @@ from keras_mlff import cli, saving
 from keras_mlff.datasets.shipped import shape_copies
 from keras_mlff.graph import Array
 from keras_mlff.layers.initializers import torch_dense
-from keras_mlff.layers.overlap import GaussianGrid, OverlapAttention
+from keras_mlff.models.geomatt.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.ops import safe
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_mlff import experiment, models, units
-from keras_mlff.datasets import splits as random_splits
+from keras_mlff import models, units
+from keras_mlff.datasets.tools import splits as random_splits
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import Graph
 
 LEVELS_OF_THEORY = {"md17": "PBE+TS", "rmd17": "PBE/def2-SVP"}

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import cli, model_card, models, plots
+from keras_mlff import cli, models, plots, publish
 from keras_mlff.graph import Array, Graph
 from keras_mlff.neighbors import add_edges
 from keras_mlff.ops import spherical_harmonics as harmonics
@@ -46,7 +46,7 @@ def main(
     if not isinstance(model, models.So3krates):
         raise TypeError(f"Only So3krates has such coordinates. Received: preset='{preset}'.")
     assert model.preset is not None
-    molecule = model_card.example(model.preset, data, split)
+    molecule = publish.example(model.preset, data, split)
     wrong = [atom for atom in atoms if not 0 <= atom < len(molecule["atomic_numbers"])]
     if wrong or not atoms:
         raise ValueError(

@@ -30,7 +30,8 @@ import generate_cumulene
 import keras
 import numpy as np
 
-from keras_mlff import analysis, cli, datasets, experiment, models, plots, saving
+from keras_mlff import analysis, cli, datasets, models, plots, saving
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import Array, Graph, structure
 
 COMPUTED = Path(__file__).with_name("cumulene_scans.npz")  # by generate_cumulene.py --num-angles=4

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import so3krates_md17
 
-from keras_mlff import cli, experiment, plots, saving
+from keras_mlff import cli, plots, saving
+from keras_mlff.experiments import experiment
 
 
 def main(

@@ -23,7 +23,8 @@ import keras
 import md17
 import numpy as np
 
-from keras_mlff import cli, experiment, models, plots, saving
+from keras_mlff import cli, models, plots, saving
+from keras_mlff.experiments import experiment
 
 # MAE in kcal/mol and kcal/mol/Å
 PUBLISHED = {

@@ -29,8 +29,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, experiment, models, plots, saving, units
-from keras_mlff.experiment import Parts
+from keras_mlff import cli, datasets, models, plots, saving, units
+from keras_mlff.experiments import experiment
+from keras_mlff.experiments.experiment import Parts
 from keras_mlff.graph import Graph, elements
 
 DISPLAY = {

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff import cli, md, model_card, models, plots, saving
+from keras_mlff import cli, md, models, plots, publish, saving
 from keras_mlff.graph import Array
 from keras_mlff.md import observables
 
@@ -71,7 +71,7 @@ def main(
     }
     model = models.load_preset(preset)
     assert model.preset is not None
-    start = model_card.example(model.preset, data, split)
+    start = publish.example(model.preset, data, split)
     atoms = md.to_atoms(start)
     atoms.calc = md.MLFFCalculator(model, dtype=dtype)
     file = Path(folder, FRAMES)

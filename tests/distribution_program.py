@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from keras_mlff import distribution, models
+from keras_mlff.fit.losses import PerAtom
 from keras_mlff.graph import structure
-from keras_mlff.losses import PerAtom
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 
 def graphs():

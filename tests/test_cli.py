@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import keras_mlff
-from keras_mlff import cli, datasets, models, training
+from keras_mlff import cli, datasets, models
 from keras_mlff.cli.commands import EXTRAS
+from keras_mlff.experiments import training
+from keras_mlff.fit.metrics import errors
 from keras_mlff.graph import structure
-from keras_mlff.metrics import errors
 
 SMALL = {"num_features": 8, "num_layers": 1, "num_heads": 2, "num_radial": 4, "cutoff": 3.0}
 CH2 = [[0.0, 0.0, 0.0], [0.0, 0.9, 0.6], [0.0, -0.9, 0.6]]

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mlff.fit.losses import L2Norm, PerAtom
+from keras_mlff.fit.objective import Objective
 from keras_mlff.graph import inputs_and_labels, join, pad, structure
-from keras_mlff.losses import L2Norm, Objective, PerAtom
 
 OUTPUTS = ["energy", "forces", "dipole", "stress"]
 

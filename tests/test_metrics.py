@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from keras_mlff.fit.metrics import errors, s2ef
 from keras_mlff.graph import structure
-from keras_mlff.metrics import errors, s2ef
 
 
 @pytest.fixture

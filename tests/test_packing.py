@@ -8,16 +8,9 @@ import pytest
 
 from keras_mlff.graph import count, join, pad, split, structure
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import (
-    Budget,
-    GraphLoader,
-    OffsetLoader,
-    choose_budget,
-    element_sums,
-    pack,
-    plan,
-    sizes,
-)
+from keras_mlff.packing.budget import Budget, choose_budget, pack, plan, sizes
+from keras_mlff.packing.loader import GraphLoader
+from keras_mlff.packing.offsets import OffsetLoader, element_sums
 
 
 def make(num_atoms, seed=0, cutoff=2.0):

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
+from keras_mlff.core.offsets import adapt_offsets, fit_offsets, least_squares
 from keras_mlff.graph import join, pad, structure
 from keras_mlff.heads import DipoleHead, EnergyHead, ScalarHead
-from keras_mlff.references import adapt_offsets, fit_offsets, least_squares
 
 TRUE = {1: -13.6, 6: -1036.25, 8: -2041.75}
 

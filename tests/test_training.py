@@ -13,9 +13,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import callbacks, models, schedules, training
+from keras_mlff import fit, models
+from keras_mlff.experiments import training
+from keras_mlff.fit import schedules
 from keras_mlff.graph import structure
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 NUM_EPOCHS = 4
 
@@ -57,7 +59,7 @@ def run(graphs, folder, kill_after=None, kill_amid=None, **kwargs):
     if kill_after is not None:
         kwargs["resume"] = False
         name = "on_epoch_begin" if kill_amid is None else "on_train_batch_begin"
-        original = getattr(callbacks.TrainingState, name)
+        original = getattr(fit.TrainingState, name)
 
         def interrupted(self, index, logs=None):
             original(self, index, logs)
@@ -65,7 +67,7 @@ def run(graphs, folder, kill_after=None, kill_amid=None, **kwargs):
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(callbacks.TrainingState, name, interrupted)
+            patch.setattr(fit.TrainingState, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 train(model, edges, folder, optimizer, **kwargs)
         return model
@@ -100,7 +102,7 @@ def test_a_killed_training_resumes_to_the_last_bit(
     graphs, whole_run, tmp_path, monkeypatch, kill_after, kill_amid
 ):
     """Data order, optimizer, averages, best weights and log go on as if nothing had happened."""
-    monkeypatch.setattr(callbacks.TrainingState.__init__, "__defaults__", (None, 0.0, 0))
+    monkeypatch.setattr(fit.TrainingState.__init__, "__defaults__", (None, 0.0, 0))
     whole, folder = whole_run
     run(graphs, tmp_path, kill_after=kill_after, kill_amid=kill_amid, patience=10)
     with np.load(tmp_path / "state.npz") as state:
@@ -170,7 +172,7 @@ def test_references_fitted_anew_may_differ_by_rounding(graphs, tmp_path):
 
 def test_epochs_without_validation_are_not_the_best(graphs, tmp_path):
     model, _ = make(graphs)
-    best = callbacks.BestWeights(tmp_path / "best.weights.h5")
+    best = fit.BestWeights(tmp_path / "best.weights.h5")
     best.set_model(model)
     best.on_epoch_end(0, {"loss": 0.1})
     assert not (tmp_path / "best.weights.h5").exists()
@@ -182,7 +184,7 @@ def test_epochs_without_validation_are_not_the_best(graphs, tmp_path):
     assert (tmp_path / "best.weights.h5").stat().st_mtime_ns == written
     assert best.best == 2.0
     with pytest.raises(ValueError, match="monitor='val_los'"):
-        callbacks.BestWeights(tmp_path / "x.weights.h5", "val_los").on_epoch_end(0, {"val_loss": 1})
+        fit.BestWeights(tmp_path / "x.weights.h5", "val_los").on_epoch_end(0, {"val_loss": 1})
 
 
 def test_a_training_that_diverges_stops_and_keeps_its_last_good_state(graphs, tmp_path):
@@ -238,11 +240,11 @@ def test_the_share_of_time_spent_waiting_is_reported(graphs):
     loader = Slow(edges, 1)  # many batches: of the first, a part comes before the epoch
     model.fit(loader, epochs=1, verbose=0)  # compiles
     start = time.perf_counter()
-    history = model.fit(loader, epochs=5, verbose=0, callbacks=[callbacks.InputWait()]).history
+    history = model.fit(loader, epochs=5, verbose=0, callbacks=[fit.InputWait()]).history
     # another program's load makes waits longer, never shorter
     share = min(history["input_wait"])
     loader.seconds = 16.0 * (time.perf_counter() - start) / (5 * len(loader))
-    history = model.fit(loader, epochs=1, verbose=0, callbacks=[callbacks.InputWait()]).history
+    history = model.fit(loader, epochs=1, verbose=0, callbacks=[fit.InputWait()]).history
     assert 0.0 < share < 0.5 < history["input_wait"][0] < 1.0
 
 

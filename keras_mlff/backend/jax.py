@@ -11,7 +11,8 @@ import keras
 from jax import numpy as jnp
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.packing import OffsetLoader, Replicas, Tables, unpacked
+from keras_mlff.packing.loader import unpacked
+from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
 
 Tensor = Any
 COMPILES = True

@@ -20,7 +20,7 @@ from keras_mlff import backend
 from keras_mlff.bench import systems
 from keras_mlff.models import ARCHITECTURES
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Batch, choose_budget, pack
+from keras_mlff.packing.budget import Batch, choose_budget, pack
 
 _WARM_UP = 3  # steps: JAX may compile the first two
 

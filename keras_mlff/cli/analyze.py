@@ -35,7 +35,7 @@ def encoding(presets: list[str], output: str, layer: int) -> None:
 def attention(file: str, preset: str, output: str) -> None:
     """Draws whom each atom attends to, beside distances, and tells whether that finds the bonds."""
     from keras_mlff import models
-    from keras_mlff.datasets.files import load_structures
+    from keras_mlff.datasets.tools.files import load_structures
 
     molecules = load_structures(file, labels=())
     if any("cell" in molecule and np.any(molecule["pbc"]) for molecule in molecules):

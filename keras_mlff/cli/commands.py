@@ -58,9 +58,9 @@ def zoo_verify(preset: str) -> None:
     """Measures a preset on this backend and writes the figures into its metadata and card."""
     import keras
 
-    from keras_mlff import model_card
+    from keras_mlff import publish
 
-    verified = model_card.verify(presets.find(preset).folder)
+    verified = publish.verify(presets.find(preset).folder)
     figures = verified.metadata["checks"][keras.backend.backend()]
     print_table([["check", "largest deviation"], *([k, f"{v:.2g}"] for k, v in figures.items())])
     print(f"written: {verified.folder}")
@@ -69,7 +69,7 @@ def zoo_verify(preset: str) -> None:
 def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
     """Predicts structures of a file, prints a table and writes them if asked to."""
     from keras_mlff import datasets
-    from keras_mlff.datasets.files import check_output, iterate
+    from keras_mlff.datasets.tools.files import check_output, iterate
 
     if output is not None:
         check_output(output)
@@ -147,9 +147,10 @@ def train(
     import keras
     import numpy as np
 
-    from keras_mlff import datasets, experiment, models, training
+    from keras_mlff import datasets, models
+    from keras_mlff.experiments import experiment, training
+    from keras_mlff.fit.metrics import errors
     from keras_mlff.graph import elements
-    from keras_mlff.metrics import errors
 
     if not 0.0 < validation < 1.0:
         raise ValueError(f"`--validation` is a share between 0 and 1. Received: {validation}.")
@@ -222,7 +223,7 @@ def evaluate(
 ) -> None:
     """Prints the errors of a preset on labeled data."""
     from keras_mlff import datasets
-    from keras_mlff.metrics import errors
+    from keras_mlff.fit.metrics import errors
 
     structures = datasets.load(data, split, **about_file)
     model = _load(preset, dtype)
@@ -247,7 +248,7 @@ def md(
 ) -> None:
     """Runs dynamics from the first structure of a file and prints what is measured on it."""
     from keras_mlff import md as dynamics
-    from keras_mlff.datasets.files import constraints, iterate
+    from keras_mlff.datasets.tools.files import constraints, iterate
     from keras_mlff.md import observables
 
     if output is not None and os.path.abspath(output) == os.path.abspath(file):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def data_list() -> None:
     """Prints the named data sets."""
     from keras_mlff import datasets
-    from keras_mlff.datasets import builder, guide
+    from keras_mlff.datasets.tools import builder, guide
 
     rows = [["data set", "structures", "elements", "configurations"]]
     for name in datasets.NAMES:
@@ -26,7 +26,7 @@ def data_list() -> None:
 
 def data_show(name: str) -> None:
     """Prints what a named data set is, where it comes from and how it is parted."""
-    from keras_mlff.datasets import builder, guide
+    from keras_mlff.datasets.tools import builder, guide
 
     name = _known(name).partition("/")[0]
     print(guide.section(name))
@@ -43,7 +43,8 @@ def data_build(
     about_file: dict[str, Any],
 ) -> None:
     """Downloads, checks and prepares a named data set or a file of yours."""
-    from keras_mlff.datasets import atoms, builder
+    from keras_mlff.datasets import atoms
+    from keras_mlff.datasets.tools import builder
 
     if Path(source).suffix:
         config = atoms.file_config(source, **about_file)
@@ -63,8 +64,8 @@ def data_validate(
     about_file: dict[str, Any],
 ) -> None:
     """Prints what was found in a prepared data set or is found in a file: sizes, units, doubts."""
-    from keras_mlff.datasets import builder
-    from keras_mlff.datasets.checks import Check
+    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools.checks import Check
 
     if (graphs := _structures(source, about_file)) is None:
         for split, report in builder.report_of(source, data_dir).items():
@@ -82,8 +83,8 @@ def data_stats(
     about_file: dict[str, Any],
 ) -> None:
     """Prints statistics of a prepared data set or a file: sizes, neighbors, references, spreads."""
-    from keras_mlff.datasets import builder
-    from keras_mlff.datasets.statistics import Tally
+    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools.statistics import Tally
 
     if (graphs := _structures(source, about_file)) is None:
         for split, statistics in builder.statistics_of(source, data_dir).items():
@@ -98,7 +99,8 @@ def data_stats(
 def _structures(source: str, about_file: dict[str, Any]) -> Iterator[Graph] | None:
     """Opens a file or a data set that comes with the package; others have to be prepared."""
     from keras_mlff import datasets
-    from keras_mlff.datasets import files, shipped
+    from keras_mlff.datasets import shipped
+    from keras_mlff.datasets.tools import files
 
     if Path(source).suffix:
         return files.iterate(source, **about_file)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_mlff.datasets import shipped
-from keras_mlff.datasets.checks import Report, report
-from keras_mlff.datasets.files import from_atoms, load_structures
-from keras_mlff.datasets.files import save_structures as save
-from keras_mlff.datasets.splits import select
+from keras_mlff.datasets.tools.checks import Report, report
+from keras_mlff.datasets.tools.files import from_atoms, load_structures
+from keras_mlff.datasets.tools.files import save_structures as save
+from keras_mlff.datasets.tools.splits import select
 from keras_mlff.graph import Graph
 
 # the modules of this folder that hold a builder of the same name
@@ -95,7 +95,7 @@ def load(
             "A file needs a suffix, such as .xyz, .npz or .db."
         )
     if name not in shipped.SHIPPED:
-        from keras_mlff.datasets import builder
+        from keras_mlff.datasets.tools import builder
 
         return builder.read(str(source), split, data_dir, manual_dir)
     config = config or shipped.DEFAULT_CONFIGS[name]

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import (
+from keras_mlff.datasets.tools.builder import (
     AtomisticConfig,
     AtomisticDatasetBuilder,
     Example,
     Unusable,
 )
-from keras_mlff.datasets.files import iterate
-from keras_mlff.datasets.sources import manual_folder
+from keras_mlff.datasets.tools.files import iterate
+from keras_mlff.datasets.tools.sources import manual_folder
 from keras_mlff.graph import INPUT_LEVELS, Graph, level
 
 _SUFFIXES = (".xyz", ".extxyz", ".npz", ".db", ".traj")

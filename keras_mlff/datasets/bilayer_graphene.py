@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import (
+from keras_mlff.datasets.tools.builder import (
     AtomisticConfig,
     AtomisticDatasetBuilder,
     Example,
     Unusable,
 )
-from keras_mlff.datasets.extxyz import Frames
-from keras_mlff.datasets.sources import Source
+from keras_mlff.datasets.tools.extxyz import Frames
+from keras_mlff.datasets.tools.sources import Source
 
 _RECORD = "https://zenodo.org/records/10374206"
 _LAYOUT = f"extended XYZ with energy (eV) and forces (eV/Å), converted from the files of {_RECORD}"

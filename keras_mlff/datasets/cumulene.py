@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source, images
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.tools.sources import Source, images
 
 _COMMIT = "7cc3f6bf3fcd9d54248713ce19d7c76fea2abfe0"
 _URL = "https://raw.githubusercontent.com/LarsSchaaf/Guaranteed-Non-Local-Molecular-Dataset/"

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_mlff import units
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
-from keras_mlff.datasets.elements import NUMBERS
-from keras_mlff.datasets.sources import Source, member
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
+from keras_mlff.datasets.tools.elements import NUMBERS
+from keras_mlff.datasets.tools.sources import Source, member
 
 _ARCHIVE = "DES370K.zip"
 _COLUMNS = {"cbs": "cbs_CCSD(T)_all", "small_basis": "cc_CCSD(T)_all"}

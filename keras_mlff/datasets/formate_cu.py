@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import (
+from keras_mlff.datasets.tools.builder import (
     AtomisticConfig,
     AtomisticDatasetBuilder,
     Example,
     Unusable,
 )
-from keras_mlff.datasets.extxyz import Frames
-from keras_mlff.datasets.sources import Source
+from keras_mlff.datasets.tools.extxyz import Frames
+from keras_mlff.datasets.tools.sources import Source
 
 NUM_TRAIN, NUM_VALIDATION, SEED = 2500, 250, 0
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from keras_mlff.datasets import shipped
-from keras_mlff.datasets.builder import (
+from keras_mlff.datasets.tools.builder import (
     AtomisticConfig,
     AtomisticDatasetBuilder,
     Example,

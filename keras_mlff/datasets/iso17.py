@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source, member
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.tools.sources import Source, member
 
 _ARCHIVE = "iso17.tar.gz"
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import AtomisticConfig
-from keras_mlff.datasets.sgdml import LAYOUT, TrajectoryBuilder
-from keras_mlff.datasets.sources import Source
+from keras_mlff.datasets.tools.builder import AtomisticConfig
+from keras_mlff.datasets.tools.sgdml import LAYOUT, TrajectoryBuilder
+from keras_mlff.datasets.tools.sources import Source
 
 _URL = "http://www.quantum-machine.org/gdml/repo/datasets/"
 _NUM_ATOMS = {

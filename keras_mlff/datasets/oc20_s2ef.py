@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import (
+from keras_mlff.datasets.tools.builder import (
     AtomisticConfig,
     AtomisticDatasetBuilder,
     Example,
     Unusable,
 )
-from keras_mlff.datasets.extxyz import rows_of_text
-from keras_mlff.datasets.sources import DAMAGE, Source
+from keras_mlff.datasets.tools.extxyz import rows_of_text
+from keras_mlff.datasets.tools.sources import DAMAGE, Source
 
 _URL = "https://dl.fbaipublicfiles.com/opencatalystproject/data/{}.tar"
 _LAYOUT = "chunks <n>.extxyz.xz with energy, forces and <n>.txt.xz with system,frame,reference"

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.tools.sources import Source
 
 _URL = "https://zenodo.org/record/4288677/files/"
 _LAYOUT = "HDF5, a group per molecule and in it one per geometry, with atNUM, atXYZ in Å, "

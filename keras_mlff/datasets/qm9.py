@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets import qm9_format
-from keras_mlff.datasets.builder import (
+from keras_mlff.datasets.tools import qm9_format
+from keras_mlff.datasets.tools.builder import (
     AtomisticConfig,
     AtomisticDatasetBuilder,
     Example,
     Unusable,
 )
-from keras_mlff.datasets.sources import Source
+from keras_mlff.datasets.tools.sources import Source
 
 _LABELS = tuple(qm9_format.FACTORS)
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from keras_mlff import units
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source, indices, load_npz, member
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.tools.sources import Source, indices, load_npz, member
 from keras_mlff.graph import Array
 
 _ARCHIVE = "rmd17.tar.bz2"

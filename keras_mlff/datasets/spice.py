@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_mlff import units
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
-from keras_mlff.datasets.sources import Source
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
+from keras_mlff.datasets.tools.sources import Source
 
 _FILES = {"v2": "SPICE-2.0.1.hdf5", "v1": "SPICE-1.1.4.hdf5"}
 _LAYOUT = "HDF5, a group per molecule with atomic_numbers, conformations in bohr, "

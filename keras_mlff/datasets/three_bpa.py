@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_mlff.datasets.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.sources import Source, images, labels_of
+from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
+from keras_mlff.datasets.tools.sources import Source, images, labels_of
 
 # the data were archived later than this commit, and extracted files are easier to place
 _COMMIT = "29e6d467317e4b5967b7ea5cbee54de953fa0d45"

@@ -20,7 +20,7 @@ from keras_mlff.export.server import Server, signature_keys
 from keras_mlff.graph import Array, Graph, level, structure
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 FORMAT_VERSION = 1
 METADATA = Path("assets.extra", "metadata.json")  # where TensorFlow leaves room for own files

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
-from keras_mlff.packing import element_sums
+from keras_mlff.packing.offsets import element_sums
 
 Tensor = Any
 

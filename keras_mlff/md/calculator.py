@@ -21,7 +21,8 @@ from keras_mlff import presets
 from keras_mlff.graph import Array, Graph, count, structure
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import NeighborList, neighbor_list, triplets
-from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 
 # What ASE asks for, and what a preset must have been trained on to answer: the stress is a
 # derivative of the same energy as the forces.

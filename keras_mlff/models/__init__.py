@@ -3,12 +3,12 @@
 from typing import Any
 
 from keras_mlff import presets
+from keras_mlff.core.force_field import ForceField as ForceField
 from keras_mlff.layers.readout import AtomFeatures as AtomFeatures
 from keras_mlff.models.alphanet import AlphaNet as AlphaNet
 from keras_mlff.models.cmret import CMRET as CMRET
 from keras_mlff.models.dimenet_pp import DimeNetPP as DimeNetPP
 from keras_mlff.models.egnn import EGNN as EGNN
-from keras_mlff.models.force_field import ForceField as ForceField
 from keras_mlff.models.geomatt import GeomAtt as GeomAtt
 from keras_mlff.models.so3krates import So3krates as So3krates
 from keras_mlff.models.transformer import DistanceTransformer as DistanceTransformer

@@ -22,7 +22,8 @@ from typing import Any, cast
 import numpy as np
 
 from keras_mlff.graph import Array
-from keras_mlff.packing import Batch, GraphLoader
+from keras_mlff.packing.budget import Batch
+from keras_mlff.packing.loader import GraphLoader
 
 _HEARTBEAT = 1_000  # ms
 _PATIENCE = 60.0  # s without a batch after which the client reads the rest by itself

@@ -18,7 +18,7 @@ import numpy as np
 from keras_mlff import graph as graph_module
 from keras_mlff import neighbors, saving
 from keras_mlff.graph import INPUT_LEVELS, Array, Graph, Level, count, level, with_periodic_keys
-from keras_mlff.packing import Budget
+from keras_mlff.packing.budget import Budget
 
 _VERSION = 1  # of the folder's layout
 _ABOUT = "about.json"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_mlff import datasets
-from keras_mlff.datasets import files
+from keras_mlff.datasets.tools import files
 from keras_mlff.graph import Array, Graph, structure
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.pipeline import store
 from keras_mlff.pipeline.edges import with_edges
 
@@ -218,7 +219,7 @@ def store_of_tfds(
     """Makes the store of a data set of TensorFlow Datasets; see `from_tfds`."""
     import tensorflow_datasets as tfds
 
-    from keras_mlff.datasets import builder
+    from keras_mlff.datasets.tools import builder
 
     prepared = builder.prepare(name, data_dir)
     folder = Path(prepared.data_dir)

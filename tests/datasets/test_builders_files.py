@@ -21,14 +21,13 @@ from keras_mlff import datasets  # noqa: E402
 from keras_mlff.datasets import (  # noqa: E402
     atoms,
     bilayer_graphene,
-    builder,
-    extxyz,
     formate_cu,
     geometry_shapes,
     oc20_s2ef,
     shipped,
     zeolite,
 )
+from keras_mlff.datasets.tools import builder, extxyz  # noqa: E402
 
 CUBE = np.asarray([[0, 0, 0], [1.1, 0, 0], [0, 2.5, 0], [0, 0, 2.5]], float)
 

@@ -23,7 +23,8 @@ import ase.io  # noqa: E402
 import h5py  # noqa: E402
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.datasets import builder, spice  # noqa: E402
+from keras_mlff.datasets import spice  # noqa: E402
+from keras_mlff.datasets.tools import builder  # noqa: E402
 
 NUMBERS = np.array([6, 1, 1])
 

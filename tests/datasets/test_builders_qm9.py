@@ -14,7 +14,8 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.datasets import builder, qm9, qm9_format  # noqa: E402
+from keras_mlff.datasets import qm9  # noqa: E402
+from keras_mlff.datasets.tools import builder, qm9_format  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # hartree and so on; the first coordinate is written as in the original

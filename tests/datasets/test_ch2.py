@@ -9,7 +9,8 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.datasets import builder, ch2, shipped  # noqa: E402
+from keras_mlff.datasets import ch2, shipped  # noqa: E402
+from keras_mlff.datasets.tools import builder  # noqa: E402
 
 DUMMY_DATA = Path(__file__).with_name("dummy_data")
 

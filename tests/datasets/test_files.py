@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import datasets, units
-from keras_mlff.datasets.files import load_structures, save_structures
+from keras_mlff.datasets.tools.files import load_structures, save_structures
 from keras_mlff.graph import structure
 
 NUMBERS = np.array([8, 1, 1])

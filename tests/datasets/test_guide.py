@@ -7,14 +7,15 @@ import pytest
 pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets
-from keras_mlff.datasets import builder, guide, shipped
+from keras_mlff.datasets import shipped
+from keras_mlff.datasets.tools import builder, guide
 from keras_mlff.graph import MAX_ATOMIC_NUMBER
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_page_is_what_the_builders_say():
-    """Else run: python -m keras_mlff.datasets.guide docs/guides/datasets.md."""
+    """Else run: python -m keras_mlff.datasets.tools.guide docs/guides/datasets.md."""
     page = (ROOT / "docs/guides/datasets.md").read_text("utf-8")
     assert guide.update(page) == page
 

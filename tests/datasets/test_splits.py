@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_mlff.datasets import splits
-from keras_mlff.datasets.splits import select
+from keras_mlff.datasets.tools import splits
+from keras_mlff.datasets.tools.splits import select
 
 PARTS = {"train": np.arange(7), "test": np.arange(7, 10)}
 

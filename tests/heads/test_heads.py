@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from keras_mlff import heads
+from keras_mlff.core.offsets import fit_offsets
 from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader
-from keras_mlff.references import fit_offsets
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 
 ALL = [
     heads.EnergyHead,

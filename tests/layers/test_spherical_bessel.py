@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff.ops import spherical_bessel
+from keras_mlff.models.dimenet_pp import spherical_bessel
 
 
 def test_zeros_are_known():

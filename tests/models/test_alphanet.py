@@ -9,11 +9,12 @@ import pytest
 from keras import ops
 
 from keras_mlff.graph import inputs_and_labels, structure
-from keras_mlff.layers.phase import TemporalConnection
-from keras_mlff.models.alphanet import AlphaNet
+from keras_mlff.models.alphanet import frames
+from keras_mlff.models.alphanet.model import AlphaNet
+from keras_mlff.models.alphanet.phase import TemporalConnection
 from keras_mlff.neighbors import add_edges
-from keras_mlff.ops import frames
-from keras_mlff.packing import Budget, GraphLoader, pack
+from keras_mlff.packing.budget import Budget, pack
+from keras_mlff.packing.loader import GraphLoader
 
 GOLDEN = Path(__file__).parents[1] / "golden/alphanet"
 pytestmark = pytest.mark.usefixtures("float64")

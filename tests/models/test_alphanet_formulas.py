@@ -9,7 +9,7 @@ import pytest
 from keras_mlff.graph import structure
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models import AlphaNet
-from keras_mlff.models.alphanet_reference import arguments_of
+from keras_mlff.models.alphanet.port import arguments_of
 from keras_mlff.neighbors import add_edges
 from tests.models.alphanet_formulas import REFERENCES, SCALES, Item, Network
 from tests.models.formulas import evaluate, inputs_of

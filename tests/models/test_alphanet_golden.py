@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mlff.graph import structure
-from keras_mlff.models.alphanet import AlphaNet
+from keras_mlff.models.alphanet.model import AlphaNet
 from keras_mlff.neighbors import add_edges
 
 GOLDEN = Path(__file__).parents[1] / "golden/alphanet"

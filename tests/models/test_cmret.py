@@ -9,7 +9,8 @@ from keras_mlff import heads
 from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 
 SMALL = {"num_features": 8, "num_layers": 2, "num_radial": 6, "num_heads": 2, "cutoff": 4.0}
 JAX = keras.backend.backend() == "jax"

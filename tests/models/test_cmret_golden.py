@@ -9,9 +9,9 @@ import pytest
 
 from keras_mlff import models
 from keras_mlff.graph import structure
-from keras_mlff.layers.electron_configuration import SUBSHELLS, electron_configurations
+from keras_mlff.models.cmret.electron_configuration import SUBSHELLS, electron_configurations
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 pytestmark = pytest.mark.usefixtures("float64")

@@ -20,7 +20,8 @@ from keras_mlff.graph import inputs_and_labels, join, pad, split, structure
 from keras_mlff.layers.element_affine import ElementAffine
 from keras_mlff.layers.zbl import ZBLRepulsion
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader, pack, sizes
+from keras_mlff.packing.budget import Budget, pack, sizes
+from keras_mlff.packing.loader import GraphLoader
 from tests.models.weights import copy_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden/contract"

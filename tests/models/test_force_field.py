@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from keras.src.backend.common import dtypes
 
-from keras_mlff import backend, heads, losses, presets
+from keras_mlff import backend, fit, heads, presets
 from keras_mlff.graph import join, structure
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader, choose_budget
+from keras_mlff.packing.budget import Budget, choose_budget
+from keras_mlff.packing.loader import GraphLoader
 
 BACKEND = keras.backend.backend()
 REFERENCES = {1: -13.6, 6: -1036.25, 8: -2041.75}
@@ -301,7 +302,7 @@ def test_factors_of_losses_follow_their_schedule(pair_net):
     """Validation weighs as the end does, and no epoch compiles anew."""
     graphs = make_graphs(8)
     model = compiled(pair_net)
-    weights = {"energy": losses.WeightSchedule([(0, 0.5), (2, 2.5)]), "forces": 0.25}
+    weights = {"energy": fit.WeightSchedule([(0, 0.5), (2, 2.5)]), "forces": 0.25}
     loss = {"energy": "mse", "forces": "mse"}
     model.compile(keras.optimizers.SGD(0.0), loss, weights, jit_compile=BACKEND == "jax")
     history = model.fit(
@@ -315,7 +316,7 @@ def test_factors_of_losses_follow_their_schedule(pair_net):
     config = keras.saving.deserialize_keras_object(model.get_compile_config())
     assert config["loss_weights"]["energy"].points == [(0, 0.5), (2, 2.5)]
     with pytest.raises(ValueError, match="ascending"):
-        losses.WeightSchedule([(3, 1.0), (0, 2.0)])
+        fit.WeightSchedule([(3, 1.0), (0, 2.0)])
 
 
 def test_clipped_gradients_make_bounded_steps(pair_net):
@@ -411,7 +412,7 @@ def test_two_devices_make_the_step_of_one():
         ({"loss": {"energy": "mse"}, "metrics": {"dipole": "mae"}}, "does not predict.*dipole"),
         ({"loss": {"energy": "mse"}, "loss_weights": {"forces": 1.0}}, "loss_weights.*forces"),
         ({"loss": {"energy": "no_such_loss"}}, "no_such_loss"),
-        ({"loss": {"forces": losses.PerAtom("mse")}}, "PerAtom"),
+        ({"loss": {"forces": fit.PerAtom("mse")}}, "PerAtom"),
     ],
 )
 def test_compile_refuses_what_cannot_work(pair_net, arguments, message):
@@ -455,7 +456,7 @@ def test_a_label_of_the_wrong_width_is_refused(pair_net):
 def test_compiling_again_leaves_no_metrics_behind(pair_net):
     model = pair_net()
     for _ in range(3):
-        model.compile("sgd", loss={"energy": losses.PerAtom("mae")}, metrics={"energy": "mae"})
+        model.compile("sgd", loss={"energy": fit.PerAtom("mae")}, metrics={"energy": "mae"})
     assert len(model.metrics) == 3
     assert len(model.metrics_variables) == 6
 
@@ -481,7 +482,7 @@ def test_losses_and_metrics_come_back_from_a_file(pair_net, tmp_path):
     model = pair_net(heads=[heads.EnergyHead(), heads.ScalarHead("gap", pooling="mean")])
     model.compile(
         keras.optimizers.AdamW(1e-3),
-        loss={"energy": losses.PerAtom("mae"), "forces": losses.L2Norm(), "gap": "mse"},
+        loss={"energy": fit.PerAtom("mae"), "forces": fit.L2Norm(), "gap": "mse"},
         loss_weights={"energy": 2.0},
         metrics={"energy": ["mae", keras.metrics.MeanSquaredError(name="squares")]},
     )

@@ -8,7 +8,7 @@ import pytest
 
 from keras_mlff import models
 from keras_mlff.graph import join, pad, structure
-from keras_mlff.layers.overlap import GaussianGrid, OverlapAttention
+from keras_mlff.models.geomatt.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.neighbors import add_edges
 
 # a coarse grid and narrow layers: what is checked does not depend on them

@@ -9,9 +9,9 @@ import pytest
 
 from keras_mlff.graph import join, structure
 from keras_mlff.heads import ScalarHead
-from keras_mlff.models.dimenet_pp import DimeNetPP
-from keras_mlff.models.egnn import EGNN
-from keras_mlff.models.transformer import DistanceTransformer
+from keras_mlff.models.dimenet_pp.model import DimeNetPP
+from keras_mlff.models.egnn.model import EGNN
+from keras_mlff.models.transformer.model import DistanceTransformer
 from keras_mlff.neighbors import add_edges
 from tests.models import posenc_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from keras_mlff.graph import inputs_and_labels, structure
-from keras_mlff.models.dimenet_pp import DimeNetPP
-from keras_mlff.models.egnn import EGNN
-from keras_mlff.models.transformer import DistanceTransformer
+from keras_mlff.models.dimenet_pp.model import DimeNetPP
+from keras_mlff.models.egnn.model import EGNN
+from keras_mlff.models.transformer.model import DistanceTransformer
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 GOLDEN = Path(__file__).parents[1] / "golden/posenc"
 pytestmark = pytest.mark.usefixtures("float64")

@@ -8,11 +8,11 @@ import pytest
 
 from keras_mlff import heads
 from keras_mlff.graph import structure
-from keras_mlff.models.dimenet_pp import DimeNetPP
-from keras_mlff.models.egnn import EGNN
-from keras_mlff.models.transformer import DistanceTransformer
+from keras_mlff.models.dimenet_pp.model import DimeNetPP
+from keras_mlff.models.egnn.model import EGNN
+from keras_mlff.models.transformer.model import DistanceTransformer
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 SMALL = {"num_features": 8, "num_layers": 2, "cutoff": 3.5, "dtype": "float64"}
 TABLE = {"kind": "posenc", "num_features": 5, "num_knots": 8}

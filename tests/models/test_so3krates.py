@@ -11,9 +11,10 @@ from keras_mlff.bench import systems
 from keras_mlff.graph import structure
 from keras_mlff.layers import radial
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
-from keras_mlff.layers.pair_filters import ParallelPerceptrons
+from keras_mlff.models.so3krates.pair_filters import ParallelPerceptrons
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 from tests.models.formulas import central_forces
 
 SMALL = {"num_features": 12, "num_layers": 2, "num_heads": 2, "num_radial": 8, "cutoff": 4.0}

@@ -11,7 +11,7 @@ from keras_mlff import models
 from keras_mlff.graph import join, structure
 from keras_mlff.heads import DipoleHead, EnergyHead, ScalarHead
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 
 GOLDEN = Path(__file__).parents[1] / "golden/so3krates"
 CASES = ("local_l123", "local_l0123_parity_ln", "nonlocal_l1")

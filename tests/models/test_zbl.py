@@ -11,7 +11,8 @@ from keras_mlff.graph import structure
 from keras_mlff.layers.zbl import ZBLRepulsion
 from keras_mlff.models import AlphaNet
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 from tests.models.weights import copy_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden/alphanet"

@@ -1,7 +1,7 @@
 import numpy as np
 from keras import ops
 
-from keras_mlff.ops import dense
+from keras_mlff.models.geomatt import dense_pairs as dense
 
 
 def test_the_triangle_holds_each_pair_once():

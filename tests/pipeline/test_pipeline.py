@@ -10,7 +10,8 @@ import pytest
 from keras_mlff import datasets, models, pipeline
 from keras_mlff.graph import structure
 from keras_mlff.neighbors import add_edges
-from keras_mlff.packing import Budget, GraphLoader
+from keras_mlff.packing.budget import Budget
+from keras_mlff.packing.loader import GraphLoader
 
 CUTOFF = 3.0
 

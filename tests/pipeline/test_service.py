@@ -12,7 +12,7 @@ import pytest
 
 from keras_mlff import pipeline
 from keras_mlff.graph import structure
-from keras_mlff.packing import GraphLoader
+from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.pipeline import service
 
 NUM_BATCHES = 400

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_mlff import model_card
+from keras_mlff import publish
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -24,7 +24,7 @@ def recipes():
 @pytest.fixture(autouse=True)
 def short_dynamics(monkeypatch):
     """Runs 20 steps before a preset is published instead of 4,000."""
-    monkeypatch.setattr(model_card.publish, "__defaults__", (20,))
+    monkeypatch.setattr(publish.publish, "__defaults__", (20,))
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from keras_mlff import experiment, model_card, models
+from keras_mlff import models, publish
+from keras_mlff.experiments import experiment
 from keras_mlff.graph import structure
 from keras_mlff.units import kcal_per_mol
 
@@ -57,7 +58,7 @@ def test_what_stands_in_the_way_of_a_preset_is_said_before_the_training(
     tmp_path, monkeypatch, missing
 ):
     monkeypatch.setattr(experiment.training, "train", None)
-    monkeypatch.setattr(model_card, "nve_drift", None)
+    monkeypatch.setattr("keras_mlff.publish.publish.nve_drift", None)
     (tmp_path / "notes.txt").write_text("three years")
     model = models.EGNN(num_features=4, num_layers=1)
     taken = {"folder": tmp_path, "recipe": tmp_path / "new"}[missing]
@@ -67,7 +68,7 @@ def test_what_stands_in_the_way_of_a_preset_is_said_before_the_training(
     with pytest.raises(ValueError, match=message):
         experiment.run(model, parts, tmp_path / "run", {"energy": "mse"}, preset=taken, **about)
     with pytest.raises(ValueError, match=message):
-        model_card.publish(model, taken, [], tmp_path / "log.csv", seed=0, metrics={}, **about)
+        publish.publish(model, taken, [], tmp_path / "log.csv", seed=0, metrics={}, **about)
 
 
 def test_elements_that_were_not_learned_are_not_judged():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_mlff.datasets import shipped
-from keras_mlff.models.reference_weights import ReferenceWeights
+from keras_mlff.models.porting.weights import ReferenceWeights
 
 ROOT = Path(__file__).parents[2]
 

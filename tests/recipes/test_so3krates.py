@@ -92,7 +92,7 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
     from ase import Atoms
     from ase.io import write
 
-    from keras_mlff.datasets import builder
+    from keras_mlff.datasets.tools import builder
 
     recipe = importlib.import_module("so3krates_cumulene")
     generate = importlib.import_module("generate_cumulene")

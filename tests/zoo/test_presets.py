@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import model_card, models, presets
+from keras_mlff import models, presets, publish
 
 PUBLISHED = {
     name: preset for name, preset in presets.available().items() if "runs" not in str(preset.folder)
@@ -29,7 +29,7 @@ def test_predictions_are_the_published_ones(preset, dtype, rtol):
     model = models.load_preset(str(preset.folder), dtype=dtype)
     # two structures are not worth compiling for, except on JAX, which compiles each operation
     model.run_eagerly = keras.backend.backend() != "jax"
-    pinned = model_card.references(preset.folder)
+    pinned = publish.references(preset.folder)
     predicted = model.predict([item["structure"] for item in pinned])
     for key in preset.properties:
         expected = np.concatenate([np.asarray(item["predictions"][key]) for item in pinned])
@@ -41,7 +41,7 @@ def test_a_preset_says_how_it_was_made(preset):
     for key in ("recipe", "seed", "metrics", "license", "citation", "elements", "units", "dataset"):
         assert preset.metadata.get(key) not in (None, "", {}, []), key
     assert (preset.folder / "log.csv").stat().st_size > 0
-    assert (preset.folder / "README.md").read_text(encoding="utf-8") == model_card.card(preset)
+    assert (preset.folder / "README.md").read_text(encoding="utf-8") == publish.card(preset)
     json.dumps(dict(preset.metadata))
 
 

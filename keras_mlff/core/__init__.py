@@ -1,0 +1,1 @@
+"""What every architecture shares: energy, forces and stress, training steps, offsets."""

@@ -1,0 +1,1 @@
+"""The machinery of data sets: builders, files, sources, splits, checks, statistics."""

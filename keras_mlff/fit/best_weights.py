@@ -1,0 +1,49 @@
+"""The weights of the best validation, kept as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mlff import saving
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Writes the weights of the best validation, a whole file at any time.
+
+    Epochs without a validation are passed over, where `keras.callbacks.ModelCheckpoint` would write
+    theirs.
+
+    Args:
+        path: Of the file, which ends in `.weights.h5`.
+        monitor: The smallest value of which is the best.
+
+    Attributes:
+        best: That value so far.
+    """
+
+    def __init__(self, path: str | Path, monitor: str = "val_loss") -> None:
+        super().__init__()
+        self.path, self.monitor = Path(path), monitor
+        self.best = np.inf
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Writes weights that are better than those before.
+
+        Raises:
+            ValueError: If nothing of that name is measured.
+        """
+        logs = logs or {}
+        if self.monitor in logs:
+            if logs[self.monitor] < self.best:
+                self.best = float(logs[self.monitor])
+                with saving.replacing(self.path) as file:
+                    self.model.save_weights(file)
+        elif not self.monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
+            raise ValueError(
+                f"Nothing of that name is measured. Received: monitor='{self.monitor}'; there are "
+                f"{sorted(logs)}."
+            )

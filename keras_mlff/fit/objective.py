@@ -1,0 +1,215 @@
+"""What `fit` minimizes and watches: losses, their weights and metrics, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mlff import backend
+from keras_mlff.fit.losses import PerAtom, Tensor, _per_row
+from keras_mlff.fit.weight_schedules import ScheduledWeight, WeightSchedule
+from keras_mlff.graph import Graph, level
+from keras_mlff.ops import segment
+
+METRIC_NAMES: dict[str, Callable[[], keras.metrics.Metric]] = {
+    "mae": lambda: keras.metrics.MeanAbsoluteError(name="mae"),
+    "mse": lambda: keras.metrics.MeanSquaredError(name="mse"),
+    "rmse": lambda: keras.metrics.RootMeanSquaredError(name="rmse"),
+}
+
+
+class Objective:
+    """What `compile` was given: losses, their weights and metrics by name of the property.
+
+    Epoch values are sums over all real graphs or atoms divided by their number, so they do not
+    depend on how the data were cut into batches.
+
+    Args:
+        loss: Name of a loss or a Keras loss for each property that is learned.
+        loss_weights: Factor of each, or its schedule; 1 where not given.
+        metrics: Name(s) or Keras metric(s) for each property that is watched.
+        outputs: Names that the model predicts.
+
+    Raises:
+        ValueError: If a name is not predicted, or no loss is given.
+    """
+
+    def __init__(
+        self,
+        loss: Mapping[str, Any],
+        loss_weights: Mapping[str, float | WeightSchedule] | None,
+        metrics: Mapping[str, Any] | None,
+        outputs: list[str],
+    ) -> None:
+        if not isinstance(loss, Mapping) or not loss:
+            raise ValueError(
+                "`loss` names a loss for each property, such as "
+                '{"energy": "mse", "forces": "mse"}. '
+                f"Received: loss={loss!r}; this model predicts {outputs}."
+            )
+        for argument, names in (
+            ("loss", loss),
+            ("loss_weights", loss_weights or {}),
+            ("metrics", metrics or {}),
+        ):
+            unknown = sorted(set(names) - set(outputs))
+            if unknown:
+                raise ValueError(
+                    f"`{argument}` names properties that this model does not predict. "
+                    f"Received: {unknown}; it predicts {outputs}. Add heads for more."
+                )
+        without_loss = sorted(set(loss_weights or {}) - set(loss))
+        if without_loss:
+            raise ValueError(f"`loss_weights` has {without_loss}, for which `loss` has nothing.")
+        wrong = sorted(k for k, v in loss.items() if isinstance(v, PerAtom) and level(k) == "atom")
+        if wrong:
+            raise ValueError(
+                "PerAtom divides a property of the structure by its number of atoms. "
+                f"Received: PerAtom for {wrong}, which each atom has already."
+            )
+        self.losses = {key: _per_row(value) for key, value in loss.items()}
+        self.per_atom = {key for key, value in loss.items() if isinstance(value, PerAtom)}
+        self.scheduled: dict[str, ScheduledWeight] = {}
+        self.weights: dict[str, Any] = {}  # numbers or variables
+        for key in loss:
+            weight = (loss_weights or {}).get(key, 1.0)
+            if isinstance(weight, WeightSchedule):
+                self.scheduled[key] = ScheduledWeight(weight, name=f"{key}_weight")
+                self.weights[key] = self.scheduled[key].value
+            else:
+                self.weights[key] = float(weight)
+        self.trackers = {key: keras.metrics.Mean(name=f"{key}_loss") for key in loss}
+        self.regularization = keras.metrics.Mean(name="regularization")
+        self.has_regularization = False
+        self.metrics: dict[str, dict[str, keras.metrics.Metric]] = {}
+        for key, given in (metrics or {}).items():
+            listed = given if isinstance(given, (list, tuple)) else [given]
+            made = [_metric(item) for item in listed]
+            self.metrics[key] = {metric.name: metric for metric in made}
+
+    @property
+    def all_metrics(self) -> list[keras.metrics.Metric]:
+        """Every tracker, in one order."""
+        watched = [metric for by_name in self.metrics.values() for metric in by_name.values()]
+        return [*self.trackers.values(), self.regularization, *watched, *self.scheduled.values()]
+
+    def loss(
+        self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Computes the weighted loss of a batch and keeps its parts for the epoch's value."""
+        total = 0.0
+        for key, function in self.losses.items():
+            y_true, y_pred, weights = _rows(key, graph, labels, predictions)
+            if key in self.per_atom:
+                counts = ops.maximum(segment.count_atoms(graph, ops.dtype(y_pred)), 1.0)[:, None]
+                y_true, y_pred = y_true / counts, y_pred / counts
+            values = _one_per_row(function(y_true, y_pred), function)
+            values = ops.where(weights > 0.0, values, ops.zeros_like(values))
+            self.trackers[key].update_state(values, sample_weight=weights)
+            # under a distribution strategy the gradients of the replicas are added up
+            normalizer = ops.maximum(backend.global_sum(ops.sum(weights)), 1.0)
+            total = total + self.weights[key] * ops.sum(values) / normalizer
+        return total
+
+    def add_regularization(self, losses: list[Tensor], graph: Graph) -> Tensor:
+        """Adds what layers ask for, once per batch."""
+        self.has_regularization = bool(losses)
+        total = sum(losses) if losses else 0.0
+        self.regularization.update_state(
+            total, sample_weight=ops.sum(ops.cast(graph["graph_mask"], "float32"))
+        )
+        # each replica of a distribution strategy adds its part
+        return total / backend.global_sum(ops.ones_like(total)) if losses else total
+
+    def update_metrics(
+        self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+    ) -> None:
+        """Adds a batch to the metrics."""
+        for key, by_name in self.metrics.items():
+            y_true, y_pred, weights = _rows(key, graph, labels, predictions)
+            for metric in by_name.values():
+                metric.update_state(y_true, y_pred, sample_weight=weights)
+
+    @property
+    def log_names(self) -> list[str]:
+        """Names of what `logs` reports, in its order."""
+        names = ["loss", "data_loss"] if self.has_regularization else ["loss"]
+        if len(self.trackers) > 1 or self.has_regularization:
+            names += [f"{key}_loss" for key in self.trackers]
+        return names + [f"{key}_{name}" for key, made in self.metrics.items() for name in made]
+
+    def logs(self) -> dict[str, Tensor]:
+        """Reports the values since the epoch began; `loss` first.
+
+        Where layers add penalties, `data_loss` is what remains without them.
+        """
+        parts = {key: tracker.result() for key, tracker in self.trackers.items()}
+        total = sum(self.weights[key] * value for key, value in parts.items())
+        logs = {"loss": total + self.regularization.result()}
+        if self.has_regularization:
+            logs["data_loss"] = total
+        if len(parts) > 1 or self.has_regularization:
+            logs |= {f"{key}_loss": value for key, value in parts.items()}
+        for key, by_name in self.metrics.items():
+            logs |= {f"{key}_{name}": metric.result() for name, metric in by_name.items()}
+        return logs
+
+
+def _rows(
+    key: str, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Reads label and prediction as rows `(count, size)` with weights `(count,)`, 0 = padding."""
+    if key not in labels:
+        raise ValueError(
+            f"The data have no label '{key}', which the loss or a metric needs. "
+            f"Received labels: {sorted(labels)}. Give the label or leave '{key}' out of compile."
+        )
+    y_pred = predictions[key]
+    mask = graph["atom_mask" if level(key) == "atom" else "graph_mask"]
+    weights = ops.cast(mask, y_pred.dtype)
+    count = ops.shape(mask)[0]
+    y_pred = ops.reshape(y_pred, (count, -1))
+    y_true = ops.reshape(ops.cast(labels[key], y_pred.dtype), (count, -1))
+    if y_true.shape[-1] != y_pred.shape[-1]:
+        raise ValueError(
+            f"The label '{key}' has {y_true.shape[-1]} numbers per row, the prediction has "
+            f"{y_pred.shape[-1]}. For the length of a vector learn '{key}_norm'."
+        )
+    return ops.where(mask[:, None], y_true, ops.zeros_like(y_true)), y_pred, weights
+
+
+def _one_per_row(values: Tensor, function: Any) -> Tensor:
+    """Refuses means over the batch, in which padding would count."""
+    if len(values.shape) != 1:
+        raise ValueError(
+            "A loss or metric gives one number per structure or atom, such as "
+            "`ops.mean(ops.square(y_pred - y_true), axis=-1)`; means over the batch are taken "
+            f"afterwards, without padding. Received: {_name(function)}, which gives the shape "
+            f"{tuple(values.shape)} for rows (count, size)."
+        )
+    return values
+
+
+def _metric(identifier: Any) -> keras.metrics.Metric:
+    if isinstance(identifier, str) and identifier in METRIC_NAMES:
+        return METRIC_NAMES[identifier]()
+    found = keras.metrics.get(identifier)
+    if isinstance(found, keras.metrics.Metric):
+        return found
+    if not callable(found):
+        raise ValueError(
+            "A metric is a name, a function of (y_true, y_pred) or a Keras metric. Received: "
+            f"{identifier!r}."
+        )
+
+    def checked(y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return _one_per_row(found(y_true, y_pred), found)
+
+    return keras.metrics.MeanMetricWrapper(checked, name=_name(found))
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))

@@ -1,0 +1,1 @@
+"""What ports of the authors' weights share."""

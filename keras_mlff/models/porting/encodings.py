@@ -1,0 +1,97 @@
+"""Distance encodings of the reference programs: what EGNN, DimeNet++ and the Transformer share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_mlff.layers.positional_encoding import PositionalEncoding
+from keras_mlff.models.porting.weights import ReferenceWeights
+
+_HYPERPARAMETERS = {"n_bin": "num_knots", "s": "num_features", "xmin": "x_min", "xmax": "x_max"}
+_OPTIONS = {
+    "mode": "mode",
+    "scaled_slopes": "scaled_slopes",
+    "init": "initial",
+    "lambda": "smoothness",
+}
+KNOWN = ("posenc", "mlp_enc", "mlp_hidden", *_HYPERPARAMETERS, *_OPTIONS)
+
+
+def translate(
+    program: str,
+    hyperparameters: Mapping[str, Any],
+    names: Mapping[str, str],
+    smoothness: float | None,
+) -> dict[str, Any]:
+    """Translates the hyper-parameters of one program, those of its encoding included.
+
+    Raises:
+        ValueError: If one is unknown.
+    """
+    arguments: dict[str, Any] = {}
+    for key, value in hyperparameters.items():
+        if key in names:
+            arguments[names[key]] = value
+        elif key not in (*KNOWN, "arch"):
+            raise ValueError(
+                f"Unknown hyper-parameter of the {program} program. Received: '{key}'. "
+                f"Known: {sorted([*names, *KNOWN])}."
+            )
+    arguments["distance_encoding"] = _encoding(hyperparameters, smoothness)
+    return arguments
+
+
+def _encoding(hyperparameters: Mapping[str, Any], smoothness: float | None) -> dict[str, Any]:
+    if hyperparameters.get("posenc"):
+        options: dict[str, Any] = {"kind": "posenc"}
+        for theirs, ours in (_HYPERPARAMETERS | _OPTIONS).items():
+            if hyperparameters.get(theirs) is not None:
+                options[ours] = hyperparameters[theirs]
+        if smoothness is not None:
+            options["smoothness"] = smoothness
+        return options
+    if hyperparameters.get("mlp_enc"):
+        width = hyperparameters.get("s", 32)
+        hidden = hyperparameters.get("mlp_hidden", width)
+        options = {"num_features": width, "hidden_features": hidden}
+        return {"kind": "mlp", "activation": "relu", **options}
+    return {"kind": "original"}
+
+
+def read_encoding(reader: ReferenceWeights, encoding: Any, table: str, perceptron: str) -> None:
+    """Assigns a table or a perceptron, by the prefix of its names."""
+    if encoding is None:
+        return
+    if isinstance(encoding, PositionalEncoding):
+        reader.assign(encoding.values, f"{table}.h")
+        if encoding.slopes is not None:
+            reader.assign(encoding.slopes, f"{table}.g")
+        else:  # those programs have slopes in every mode
+            reader.used.add(f"{table}.g")
+    else:
+        read_perceptron(reader, perceptron, encoding.hidden, encoding.outputs)
+
+
+def read_perceptron(reader: ReferenceWeights, prefix: str, first: Any, second: Any) -> None:
+    """Assigns two layers by the names `W1`, `b1`, `W2`, `b2`."""
+    for number, layer in enumerate((first, second), start=1):
+        reader.assign(layer.kernel, f"{prefix}.W{number}")
+        if layer.use_bias:
+            reader.assign(layer.bias, f"{prefix}.b{number}")
+
+
+def read_elements(reader: ReferenceWeights, variable: Any, name: str) -> None:
+    """Assigns an embedding by atomic number; elements that it lacks get zeros."""
+    given = reader.array(name)
+    table = np.zeros(tuple(variable.shape), given.dtype)
+    if given.shape[1] != table.shape[1]:
+        raise ValueError(
+            f"The weight '{name}' has shape {given.shape}, the network expects {table.shape[1]} "
+            "columns. Check the hyper-parameters."
+        )
+    rows = min(len(given), len(table))
+    table[:rows] = given[:rows]
+    reader.values.append((variable, table))

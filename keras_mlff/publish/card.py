@@ -1,0 +1,108 @@
+"""The model card of a preset, written from its metadata alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_mlff import presets as preset_store
+
+LOG = "log.csv"  # of the training, beside the card
+
+
+def card(preset: preset_store.Preset) -> str:
+    """Writes the model card from the metadata alone."""
+    about = preset.metadata
+    name = f'{preset.architecture}.from_preset("{preset.name}")'
+    facts = {
+        "Architecture": preset.architecture,
+        "Parameters": f"{about['num_parameters']:,}",
+        "Elements": ", ".join(str(z) for z in preset.elements),
+        "Properties": ", ".join(preset.properties),
+        "Cutoff": f"{about['cutoff']} Å" if about["cutoff"] else "none: all pairs of a molecule",
+        "Data": about.get("dataset", ""),
+        "Level of theory": _sentence(about.get("level_of_theory", "")),
+        "Split": _sentence(about.get("split", "")),
+        "Seed": about["seed"],
+        "Training": f"`{about['recipe']}`, log in `{LOG}`",
+        "Training cost": about.get("compute", "see the log"),
+        "keras_mlff": about.get("keras_mlff_version", ""),
+        "License": about.get("license", ""),
+        "Reference": about.get("citation", ""),
+    }
+    lines = [f"# {preset.architecture} / {preset.name}", "", preset.description, ""]
+    lines += ["```python", "import keras_mlff", "", f"model = keras_mlff.models.{name}", "```", ""]
+    lines += ["This card is written by the program that published the preset.", ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
+    lines += ["", "## Errors", "", *_table(about["metrics"])]
+    if about.get("learning_curve"):
+        lines += ["", "## Learning curve", ""]
+        lines += ["Validation during training, in eV, Å and e, by number of epochs.", ""]
+        lines += _table(_without_copies(about["learning_curve"]))
+    checks = about.get("checks", {})
+    if checks:
+        lines += ["", "## Checks", ""]
+        unit = "eV and eV/Å" if "energy" in preset.properties else "shares of each property's size"
+        lines += [f"Largest deviations in {unit} on the structures of `reference.json`.", ""]
+        lines += _table({key: dict(value) for key, value in checks.items()}, transpose=True)
+    if "nve" in about:
+        nve = about["nve"]
+        lines += [
+            "",
+            f"Energy in {nve['length_ps']} ps of dynamics from 300 K at constant energy: ",
+        ]
+        lines[-1] += (
+            f"they broke down. {nve['failure']}"
+            if "failure" in nve
+            else f"drift {nve['drift_meV_per_atom_ps']:.2g} meV per atom and ps, largest deviation "
+            f"{nve['largest_deviation_meV']:.2g} meV, steps of {nve['time_step_fs']} fs."
+        )
+    for note in about.get("notes", ()):
+        lines += ["", str(note)]
+    for file, caption in about.get("figures", {}).items():
+        lines += ["", f"![{Path(file).stem}]({file})", "", caption]
+    return "\n".join(lines) + "\n"
+
+
+def _without_copies(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out losses that are the mean absolute errors beside them."""
+
+    def is_copy(key: str) -> bool:
+        error = key.removesuffix("_loss") + "_mae"
+        return all(key in row and row[key] == row.get(error) for row in curve.values())
+
+    return {
+        epoch: {key: value for key, value in row.items() if not is_copy(key)}
+        for epoch, row in curve.items()
+    }
+
+
+def _table(content: Mapping[str, Any], transpose: bool = False) -> list[str]:
+    """Lays a dict of dicts out as a table; plain values as a list of rows."""
+    if not all(isinstance(row, Mapping) for row in content.values()):
+        rows = [f"| {key} | {_number(value)} |" for key, value in content.items()]
+        return ["| | value |", "|---|---|", *rows]
+    columns = list(dict.fromkeys(column for row in content.values() for column in row))
+    if transpose:
+        content = {
+            column: {key: row[column] for key, row in content.items() if column in row}
+            for column in columns
+        }
+        columns = list(dict.fromkeys(column for row in content.values() for column in row))
+    head = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    return head + [
+        f"| {key} | " + " | ".join(_number(row.get(column, "")) for column in columns) + " |"
+        for key, row in content.items()
+    ]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _sentence(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {item}" for key, item in value.items())
+    return str(value)

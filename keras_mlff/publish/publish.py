@@ -1,0 +1,159 @@
+"""Publishing a preset: weights, log, pinned values, measurements and card."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import keras
+import numpy as np
+
+import keras_mlff
+from keras_mlff import datasets, models, saving
+from keras_mlff import presets as preset_store
+from keras_mlff.graph import Graph, structure
+from keras_mlff.models import ForceField
+from keras_mlff.publish.card import LOG, card
+from keras_mlff.publish.measure import REFERENCE, measure, nve_drift, references
+
+CARD = "README.md"
+
+
+def publish(
+    model: ForceField,
+    folder: str | Path,
+    examples: Sequence[Graph],
+    log: str | Path,
+    num_nve_steps: int = 4000,
+    **metadata: Any,
+) -> preset_store.Preset:
+    """Writes a trained model as a preset with log, reference values, measurements and card.
+
+    Args:
+        model: The trained model.
+        folder: Such as `zoo/cmret/ch2`.
+        examples: A few structures on which the model is measured and pinned.
+        log: The training's CSV log.
+        num_nve_steps: Of dynamics at constant energy, where there are forces; 0 leaves it out.
+        **metadata: See `presets.save`; `recipe`, `seed` and `metrics` are required, since a model
+            without them cannot be made again or judged.
+    """
+    check(folder, metadata)
+    metadata["keras_mlff_version"] = keras_mlff.__version__
+    metadata["learning_curve"] = learning_curve(log)
+    folder = preset_store.save(model, folder, **metadata).folder
+    shutil.copyfile(log, folder / LOG)
+    double = models.load_preset(str(folder), dtype="float64")
+    pinned = []
+    for example in examples:
+        arguments = _arguments(example)
+        predictions = double.predict(structure(**arguments))
+        plain = {key: value.tolist() for key, value in predictions.items()}
+        pinned.append({"structure": arguments, "predictions": plain})
+    saving.write_json(folder / REFERENCE, pinned)
+    if "forces" in model.property_names and num_nve_steps:
+        nve = nve_drift(model, examples[0], num_nve_steps)
+        _update(preset_store.read(folder), nve=nve)
+    return verify(folder)
+
+
+def check(folder: str | Path, metadata: Iterable[str]) -> None:
+    """Refuses what `publish` would refuse; call it before a training, not after.
+
+    Args:
+        folder: Where to publish.
+        metadata: Names of what will be given.
+
+    Raises:
+        ValueError: If something else is in the folder, or what is required will be missing.
+    """
+    preset_store.check_folder(folder)
+    missing = sorted({"recipe", "seed", "metrics"} - set(metadata))
+    if missing:
+        raise ValueError(
+            f"A preset needs {missing} besides its weights. Received: {sorted(metadata)}."
+        )
+
+
+def learning_curve(log: str | Path, num_rows: int = 8) -> dict[str, dict[str, float]]:
+    """Reads validation errors from a CSV log at epochs that are about evenly spaced in scale.
+
+    Returns:
+        By number of epochs: columns of the log that begin with `val_`, in this package's units.
+    """
+    with open(log, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val_loss") not in (None, "", "NA")]
+    wanted = np.geomspace(1, max(len(rows), 1), num_rows)
+    chosen = sorted({min(round(number), len(rows)) - 1 for number in wanted}) if rows else []
+    return {
+        str(int(rows[index]["epoch"]) + 1): {
+            key.removeprefix("val_"): float(value)
+            for key, value in rows[index].items()
+            if key.startswith("val_") and value
+        }
+        for index in chosen
+    }
+
+
+def verify(folder: str | Path) -> preset_store.Preset:
+    """Measures a preset on the backend in use and writes the figures into its metadata and card.
+
+    Run it once on each backend: `keras-mlff zoo verify FOLDER`.
+    """
+    measured = {keras.backend.backend(): measure(folder)}
+    preset = preset_store.read(folder)  # only now: another backend may have written meanwhile
+    checks = {**preset.metadata.get("checks", {}), **measured}
+    return _update(preset, checks=dict(sorted(checks.items())))
+
+
+def add_figure(folder: str | Path, name: str, figure: Any, caption: str) -> preset_store.Preset:
+    """Puts a figure into a preset's folder and card.
+
+    Args:
+        folder: Of the preset.
+        name: File, such as `attention.png`; one of that name is replaced.
+        figure: Matplotlib's.
+        caption: What it shows, whole sentences.
+    """
+    preset = preset_store.read(folder)
+    with saving.replacing(preset.folder / name) as file:
+        figure.savefig(file, dpi=100)
+    return _update(preset, figures={**preset.metadata.get("figures", {}), name: caption})
+
+
+def _update(preset: preset_store.Preset, **changes: Any) -> preset_store.Preset:
+    """Changes the metadata, and the card with it."""
+    folder = preset.folder
+    saving.write_json(folder / preset_store.METADATA, {**preset.metadata, **changes})
+    preset = preset_store.read(folder)
+    saving.write_text(folder / CARD, card(preset))
+    return preset
+
+
+def example(preset: preset_store.Preset, data: str = "", split: str = "all[:1]") -> Graph:
+    """Picks a structure: the first of a split of a file, or of those that the preset pins.
+
+    Args:
+        preset: Whose structure is taken where `data` is empty.
+        data: File or data set.
+        split: Of that.
+    """
+    if data:
+        return datasets.load(data, split, labels=())[0]
+    return cast("Graph", references(preset.folder)[0]["structure"])
+
+
+def _arguments(graph: Graph) -> dict[str, Any]:
+    """Lists what `structure` takes, ready for JSON; labels are left out."""
+    kept: dict[str, Any] = {
+        "positions": graph["positions"].tolist(),
+        "atomic_numbers": graph["atomic_numbers"].tolist(),
+        "total_charge": float(graph["total_charge"][0]),
+        "spin_multiplicity": int(graph["spin_multiplicity"][0]),
+    }
+    if "cell" in graph:
+        kept |= {"cell": graph["cell"][0].tolist(), "pbc": graph["pbc"][0].tolist()}
+    return kept

@@ -1,0 +1,235 @@
+"""The table of quantities: what a name means, wherever it is read, learned, predicted or written.
+
+Each quantity stands here once, with the axis it belongs to, its shape, its unit and how that unit
+changes when energies or lengths are given in others. Graphs, files, data sets, heads, losses, the
+ASE calculator, exports and tables all read this table, so that a further quantity is one call:
+
+    quantities.register("magnetic_moments", level="atom", shape=(), unit="muB", ase="magmoms")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Literal, NamedTuple
+
+Level = Literal["structure", "atom", "edge", "triplet"]
+LEVELS: tuple[Level, ...] = ("structure", "atom", "edge")  # of what may be registered
+
+
+class Dimension(NamedTuple):
+    """Exponents of energy, length and charge in a unit: a force is `Dimension(1, -1)`.
+
+    What does not change when a file states its energies in hartree or its lengths in bohr has the
+    dimension `Dimension()`, whatever its unit: a magnetic moment, a spin, a label of a class.
+    """
+
+    energy: int = 0
+    length: int = 0
+    charge: int = 0
+
+    def factor(self, energy: float = 1.0, length: float = 1.0, charge: float = 1.0) -> float:
+        """Computes what converts values whose base units have these sizes in eV, Å and e."""
+        return energy**self.energy * length**self.length * charge**self.charge
+
+
+_NONE = Dimension()
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """One quantity: an input or a label of structures, or a prediction.
+
+    Attributes:
+        name: The key in graphs, predictions, files and presets.
+        level: What its first axis counts: `"structure"`, `"atom"` or `"edge"`.
+        shape: The shape of one value, without that axis: `()` of a number, `(3,)` of a vector.
+        unit: The unit in this package, for display: `"eV/Å"`.
+        dimension: How values change with the units of energy, length and charge.
+        extensive: Whether the values of two systems far apart add up (of a structure), so that
+            a value for each element can be fitted to it.
+        ase: The name in ASE's calculators and arrays; `None` where ASE has none.
+        description: What it is and which sign it has, in a few words.
+    """
+
+    name: str
+    level: Level
+    shape: tuple[int, ...] = ()
+    unit: str = ""
+    dimension: Dimension = _NONE
+    extensive: bool = False
+    ase: str | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(
+                "A quantity's name is a key in files and a keyword in Python, so it has letters, "
+                f"digits and underscores alone. Received: name='{self.name}'."
+            )
+        if self.level not in LEVELS:
+            raise ValueError(
+                f"A quantity belongs to a structure, to its atoms or to its edges. Received: "
+                f"'{self.name}' with level='{self.level}'. Choose from {list(LEVELS)}."
+            )
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        object.__setattr__(self, "dimension", Dimension(*self.dimension))
+        if any(size < 1 for size in self.shape):
+            raise ValueError(
+                "The shape of one value has sizes of at least 1. "
+                f"Received: '{self.name}' with shape={self.shape}."
+            )
+
+
+_ENERGY, _LENGTH, _CHARGE = Dimension(1), Dimension(0, 1), Dimension(0, 0, 1)
+_BUILT_IN = (
+    # what a model may read
+    Quantity("positions", "atom", (3,), "Å", _LENGTH, ase="positions"),
+    Quantity("atomic_numbers", "atom", ase="numbers"),
+    Quantity("cell", "structure", (3, 3), "Å", _LENGTH, ase="cell", description="vectors in rows"),
+    Quantity("pbc", "structure", (3,), ase="pbc", description="whether each direction is periodic"),
+    Quantity("total_charge", "structure", (), "e", _CHARGE, extensive=True, ase="charge"),
+    Quantity("spin_multiplicity", "structure", (), ase="spin", description="2S+1, 1 = singlet"),
+    # the energy and its derivatives
+    Quantity("energy", "structure", (), "eV", _ENERGY, extensive=True, ase="energy"),
+    Quantity("atomic_energies", "atom", (), "eV", _ENERGY, ase="energies"),
+    Quantity("forces", "atom", (3,), "eV/Å", Dimension(1, -1), ase="forces"),
+    Quantity(
+        "stress",
+        "structure",
+        (3, 3),
+        "eV/Å³",
+        Dimension(1, -3),
+        ase="stress",
+        description="positive when stretched, which is ASE's sign",
+    ),
+    # the response to fields, and how charge is distributed
+    Quantity("dipole", "structure", (3,), "e·Å", Dimension(0, 1, 1), ase="dipole"),
+    Quantity("dipole_norm", "structure", (), "e·Å", Dimension(0, 1, 1)),
+    Quantity("polarizability", "structure", (3, 3), "Å³", Dimension(0, 3)),
+    Quantity("polarizability_isotropic", "structure", (), "Å³", Dimension(0, 3)),
+    Quantity("polarizability_norm", "structure", (), "Å³", Dimension(0, 3)),
+    Quantity("spatial_extent", "structure", (), "Å²", Dimension(0, 2), description="<R²>"),
+    Quantity("partial_charges", "atom", (), "e", _CHARGE, ase="charges"),
+    Quantity(
+        "hirshfeld_ratios", "atom", description="volume of the atom over that of the free atom"
+    ),
+    # QM9, by the names that its papers use
+    Quantity("mu", "structure", (), "e·Å", Dimension(0, 1, 1), description="norm of the dipole"),
+    Quantity("alpha", "structure", (), "Å³", Dimension(0, 3), description="polarizability"),
+    Quantity("homo", "structure", (), "eV", _ENERGY),
+    Quantity("lumo", "structure", (), "eV", _ENERGY),
+    Quantity("gap", "structure", (), "eV", _ENERGY),
+    Quantity("r2", "structure", (), "Å²", Dimension(0, 2), description="spatial extent"),
+    Quantity("zpve", "structure", (), "eV", _ENERGY, extensive=True),
+    Quantity("U0", "structure", (), "eV", _ENERGY, extensive=True),
+    Quantity("U", "structure", (), "eV", _ENERGY, extensive=True),
+    Quantity("H", "structure", (), "eV", _ENERGY, extensive=True),
+    Quantity("G", "structure", (), "eV", _ENERGY, extensive=True),
+    Quantity("Cv", "structure", (), "eV/K", _ENERGY, extensive=True),
+    # what single data sets know
+    Quantity("reference_energy", "structure", (), "eV", _ENERGY, description="OC20's zero"),
+    Quantity("shape", "structure", description="class of a pair of geometries, 0 or 1"),
+)
+_table: dict[str, Quantity] = {quantity.name: quantity for quantity in _BUILT_IN}
+
+
+def register(
+    name: str,
+    level: Level,
+    shape: tuple[int, ...] = (),
+    unit: str = "",
+    dimension: Dimension | tuple[int, ...] = (),
+    extensive: bool = False,
+    ase: str | None = None,
+    description: str = "",
+) -> Quantity:
+    """Makes a quantity known to the whole package, for as long as the process runs.
+
+    Args:
+        name: Its key in graphs, predictions, files and presets.
+        level: What its first axis counts: `"structure"`, `"atom"` or `"edge"`.
+        shape: The shape of one value, without that axis.
+        unit: The unit of its values in this package, for display.
+        dimension: Exponents of energy, length and charge in that unit, which convert files in other
+            units: `(1, -1)` for a force. Empty for what does not change with them.
+        extensive: Whether the values of two systems far apart add up.
+        ase: ASE's name for it, where it has one.
+        description: What it is, in a few words.
+
+    Returns:
+        The quantity. Registering the same one again changes nothing.
+
+    Raises:
+        ValueError: If another quantity has that name, or ASE's name, already.
+
+    Example:
+        >>> register("shieldings", level="atom", shape=(), unit="ppm").level
+        'atom'
+    """
+    made = Quantity(name, level, shape, unit, Dimension(*dimension), extensive, ase, description)
+    known = _table.get(name)
+    if known is not None and known != made:
+        raise ValueError(
+            f"'{name}' means something else already. Received: {made}; there is {known}. "
+            "Choose another name."
+        )
+    other = next((q for q in _table.values() if ase and q.ase == ase and q.name != name), None)
+    if other is not None:
+        raise ValueError(
+            f"ASE's name '{ase}' belongs to '{other.name}'. Received: ase='{ase}' for '{name}'. "
+            f"Use the quantity '{other.name}', or leave `ase` out."
+        )
+    _table[name] = made
+    return made
+
+
+def unregister(name: str) -> None:
+    """Forgets a quantity that was registered; those of this package stay.
+
+    Raises:
+        ValueError: If it is one of this package's.
+    """
+    if any(quantity.name == name for quantity in _BUILT_IN):
+        raise ValueError(f"'{name}' belongs to this package and cannot be forgotten.")
+    _table.pop(name, None)
+
+
+def known() -> dict[str, Quantity]:
+    """Lists all quantities by name, those registered by users last."""
+    return dict(_table)
+
+
+def find(name: str) -> Quantity | None:
+    """Finds a quantity by its name; `None` where it is not registered."""
+    return _table.get(name)
+
+
+def get(name: str) -> Quantity:
+    """Finds a quantity by its name.
+
+    Raises:
+        ValueError: If it is not registered, with the call that registers it.
+    """
+    found = _table.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, _table, n=3)
+        raise ValueError(
+            f"'{name}' is not a registered quantity, so its shape and unit are not known. "
+            + (f"Did you mean {' or '.join(near)}? " if near else "")
+            + "Register it before it is used: keras_mlff.quantities.register("
+            f"'{name}', level='atom', shape=(), unit='...') for a number of each atom, "
+            "level='structure' for a number of the whole structure."
+        )
+    return found
+
+
+def by_ase_name(name: str) -> Quantity | None:
+    """Finds a quantity by ASE's name for it; `None` where there is none."""
+    return next((quantity for quantity in _table.values() if quantity.ase == name), None)
+
+
+def unit(name: str) -> str:
+    """Tells the unit of a quantity in this package; empty where it has none or is not known."""
+    found = _table.get(name)
+    return "" if found is None else found.unit
