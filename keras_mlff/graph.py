@@ -1,47 +1,48 @@
-"""The graph: a plain dict of arrays that every part of the package speaks."""
+"""The graph: a plain dict of arrays that every part of the package speaks.
+
+A graph holds the atoms and edges of one or several structures; without edges it is a *structure*.
+Labels (`energy`, `forces`, ... or any registered quantity by its own name) are in the same dict.
+Padding comes after the real entries and is marked by the masks; it changes no result.
+
+| key | shape and type | meaning |
+|---|---|---|
+| `positions` | `(num_atoms, 3)` float | Å |
+| `atomic_numbers` | `(num_atoms,)` int32 | 0 = padding |
+| `graph_ids` | `(num_atoms,)` int32 | the graph of each atom |
+| `atom_mask` | `(num_atoms,)` bool | True = real |
+| `senders` | `(num_edges,)` int32 | neighbor j |
+| `receivers` | `(num_edges,)` int32 | center i, ascending |
+| `edge_mask` | `(num_edges,)` bool | True = real |
+| `cell_shifts` | `(num_edges, 3)` float | whole numbers; only periodic graphs |
+| `cell` | `(num_graphs, 3, 3)` float | Å, lattice vectors in rows; only periodic graphs |
+| `pbc` | `(num_graphs, 3)` bool | only periodic graphs |
+| `total_charge` | `(num_graphs,)` float | e |
+| `spin_multiplicity` | `(num_graphs,)` int32 | 2S+1, 1 = singlet |
+| `graph_mask` | `(num_graphs,)` bool | True = real |
+| `atom_table` | `(num_graphs, max_atoms)` int32 | the atoms of each graph, -1 = none |
+| `triplet_in` | `(num_triplets,)` int32 | edge k -> j; only on request |
+| `triplet_out` | `(num_triplets,)` int32 | edge j -> i; only on request |
+| `triplet_mask` | `(num_triplets,)` bool | only on request |
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from keras_mlff.quantities import Level
+
 Array = npt.NDArray[Any]
-Level = Literal["atom", "edge", "graph", "triplet"]
+Tensor = Any  # an array of whichever backend
 MAX_ATOMIC_NUMBER = 118
 
 
-class Graph(TypedDict, total=False):
-    """Atoms and edges of one or several structures; without edges it is a *structure*.
-
-    Labels (`energy`, `forces`, ... or any property by its own name) sit in the same dict. Padding
-    stands after the real entries and is marked by the masks; it changes no result.
-    """
-
-    positions: Array  # (num_atoms, 3) float, Å
-    atomic_numbers: Array  # (num_atoms,) int32, 0 = padding
-    graph_ids: Array  # (num_atoms,) int32, the graph of each atom
-    atom_mask: Array  # (num_atoms,) bool, True = real
-    senders: Array  # (num_edges,) int32, neighbor j
-    receivers: Array  # (num_edges,) int32, center i, ascending
-    edge_mask: Array  # (num_edges,) bool
-    cell_shifts: Array  # (num_edges, 3) float, whole numbers; only periodic graphs
-    cell: Array  # (num_graphs, 3, 3) float, Å, lattice vectors in rows; only periodic graphs
-    pbc: Array  # (num_graphs, 3) bool; only periodic graphs
-    total_charge: Array  # (num_graphs,) float, e
-    spin_multiplicity: Array  # (num_graphs,) int32, 2S+1, 1 = singlet
-    graph_mask: Array  # (num_graphs,) bool
-    atom_table: Array  # (num_graphs, max_atoms) int32, the atoms of each graph, -1 = none
-    triplet_in: Array  # (num_triplets,) int32, edge k -> j; only on request
-    triplet_out: Array  # (num_triplets,) int32, edge j -> i; only on request
-    triplet_mask: Array  # (num_triplets,) bool; only on request
-    energy: Array  # (num_graphs,) float64, eV
-    forces: Array  # (num_atoms, 3) float, eV/Å
-    stress: Array  # (num_graphs, 3, 3) float, eV/Å³, positive when stretched (ASE's sign)
-    dipole: Array  # (num_graphs, 3) float, e·Å
-
+# Atoms and edges of one or several structures, and labels or predictions beside them, by name.
+# `INPUT_LEVELS` lists the keys that a model reads; `keras_mlff.quantities` says what labels mean.
+Graph = dict[str, Any]
 
 INPUT_LEVELS: dict[str, Level] = {
     "positions": "atom",
@@ -52,12 +53,12 @@ INPUT_LEVELS: dict[str, Level] = {
     "receivers": "edge",
     "edge_mask": "edge",
     "cell_shifts": "edge",
-    "cell": "graph",
-    "pbc": "graph",
-    "total_charge": "graph",
-    "spin_multiplicity": "graph",
-    "graph_mask": "graph",
-    "atom_table": "graph",
+    "cell": "structure",
+    "pbc": "structure",
+    "total_charge": "structure",
+    "spin_multiplicity": "structure",
+    "graph_mask": "structure",
+    "atom_table": "structure",
     "triplet_in": "triplet",
     "triplet_out": "triplet",
     "triplet_mask": "triplet",
@@ -65,7 +66,7 @@ INPUT_LEVELS: dict[str, Level] = {
 ATOM_LABELS = frozenset({"forces", "partial_charges", "atomic_energies"})
 # what an index key counts: joining adds the number of these that came before
 _POINTS_AT: dict[str, Level] = {
-    "graph_ids": "graph",
+    "graph_ids": "structure",
     "senders": "atom",
     "receivers": "atom",
     "atom_table": "atom",
@@ -75,7 +76,7 @@ _POINTS_AT: dict[str, Level] = {
 _COUNTED_BY: dict[Level, str] = {
     "atom": "atomic_numbers",
     "edge": "senders",
-    "graph": "graph_mask",
+    "structure": "graph_mask",
     "triplet": "triplet_in",
 }
 PERIODIC_KEYS = ("cell", "pbc", "cell_shifts")
@@ -83,7 +84,7 @@ PERIODIC_KEYS = ("cell", "pbc", "cell_shifts")
 
 def level(key: str) -> Level:
     """Tells what the first axis of a key counts; unknown labels belong to the whole graph."""
-    return INPUT_LEVELS.get(key, "atom" if key in ATOM_LABELS else "graph")
+    return INPUT_LEVELS.get(key, "atom" if key in ATOM_LABELS else "structure")
 
 
 def count(graph: Mapping[str, Any], what: Level) -> int:
@@ -96,7 +97,7 @@ def inputs_and_labels(graph: Mapping[str, Any]) -> tuple[Graph, dict[str, Array]
     """Parts a graph into what a model reads and what it is compared with."""
     inputs = {key: value for key, value in graph.items() if key in INPUT_LEVELS}
     labels = {key: value for key, value in graph.items() if key not in INPUT_LEVELS}
-    return cast("Graph", inputs), labels
+    return inputs, labels
 
 
 def structure(
@@ -183,7 +184,7 @@ def structure(
         graph["pbc"] = np.broadcast_to(directions, (3,)).copy()[None]
     for key, value in labels.items():
         label = np.array(value, np.float64)
-        if level(key) == "graph":
+        if level(key) == "structure":
             label = label[None] if label.shape[:1] != (1,) or key == "stress" else label
         elif label.shape[:1] != (num_atoms,):
             raise ValueError(
@@ -204,7 +205,7 @@ def structure(
                 f"'{key}' holds NaN or infinite values, first at index "
                 f"{np.argwhere(~np.isfinite(value))[0].tolist()}. Remove the structure or mend it."
             )
-    return cast("Graph", graph)
+    return graph
 
 
 def join(graphs: Sequence[Graph]) -> Graph:
@@ -231,11 +232,11 @@ def join(graphs: Sequence[Graph]) -> Graph:
             )
     counts = {
         what: np.cumsum([0] + [count(graph, what) for graph in graphs])
-        for what in ("atom", "edge", "graph")
+        for what in ("atom", "edge", "structure")
     }
     joined: dict[str, Array] = {}
     for key in keys:
-        parts = [graph[key] for graph in graphs]  # type: ignore[literal-required]
+        parts = [graph[key] for graph in graphs]
         if key == "atom_table":
             joined[key] = _join_tables(parts, counts["atom"])
         elif key in _POINTS_AT:
@@ -244,7 +245,7 @@ def join(graphs: Sequence[Graph]) -> Graph:
             joined[key] = (np.concatenate(parts) + shifts).astype(np.int32)
         else:
             joined[key] = np.concatenate(parts).astype(parts[0].dtype, copy=False)
-    return cast("Graph", joined)
+    return joined
 
 
 def _join_tables(tables: Sequence[Array], offsets: Array) -> Array:
@@ -262,8 +263,8 @@ def with_periodic_keys(graph: Graph) -> Graph:
     """Gives a molecule the keys of a crystal: a cell of zeros that is not periodic."""
     if "cell" in graph:
         return graph
-    num_graphs = count(graph, "graph")
-    extended = cast("Graph", dict(graph))
+    num_graphs = count(graph, "structure")
+    extended = dict(graph)
     extended["cell"] = np.zeros((num_graphs, 3, 3))
     extended["pbc"] = np.zeros((num_graphs, 3), np.bool_)
     if "senders" in graph:
@@ -289,13 +290,13 @@ def split(graph: Mapping[str, Any]) -> list[Graph]:
         rows: dict[str, Array] = {
             what: np.flatnonzero((ids == index) & masks[what]) for what, ids in levels.items()
         }
-        rows["graph"] = np.asarray([index])
+        rows["structure"] = np.asarray([index])
         part = {key: np.asarray(value)[rows[level(key)]] for key, value in graph.items()}
         for key, target in _POINTS_AT.items():
             if key in part and key != "atom_table":
                 part[key] = (part[key] - rows[target][:1]).astype(np.int32)
         part["atom_table"] = np.arange(len(rows["atom"]), dtype=np.int32)[None]
-        parts.append(cast("Graph", part))
+        parts.append(part)
     return parts
 
 
@@ -316,7 +317,7 @@ def pad(
         ValueError: If the graph is larger than a size; nothing is ever cut off.
     """
     sizes: dict[Level, int] = {
-        "graph": num_graphs,
+        "structure": num_graphs,
         "atom": num_atoms,
         "edge": num_edges,
         "triplet": num_triplets,
@@ -349,7 +350,7 @@ def pad(
         # not np.pad, which takes longer than all the rest of packing a batch
         padded[key] = np.full(shape, fills.get(key, 0), array.dtype)
         padded[key][tuple(slice(size) for size in array.shape)] = array
-    return cast("Graph", padded)
+    return padded
 
 
 def dummy_graph(periodic: bool = False, triplets: bool = False) -> Graph:

@@ -117,7 +117,7 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
     Raises:
         ValueError: If the graph holds several structures or padding; see also `neighbor_list`.
     """
-    if count(graph, "graph") != 1 or not graph["atom_mask"].all():
+    if count(graph, "structure") != 1 or not graph["atom_mask"].all():
         raise ValueError(
             "Edges are added to one structure at a time, before joining and padding. Received: "
             f"{count(graph, 'graph')} structures, {np.sum(~graph['atom_mask'])} padding atoms."
@@ -133,7 +133,7 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
         new["cell_shifts"] = edges.cell_shifts.astype(positions.dtype)
     if triplets:
         new |= _triplet_keys(edges)
-    return cast("Graph", new)
+    return new
 
 
 def triplets(

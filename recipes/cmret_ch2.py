@@ -138,7 +138,7 @@ def errors(model: models.ForceField) -> dict[str, Any]:
         }
         surface = datasets.load(f"ch2/{name}", split="surface")
         energies, angles, lengths = (
-            np.concatenate([point[key] for point in surface])  # type: ignore[literal-required]
+            np.concatenate([point[key] for point in surface])
             for key in ("energy", "angle", "length")
         )
         error = np.abs(model.predict(surface, batch_size=100)["energy"] - energies)

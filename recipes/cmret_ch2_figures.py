@@ -67,7 +67,7 @@ def figure_2(trained: dict[str, models.CMRET]) -> Any:
     panels.append(["full model", "one block, no residual MLP"])
     for row, spin in enumerate(cmret_ch2.SPINS):
         points = datasets.load(f"ch2/{spin}", split="scan")
-        angles = np.concatenate([point["angle"] for point in points])  # type: ignore[typeddict-item]
+        angles = np.concatenate([point["angle"] for point in points])
         reference = np.concatenate([point["energy"] for point in points])
         for column, names in enumerate(panels):
             curves = {"B3LYP/cc-pVDZ": reference}
@@ -85,7 +85,7 @@ def figure_3(trained: dict[str, models.CMRET]) -> Any:
     for row, spin in enumerate(cmret_ch2.SPINS):
         points = datasets.load(f"ch2/{spin}", split="surface")
         energies, angles, lengths = (
-            np.concatenate([point[key] for point in points])  # type: ignore[literal-required]
+            np.concatenate([point[key] for point in points])
             for key in ("energy", "angle", "length")
         )
         x, y = np.unique(lengths), np.unique(angles)

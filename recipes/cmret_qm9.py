@@ -217,7 +217,7 @@ def train(
 def _spread(model: models.ForceField, name: str, molecules: Sequence[Graph]) -> float:
     """Computes the mean absolute deviation of what references and shift leave of a label."""
     head = next(head for head in model.heads if name in head.labels)
-    rest = [graph[name][0] - head.offsets(graph)[0] for graph in molecules]  # type: ignore[literal-required]
+    rest = [graph[name][0] - head.offsets(graph)[0] for graph in molecules]
     return float(np.mean(np.abs(rest - np.mean(rest))))
 
 

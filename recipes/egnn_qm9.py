@@ -163,7 +163,7 @@ def standardize(model: models.ForceField, molecules: Sequence[Graph]) -> None:
     model.fit_references(molecules)  # for the range of tables
     for head in model.heads:
         head.references, head.shift = qm9_format.ATOM_REFERENCES.get(head.name, {}), 0.0
-        rest = np.asarray([graph[head.name][0] - head.offsets(graph)[0] for graph in molecules])  # type: ignore[literal-required]
+        rest = np.asarray([graph[head.name][0] - head.offsets(graph)[0] for graph in molecules])
         head.shift = float(rest.mean())
         head.scale = float(np.abs(rest - head.shift).mean())
 

@@ -174,7 +174,7 @@ def compare(
     sizes = np.asarray([len(cell["positions"]) for cell in cells])
     volumes = np.asarray([abs(np.linalg.det(cell["cell"][0])) for cell in cells]) / sizes
     predicted = model.predict(list(cells))
-    known = {key: np.concatenate([cell[key] for cell in cells]) for key in ("energy", "stress")}  # type: ignore[literal-required]
+    known = {key: np.concatenate([cell[key] for cell in cells]) for key in ("energy", "stress")}
     derived: dict[str, Any] = {
         name: from_stress(volumes, values["energy"] / sizes, values["stress"], num_atoms)
         for name, values in (("labels", known), ("predictions", predicted))

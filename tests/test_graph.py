@@ -43,7 +43,12 @@ def test_a_structure_has_every_key_in_its_dtype():
     assert graph["spin_multiplicity"].tolist() == [1]
     assert graph["energy"].tolist() == [-2.0]
     assert "cell" not in graph
-    assert [count(graph, level) for level in ("graph", "atom", "edge", "triplet")] == [1, 2, 0, 0]
+    assert [count(graph, level) for level in ("structure", "atom", "edge", "triplet")] == [
+        1,
+        2,
+        0,
+        0,
+    ]
 
 
 def test_a_structure_is_a_copy_of_what_it_is_made_of():

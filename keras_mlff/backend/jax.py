@@ -11,10 +11,10 @@ import keras
 from jax import numpy as jnp
 
 from keras_mlff.backend.precision import keras_float64
+from keras_mlff.graph import Tensor
 from keras_mlff.packing.loader import unpacked
 from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
 
-Tensor = Any
 COMPILES = True
 RUNS_EAGERLY = False  # it would compile each operation
 

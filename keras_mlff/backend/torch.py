@@ -10,10 +10,10 @@ import keras
 import torch
 
 from keras_mlff.backend.precision import keras_float64
+from keras_mlff.graph import Tensor
 from keras_mlff.packing.loader import unpacked
 from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
 
-Tensor = Any
 COMPILES = False  # torch.compile cannot differentiate forces once more
 RUNS_EAGERLY = True
 

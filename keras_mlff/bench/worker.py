@@ -63,7 +63,7 @@ class Case:
             for graph in systems.make(system, batch_size)
         ]
         packed = pack(graphs, choose_budget(graphs, batch_size))
-        labels = {key: packed.pop(key) for key in ("energy", "forces")}  # type: ignore[misc]
+        labels = {key: packed.pop(key) for key in ("energy", "forces")}
         self.batch: Batch = (packed, labels)
         self.num_atoms = int(np.sum(packed["atom_mask"]))
         self.num_edges = int(np.sum(packed["edge_mask"]))

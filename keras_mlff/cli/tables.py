@@ -37,7 +37,7 @@ def prediction_rows(
     per_structure = {
         key: value
         for key, value in predictions.items()
-        if level(key) == "graph" and key != "stress"
+        if level(key) == "structure" and key != "stress"
     }
     header = ["structure", "atoms", "charge", "spin", *per_structure]
     rows = [header + ["largest force (eV/Å)"] * ("forces" in predictions)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ from keras_mlff.graph import (
     ATOM_LABELS,
     Array,
     Graph,
+    Tensor,
     dummy_graph,
     inputs_and_labels,
     level,
@@ -31,8 +32,6 @@ from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.element_affine import ElementAffine
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.ops import geometry, segment
-
-Tensor = Any
 
 
 class PresetNames:
@@ -146,7 +145,7 @@ class ForceField(Trainer):
         positions = graph["positions"]
 
         def energy_of(positions: Tensor, strains: Tensor | None = None) -> tuple[Tensor, Any]:
-            moved = cast("Graph", {**graph, "positions": positions})
+            moved = {**graph, "positions": positions}
             if strains is not None:
                 moved = geometry.strain(moved, positions, strains)
             properties = self._properties(moved, training)
@@ -197,9 +196,7 @@ class ForceField(Trainer):
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
         # without forces, whose graph takes long to trace and has no weights of its own
         if backend.RUNS_EAGERLY:
-            properties = self._properties(
-                cast("Graph", _as_tensors(inputs, self.compute_dtype)), False
-            )
+            properties = self._properties(_as_tensors(inputs, self.compute_dtype), False)
         else:
             properties = _Properties(self).compute_output_spec(_as_symbols(inputs))
         if self.charge_spin is not None:
@@ -343,7 +340,7 @@ class ForceField(Trainer):
         return freezing.set_trainable(self, parts, (), True)
 
     def _strip(self, predictions: Mapping[str, Array], inputs: Graph) -> dict[str, Array]:
-        masks = {"atom": inputs["atom_mask"], "graph": inputs["graph_mask"]}
+        masks = {"atom": inputs["atom_mask"], "structure": inputs["graph_mask"]}
         return {key: value[masks[_output_level(key)]] for key, value in predictions.items()}
 
     # Looking inside
@@ -479,7 +476,7 @@ def _first_rows(key: str, value: Array, inputs: Graph) -> Array:
 
 
 def _output_level(key: str) -> str:
-    return "atom" if level(key) == "atom" or key in ATOM_LABELS else "graph"
+    return "atom" if level(key) == "atom" or key in ATOM_LABELS else "structure"
 
 
 def _as_tensors(inputs: Mapping[str, Any], dtype: str) -> dict[str, Tensor]:
@@ -491,4 +488,4 @@ def _as_tensors(inputs: Mapping[str, Any], dtype: str) -> dict[str, Tensor]:
 
 def _as_numpy(batch: Any) -> Graph:
     inputs, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return cast("Graph", {key: np.asarray(value) for key, value in inputs.items()})
+    return {key: np.asarray(value) for key, value in inputs.items()}

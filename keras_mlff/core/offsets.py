@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 
@@ -69,8 +68,7 @@ def adapt_offsets(head: Head, graphs: Sequence[Graph], predictions: Array) -> No
         head.shift += float(missing.mean())
         return
     corrected = [
-        cast("Graph", {**graph, "missing": value[None]})
-        for graph, value in zip(graphs, missing, strict=True)
+        {**graph, "missing": value[None]} for graph, value in zip(graphs, missing, strict=True)
     ]
     for number, value in least_squares(corrected, "missing").items():
         head.references[number] = head.references.get(number, 0.0) + value
@@ -90,7 +88,7 @@ def _labels(graphs: Sequence[Graph], label: str) -> Array:
             f"References of '{label}' need structures that have it. Received: "
             + (f"graph {missing} without it." if len(graphs) else "no structures.")
         )
-    return np.stack([np.asarray(graph[label], np.float64).reshape(-1) for graph in graphs])  # type: ignore[literal-required]
+    return np.stack([np.asarray(graph[label], np.float64).reshape(-1) for graph in graphs])
 
 
 def _spread(values: Array) -> float:

@@ -20,13 +20,12 @@ from keras_mlff.fit.averages import AveragedWeights
 from keras_mlff.fit.logs import InputWait
 from keras_mlff.fit.objective import Objective
 from keras_mlff.fit.weight_schedules import ScheduledWeights, WeightSchedule
-from keras_mlff.graph import Array, Graph, structure
+from keras_mlff.graph import Array, Graph, Tensor, structure
 from keras_mlff.heads import Head
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Packable
 from keras_mlff.packing.loader import GraphLoader, refuse_weights
 
-Tensor = Any
 _STRUCTURE_KEYS = frozenset(structure([[0.0, 0.0, 0.0]], [1]))
 _PRESET = "preset.json"  # beside the weights in Keras's files
 _MAX_COMPILATIONS = 8  # a handful of shapes is a design, more is an accident
@@ -327,7 +326,7 @@ class Trainer(keras.Model, metaclass=Complete):
                 f"A graph has more keys than these. Received: {sorted(graph)}, without {missing}. "
                 "`keras_mlff.graph.structure(positions, atomic_numbers)` makes them all."
             )
-        found = cast("Graph", graph)
+        found: Graph = dict(graph)
         if "senders" not in graph:
             return add_edges(found, self.cutoff, triplets=self.uses_triplets)
         return found

@@ -65,6 +65,6 @@ class GeometryShapes(AtomisticDatasetBuilder):
                 self.example(
                     graph["positions"],
                     graph["atomic_numbers"],
-                    shape=graph["shape"][0],  # type: ignore[typeddict-item]
+                    shape=graph["shape"][0],
                 ),
             )

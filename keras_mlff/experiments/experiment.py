@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -290,7 +290,7 @@ def identity(graph: Graph) -> bytes:
     """Tells structures apart; what molecules in their usual state have alike adds nothing to it."""
     key = graph["positions"].tobytes() + graph["atomic_numbers"].tobytes()
     usual = {"cell": 0.0, "pbc": "cell" in graph, "total_charge": 0.0, "spin_multiplicity": 1}
-    given = cast("dict[str, Array]", graph)
+    given = graph
     for name, value in usual.items():
         if name in given and np.any(given[name] != value):
             key += name.encode() + given[name].tobytes()

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -165,14 +165,14 @@ def _compare(model: ForceField, folder: Path, tolerance: float) -> None:
         # references are not what may differ, but they are large
         allowed = {key: tolerance * (1.0 + np.max(np.abs(x))) for key, x in network.items()}
         keys = signature_inputs[name]
-        _compare_one(signatures[name], keys, cast("dict[str, Array]", inputs), expected, allowed)
+        _compare_one(signatures[name], keys, inputs, expected, allowed)
 
         molecule: dict[str, Array] = {
             "cell": np.zeros((1, 3, 3)),
             "pbc": np.zeros((1, 3), np.bool_),
         }
-        single = molecule | cast("dict[str, Array]", graphs[0])
-        sizes = {"atom": len(graphs[0]["positions"]), "graph": 1}
+        single = molecule | graphs[0]
+        sizes = {"atom": len(graphs[0]["positions"]), "structure": 1}
         first = {key: x[: sizes[level(key)]] for key, x in expected.items()}
         _compare_one(signatures["structure"], signature_inputs["structure"], single, first, allowed)
 
@@ -187,12 +187,12 @@ def _compare_one(
     single = "graph_ids" not in keys
 
     def takes(key: str) -> Array:
-        return inputs[key][0] if single and level(key) == "graph" else inputs[key]
+        return inputs[key][0] if single and level(key) == "structure" else inputs[key]
 
     served = signature(**{key: tf.constant(takes(key)) for key in keys})
     for key, values in expected.items():
         result = served[key].numpy()
-        if single and level(key) == "graph":
+        if single and level(key) == "structure":
             result = result[None]
         if not np.all(np.abs(result - values) <= allowed[key]):
             raise RuntimeError(

@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-Tensor = Any
+from keras_mlff.graph import Tensor
+
 _COINCIDENT = 1e-6  # Å, as in neighbors.py
 
 

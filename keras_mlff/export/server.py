@@ -10,11 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mlff.export.search import finite, neighbor_list, require, triplets
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, level
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Tensor, level
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models import ForceField
 
-Tensor = Any
 # what a client gives; masks, the atom table and triplets follow from it
 MOLECULE_KEYS = (
     *("positions", "atomic_numbers", "graph_ids", "senders", "receivers"),
@@ -81,7 +80,7 @@ class Server(tf.Module):
     def _spec(key: str, float_dtype: str, single: bool = False) -> tf.TensorSpec:
         integers = tf.bool if key.endswith("mask") or key == "pbc" else tf.int32
         shape = [size if isinstance(size, int) else None for size in _SHAPES[key]]
-        if single and level(key) == "graph":
+        if single and level(key) == "structure":
             shape = shape[1:]
         return tf.TensorSpec(shape, float_dtype if key in _FLOATS else integers, key)
 

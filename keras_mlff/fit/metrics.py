@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dic
         )
     found = {}
     for key in compared:
-        known = np.concatenate([cast("dict[str, Any]", graph)[key] for graph in structures])
+        known = np.concatenate([graph[key] for graph in structures])
         difference = np.asarray(predictions[key], np.float64) - known
         found[key] = _errors(difference)
         if key == "energy":

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from keras_mlff import backend
-from keras_mlff.fit.losses import PerAtom, Tensor, _per_row
+from keras_mlff.fit.losses import PerAtom, _per_row
 from keras_mlff.fit.weight_schedules import ScheduledWeight, WeightSchedule
-from keras_mlff.graph import Graph, level
+from keras_mlff.graph import Graph, Tensor, level
 from keras_mlff.ops import segment
 
 METRIC_NAMES: dict[str, Callable[[], keras.metrics.Metric]] = {

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.fit.losses import Tensor
+from keras_mlff.graph import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph
-from keras_mlff.heads.head import Head, Tensor
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
+from keras_mlff.heads.head import Head
 from keras_mlff.ops import segment
 
 

@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
 from keras_mlff.packing.offsets import element_sums
-
-Tensor = Any
 
 
 class Head(abc.ABC):

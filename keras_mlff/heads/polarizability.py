@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads.dipole import centered_positions
-from keras_mlff.heads.head import Head, Tensor
+from keras_mlff.heads.head import Head
 from keras_mlff.ops import safe, segment
 
 

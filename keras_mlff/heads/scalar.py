@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mlff.graph import Graph
-from keras_mlff.heads.head import Head, Tensor
+from keras_mlff.graph import Graph, Tensor
+from keras_mlff.heads.head import Head
 from keras_mlff.ops import safe, segment
 
 

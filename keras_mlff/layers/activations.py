@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from keras import ops
 
-Tensor = Any
+from keras_mlff.graph import Tensor
 
 
 def shifted_softplus(x: Tensor) -> Tensor:

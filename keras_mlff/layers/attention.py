@@ -8,12 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.layers.activations import gelu
 from keras_mlff.layers.initializers import fan_in_uniform, torch_dense
 from keras_mlff.ops import safe, segment
-
-Tensor = Any
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:

@@ -7,11 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.layers.initializers import Normal, lecun_normal
 from keras_mlff.ops import safe, segment
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

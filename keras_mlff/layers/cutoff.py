@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
-Tensor = Any
+from keras_mlff.graph import Tensor
 
 
 def cosine(edge_lengths: Tensor, cutoff: float) -> Tensor:

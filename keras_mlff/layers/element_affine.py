@@ -7,9 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph
-
-Tensor = Any
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

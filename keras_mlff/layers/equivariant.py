@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.ops import safe
 
-Tensor = Any
 NORM_MODES = ("smooth", "component_shift")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
-Tensor = Any
+from keras_mlff.graph import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

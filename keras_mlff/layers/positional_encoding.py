@@ -9,10 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import Array, Graph, Tensor
 from keras_mlff.layers.initializers import Normal, constants, torch_dense
 
-Tensor = Any
 _MODES = ("linear", "cubic", "quintic", "bspline")
 _INITIAL = ("normal", "normal_both", "gaussian_rbf")
 _TINY = 1e-12  # under roots, whose gradient must exist where two knots are equal

@@ -11,10 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.initializers import constants
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import glorot_uniform
-
-Tensor = Any
 
 
 class AtomFeatures(NamedTuple):

@@ -10,12 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_mlff import units
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers.initializers import constants
 from keras_mlff.ops import geometry, segment
-
-Tensor = Any
 
 
 class Screening(NamedTuple):

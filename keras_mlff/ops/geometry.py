@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from keras import ops
 
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.ops import safe, segment
-
-Tensor = Any
 
 
 def edge_vectors(graph: Graph, cutoff: float) -> Tensor:
@@ -48,7 +44,7 @@ def strain(graph: Graph, positions: Tensor, strains: Tensor) -> Graph:
     per_atom = ops.take(symmetric, graph["graph_ids"], axis=0)
     stretched = positions + ops.sum(positions[:, :, None] * per_atom, axis=1)
     cell = graph["cell"] + ops.matmul(graph["cell"], symmetric)
-    return cast("Graph", {**graph, "positions": stretched, "cell": cell})
+    return {**graph, "positions": stretched, "cell": cell}
 
 
 def volumes(cell: Tensor) -> Tensor:

@@ -5,15 +5,13 @@ Both kinds have the same methods, so that a layer need not know which it works o
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from keras import ops
 
 from keras_mlff import backend
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.ops import geometry, segment
-
-Tensor = Any
 
 
 class Pairs(Protocol):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from keras_mlff.graph import Tensor
 
 
 def norm(vectors: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
 from keras_mlff import backend
-from keras_mlff.graph import Graph
-
-Tensor = Any
+from keras_mlff.graph import Graph, Tensor
 
 
 def sum_over_edges(values: Tensor, graph: Graph) -> Tensor:

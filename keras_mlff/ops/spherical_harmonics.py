@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import Array
+from keras_mlff.graph import Array, Tensor
 
-Tensor = Any
 # Blocks whose entries sum to zero: what turns their sign into that of the authors' tables
 _SIGNS = {(1, 2, 2): -1.0, (1, 3, 3): -1.0, (1, 4, 4): 1.0, (2, 3, 2): 1.0, (3, 4, 4): -1.0}
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from keras_mlff.graph import (
     Array,
     Graph,
-    Level,
     count,
     join,
     pad,
 )
+from keras_mlff.quantities import Level
 
 Batch = tuple[Graph, dict[str, Array]]  # inputs, labels
+_LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet")
 _OPEN_BINS = 32  # enough for fill rates above 95 %, few enough to search in microseconds
 _CHUNK = 65_536  # graphs whose sizes stand in memory as Python numbers
 
@@ -46,7 +47,10 @@ def sizes(graphs: Sequence[Graph]) -> Array:
     if isinstance(graphs, Packable):
         return np.asarray(graphs.sizes, np.int64)
     return np.asarray(
-        [[count(graph, what) for what in ("graph", "atom", "edge", "triplet")] for graph in graphs],
+        [
+            [count(graph, what) for what in ("structure", "atom", "edge", "triplet")]
+            for graph in graphs
+        ],
         np.int64,
     ).reshape(-1, 4)
 
@@ -171,6 +175,5 @@ def _in_order(table: Array, budget: Budget) -> Array:
 
 def empty(batch: Mapping[str, Any]) -> Graph:
     """Gives a batch of the same shapes that is nothing but padding."""
-    nothing = cast("Graph", {key: np.asarray(value)[:0] for key, value in batch.items()})
-    levels: tuple[Level, ...] = ("graph", "atom", "edge", "triplet")
-    return pad(nothing, *(count(batch, what) for what in levels))
+    nothing = {key: np.asarray(value)[:0] for key, value in batch.items()}
+    return pad(nothing, *(count(batch, what) for what in _LEVELS))

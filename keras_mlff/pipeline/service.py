@@ -17,11 +17,10 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from keras_mlff.graph import Array
 from keras_mlff.packing.budget import Batch
 from keras_mlff.packing.loader import GraphLoader
 
@@ -154,12 +153,12 @@ def _layout(batch: Batch) -> list[tuple[int, str, tuple[int, ...], np.dtype[Any]
     return [
         (part, key, value.shape, value.dtype)
         for part, arrays in enumerate(batch)
-        for key, value in sorted(cast("dict[str, Array]", arrays).items())
+        for key, value in sorted(arrays.items())
     ]
 
 
 def _bytes(batch: Batch) -> bytes:
-    arrays = [cast("dict[str, Array]", part) for part in batch]
+    arrays = list(batch)
     return b"".join(arrays[part][key].tobytes() for part, key, _, _ in _layout(batch))
 
 

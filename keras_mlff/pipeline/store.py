@@ -11,14 +11,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 
 from keras_mlff import graph as graph_module
 from keras_mlff import neighbors, saving
-from keras_mlff.graph import INPUT_LEVELS, Array, Graph, Level, count, level, with_periodic_keys
+from keras_mlff.graph import INPUT_LEVELS, Array, Graph, count, level, with_periodic_keys
 from keras_mlff.packing.budget import Budget
+from keras_mlff.quantities import Level
 
 _VERSION = 1  # of the folder's layout
 _ABOUT = "about.json"
@@ -29,7 +30,7 @@ _MAX_AGE = 86_400.0  # seconds after which an unfinished folder has been given u
 _DERIVED = frozenset(
     {"graph_ids", "atom_mask", "edge_mask", "graph_mask", "triplet_mask", "atom_table"}
 )
-_LEVELS: tuple[Level, ...] = ("graph", "atom", "edge", "triplet")
+_LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet")
 _STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
 
 
@@ -112,7 +113,7 @@ class GraphStore(Sequence[Graph]):
             else:  # a molecule among crystals
                 for key in graph_module.PERIODIC_KEYS:
                     del graph[key]
-        return cast("Graph", graph)
+        return graph
 
     @property
     def bytes_per_graph(self) -> float:
@@ -167,7 +168,7 @@ class GraphStore(Sequence[Graph]):
         packed["atom_table"][: len(chosen)] = np.where(
             places < table[:, 1:2], places + firsts[:, 1:2], -1
         )
-        return cast("Graph", packed)
+        return packed
 
 
 class Subset(Sequence[Graph]):
@@ -331,9 +332,9 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
         sizes = add_column("sizes", np.zeros((0, 4), np.int64))
         totals = np.zeros(4, np.int64)
         for index, graph in enumerate(graphs):
-            given = cast("dict[str, Array]", graph)
+            given = graph
             kept = {key: value for key, value in given.items() if key not in _DERIVED}
-            if count(graph, "graph") != 1 or not np.all(graph["atom_mask"]):
+            if count(graph, "structure") != 1 or not np.all(graph["atom_mask"]):
                 raise ValueError(f"Graph {index} is not a single graph without padding.")
             if index == 0:
                 for key, value in kept.items():
@@ -343,7 +344,7 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
                     what = _LEVELS.index(level(key))
                     add_column(key, kept[key]).append_zeros(int(totals[what]))
             if "cell" in columns and "cell" not in kept:
-                extended = cast("dict[str, Array]", with_periodic_keys(graph))
+                extended = with_periodic_keys(graph)
                 kept |= {key: extended[key] for key in graph_module.PERIODIC_KEYS}
             if kept.keys() != columns.keys() - {"sizes"}:
                 raise ValueError(
@@ -371,7 +372,7 @@ def contents(structures: Iterable[Graph]) -> bytes:
     """Digests structures, as part of a key."""
     digest = hashlib.sha256()
     for structure in structures:
-        for key, value in sorted(cast("dict[str, Array]", structure).items()):
+        for key, value in sorted(structure.items()):
             if key not in _DERIVED:
                 digest.update(f"{key}{value.dtype}{value.shape}".encode())
                 digest.update(np.ascontiguousarray(value).tobytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def _rotated(graph: Graph) -> Graph:
     turned = {**graph, "positions": graph["positions"] @ _ROTATION.T}
     if "cell" in graph:
         turned["cell"] = graph["cell"] @ _ROTATION.T
-    return cast("Graph", turned)
+    return turned
 
 
 def _finite_difference_error(
@@ -128,7 +128,7 @@ def _finite_difference_error(
                 for sign in (1.0, -1.0):
                     positions = item["positions"].copy()
                     positions[atom, axis] += sign * step
-                    moved.append(cast("Graph", {**item, "positions": positions}))
+                    moved.append({**item, "positions": positions})
         energies = model.predict(moved, batch_size=len(moved))["energy"].reshape(-1, 3, 2)
         forces = -(energies[:, :, 0] - energies[:, :, 1]) / (2.0 * step)
         errors.append(_largest(model.predict(item)["forces"][: len(forces)] - forces))
@@ -144,7 +144,7 @@ def _stress_finite_difference(model: ForceField, crystal: Graph, step: float = 1
             stretch[row, column] += 0.5 * sign * step
             stretch[column, row] += 0.5 * sign * step
             changes = {key: crystal[key] @ stretch for key in ("positions", "cell")}
-            strained.append(cast("Graph", {**crystal, **changes}))
+            strained.append({**crystal, **changes})
     energies = model.predict(strained, batch_size=len(strained))["energy"].reshape(3, 3, 2)
     volume = abs(float(np.linalg.det(crystal["cell"][0])))
     stress = (energies[:, :, 0] - energies[:, :, 1]) / (2.0 * step * volume)

@@ -6,7 +6,7 @@ import csv
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -143,7 +143,7 @@ def example(preset: preset_store.Preset, data: str = "", split: str = "all[:1]")
     """
     if data:
         return datasets.load(data, split, labels=())[0]
-    return cast("Graph", references(preset.folder)[0]["structure"])
+    return references(preset.folder)[0]["structure"]
 
 
 def _arguments(graph: Graph) -> dict[str, Any]:

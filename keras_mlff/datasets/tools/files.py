@@ -6,7 +6,7 @@ import unicodedata
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -194,7 +194,7 @@ def save_structures(
         atoms = ase.Atoms(graph["atomic_numbers"], graph["positions"], **periodic)
         prefix = "" if predictions is None else "reference_"
         values: dict[str, Array] = {}
-        for key, value in cast("dict[str, Array]", graph).items():
+        for key, value in graph.items():
             if key not in INPUT_LEVELS:
                 values[prefix + key] = value if level(key) == "atom" else value[0]
         for key, value in (predictions or {}).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,8 +81,8 @@ class Tally:
         if "forces" in graph:
             self._force_squares += float(np.square(graph["forces"]).sum())
             self._force_components += graph["forces"].size
-        for label, value in cast("dict[str, Array]", graph).items():
-            one_number = level(label) == "graph" and value.shape == (1,)
+        for label, value in graph.items():
+            one_number = level(label) == "structure" and value.shape == (1,)
             if label not in INPUT_LEVELS and one_number:
                 self._moments[label] = _welford(self._moments.get(label), float(value[0]))
         self._fit(graph, counts)
@@ -125,7 +125,7 @@ class Tally:
 
     def _fit(self, graph: Graph, counts: Array) -> None:
         """Adds a row to the least squares problem of the references."""
-        values = cast("dict[str, Array]", graph)
+        values = graph
         if not all(label in values and values[label].shape == (1,) for label in self._extensive):
             self._fitted = False
             return

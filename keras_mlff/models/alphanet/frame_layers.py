@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import glorot_uniform, torch_dense
 
-Tensor = Any
 MEASURES = ("square", "absolute")
 
 

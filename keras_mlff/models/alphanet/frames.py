@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
 from keras_mlff import backend
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.ops import safe, segment
 
-Tensor = Any
 FRAMES = ("weighted_mean", "edge_mean", "raw_mean")
 _FLOOR = 1e-3  # keeps the weighted mean smooth where the last neighbor leaves
 

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import positional_encoding, radial
@@ -34,7 +34,6 @@ from keras_mlff.models.alphanet.phase import (
 from keras_mlff.ops import geometry
 from keras_mlff.ops.pairs import EdgePairs
 
-Tensor = Any
 _TOO_CLOSE = 1e-2  # Å, the authors' program does not see closer pairs
 
 _V1: dict[str, Any] = {
@@ -347,7 +346,7 @@ class AlphaNet(ForceField):
             lengths = ops.where(kept, lengths, 2.0 * self.cutoff)
             near = frames.nearest(lengths, graph, self.max_num_neighbors)
             kept = ops.logical_and(kept, near)
-        return cast("Graph", {**graph, "edge_mask": kept})
+        return {**graph, "edge_mask": kept}
 
     def _structure(
         self, elements: Tensor, numbers: Tensor, graph: Graph

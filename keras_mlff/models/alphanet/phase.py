@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import Normal, torch_dense
 from keras_mlff.ops import safe
 
-Tensor = Any
 PHASES = ("sin", "cos_sin", "atan2")
 MODULI = ("smooth", "shifted", "plain")
 # of squares: a phase turns around where its number is zero, and takes room for it

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Tensor
 from keras_mlff.layers.initializers import torch_dense
 
-Tensor = Any
 # in filling order
 SUBSHELLS = (
     "1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p", "6s",

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import Array, Graph, Tensor
 from keras_mlff.heads import (
     Head,
 )
@@ -23,7 +23,6 @@ from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.cmret.electron_configuration import ElectronConfigurationEmbedding
 from keras_mlff.ops import geometry, safe, segment
 
-Tensor = Any
 CHARGE_SPIN_MODES = ("invariant", "invariant_qs", "vector", "none")
 
 

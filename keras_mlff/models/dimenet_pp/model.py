@@ -10,14 +10,12 @@ from keras import ops
 
 from keras_mlff import backend
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers.initializers import GlorotOrthogonal, Uniform
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.dimenet_pp.triplet_bases import BesselTripletBasis, encoded_basis
 from keras_mlff.ops import geometry, segment
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import Array
+from keras_mlff.graph import Array, Tensor
 
-Tensor = Any
 _NUM_TERMS = 28  # of the series below l + 1, for float64 up to l = 12
 
 

@@ -9,13 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import positional_encoding
 from keras_mlff.models.dimenet_pp import spherical_bessel
 from keras_mlff.ops import geometry, safe, segment
-
-Tensor = Any
 
 
 def edge_pairs(graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
 from keras_mlff.heads import EnergyHead, Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import positional_encoding
@@ -19,8 +19,6 @@ from keras_mlff.layers.initializers import Uniform, torch_dense
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.ops import geometry, safe, segment
 from keras_mlff.ops.pairs import EdgePairs, Pairs
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

@@ -11,10 +11,8 @@ from typing import Any
 from keras import ops
 
 from keras_mlff import backend
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.ops import safe, segment
-
-Tensor = Any
 
 
 def triangle(max_atoms: Any) -> tuple[Tensor, Tensor]:

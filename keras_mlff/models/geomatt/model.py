@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers.activations import shifted_softplus
 from keras_mlff.layers.initializers import Uniform, torch_dense
@@ -18,7 +18,6 @@ from keras_mlff.models.geomatt import dense_pairs as dense
 from keras_mlff.models.geomatt.overlap import GaussianGrid, OverlapAttention
 from keras_mlff.ops import geometry, segment
 
-Tensor = Any
 _GONE = 37.0  # exp(-37) is below the rounding of float64
 
 

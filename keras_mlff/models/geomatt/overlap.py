@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import Uniform
 
-Tensor = Any
 ORDERS = (2, 3, 4, 5)
 
 

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import Normal
 from keras_mlff.ops import safe
 from keras_mlff.ops import spherical_harmonics as harmonics
 
-Tensor = Any
 INVARIANTS = ("squared", "norm")
 
 

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import Array, Graph
+from keras_mlff.graph import Array, Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
@@ -30,7 +30,6 @@ from keras_mlff.ops import geometry, safe, segment
 from keras_mlff.ops import spherical_harmonics as harmonics
 from keras_mlff.ops.pairs import AllPairs, EdgePairs, Pairs
 
-Tensor = Any
 _COMMON = {"coupling": True, "attention_bias": True, "basis_envelope": True}
 VARIANTS: dict[str, dict[str, Any]] = {
     "smooth": {

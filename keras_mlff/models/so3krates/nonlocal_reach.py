@@ -8,13 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers.attention import masked_softmax
 from keras_mlff.models.so3krates.harmonic_coordinates import invariants
 from keras_mlff.ops import safe
 from keras_mlff.ops.pairs import AllPairs
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import lecun_normal
 from keras_mlff.models.so3krates.harmonic_coordinates import invariants
 from keras_mlff.models.so3krates.pair_filters import PairFilters
 from keras_mlff.ops import spherical_harmonics as harmonics
 from keras_mlff.ops.pairs import Pairs
-
-Tensor = Any
 
 
 class PairGeometry(NamedTuple):

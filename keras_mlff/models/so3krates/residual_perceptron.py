@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import lecun_normal
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

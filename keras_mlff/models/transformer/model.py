@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.activations import gelu
@@ -18,8 +18,6 @@ from keras_mlff.layers.initializers import Normal, torch_dense
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.ops import safe, segment
-
-Tensor = Any
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
