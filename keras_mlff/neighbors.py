@@ -120,7 +120,7 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
     if count(graph, "structure") != 1 or not graph["atom_mask"].all():
         raise ValueError(
             "Edges are added to one structure at a time, before joining and padding. Received: "
-            f"{count(graph, 'graph')} structures, {np.sum(~graph['atom_mask'])} padding atoms."
+            f"{count(graph, 'structure')} structures, {np.sum(~graph['atom_mask'])} padding atoms."
         )
     positions = graph["positions"]
     periodic = "cell" in graph
