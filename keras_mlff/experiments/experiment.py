@@ -202,7 +202,14 @@ def run(
             },
             seed=seed,
             compute=f"{training.cpu_hours(folder):.2f} CPU hours ({keras.backend.backend()})",
-            metrics=results,
+            metrics={
+                name: {key: item[key] for key in ("unit", "test_mae", "test_rmse")}
+                for name, item in results.items()
+            },
+            published={
+                source: {name: value for name, value in values.items() if name in results}
+                for source, values in (published or {}).items()
+            },
             properties=[*loss, *(["atomic_energies"] if "energy" in loss else [])],
             **about,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mlff import presets as preset_store
+from keras_mlff.publish.metadata import with_published
 
 LOG = "log.csv"  # of the training, beside the card
 
@@ -36,7 +37,10 @@ def card(preset: preset_store.Preset) -> str:
     lines += ["This card is written by the program that published the preset.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
-    lines += ["", "## Errors", "", *_table(about["metrics"])]
+    beside = with_published(about["metrics"], about.get("published", {}))
+    lines += ["", "## Errors", "", *_table(beside)]
+    for part, measured in about.get("metrics_of_parts", {}).items():
+        lines += ["", f"Of the test, {part}:", "", *_table(measured)]
     if about.get("learning_curve"):
         lines += ["", "## Learning curve", ""]
         lines += ["Validation during training, in eV, Å and e, by number of epochs.", ""]

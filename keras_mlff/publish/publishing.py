@@ -18,6 +18,7 @@ from keras_mlff.graph import Graph, structure
 from keras_mlff.models import ForceField
 from keras_mlff.publish.card import LOG, card
 from keras_mlff.publish.measure import REFERENCE, measure, nve_drift, references
+from keras_mlff.publish.metadata import REQUIRED, check_metadata
 
 CARD = "README.md"
 
@@ -41,7 +42,8 @@ def publish(
         **metadata: See `presets.save`; `recipe`, `seed` and `metrics` are required, since a model
             without them cannot be made again or judged.
     """
-    check(folder, metadata)
+    preset_store.check_folder(folder)
+    check_metadata(metadata)
     metadata["keras_mlff_version"] = keras_mlff.__version__
     metadata["learning_curve"] = learning_curve(log)
     folder = preset_store.save(model, folder, **metadata).folder
@@ -71,7 +73,7 @@ def check(folder: str | Path, metadata: Iterable[str]) -> None:
         ValueError: If something else is in the folder, or what is required will be missing.
     """
     preset_store.check_folder(folder)
-    missing = sorted({"recipe", "seed", "metrics"} - set(metadata))
+    missing = sorted(set(REQUIRED) - set(metadata))
     if missing:
         raise ValueError(
             f"A preset needs {missing} besides its weights. Received: {sorted(metadata)}."
