@@ -12,6 +12,7 @@ From a file with other frames: add --data=formate_cu_1177.npz --num-training=-1 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,6 @@ DISPLAY = {
 }
 # beside those of Keras
 LOSSES: dict[str, Any] = {"l2": L2Norm()}
-ABLATIONS = {
-    "phase": "use_phase",
-    "rotation": "use_rotation",
-    "frame_transition": "use_frame_transition",
-}
 CITATION = "AlphaNet, 2025, https://arxiv.org/abs/2501.07155"
 
 
@@ -85,7 +81,7 @@ def main(
         num_heads: Heads of the phase.
         cutoff: Å.
         variant: "smooth", or "p", "v1", "v2" of the authors.
-        softening: Of the complex state.
+        softening: Of the complex state, see `AlphaNet.Variant`.
         without: Ablations: "phase", "rotation", "frame_transition".
         start: Preset of the same sizes whose weights are gone on from; fresh ones where empty.
         loss: "mae", "mse", "huber", or "l2", the length of the error of a force.
@@ -157,21 +153,16 @@ def build(
     cutoff: float,
     variant: str,
     without: Sequence[str] = (),
-    **options: Any,
+    **switches: Any,
 ) -> models.AlphaNet:
     """Makes the network, with parts left out for ablations."""
-    unknown = sorted(set(without) - ABLATIONS.keys())
-    if unknown:
-        raise ValueError(f"Unknown ablations. Received: {unknown}. Choose from {list(ABLATIONS)}.")
-    left_out = {ABLATIONS[name]: False for name in without}
     return models.AlphaNet(
         num_features=num_features,
         num_layers=num_layers,
         num_heads=num_heads,
         cutoff=cutoff,
-        variant=variant,
-        **left_out,
-        **options,
+        without=without,
+        variant=dataclasses.replace(models.AlphaNet.VARIANTS[variant], **switches),
     )
 
 
@@ -184,7 +175,7 @@ def go_on(model: models.ForceField, start: str) -> list[str]:
     about = earlier.preset.metadata
     return [
         "This training went on from the weights, which the log leaves out, of "
-        f"`{about['recipe']}` (softening {earlier.get_config()['softening']:.3g}; "
+        f"`{about['recipe']}` (softening {earlier.variant.softening:.3g}; "
         f"{about['compute']})."
     ]
 

@@ -91,6 +91,7 @@ class AlphaNet(ForceField):
 
     Variant = AlphaNetVariant
     VARIANTS = VARIANTS
+    has_attention = False
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ class PairAttention(keras.layers.Layer):
     1. alpha_ij = w_ij Q_i . (F_ij K_j) / sqrt(C'), in each head of C' features, and
        h_i gets the sum of alpha_ij V_j (eq. 15).
     2. beta_ij = w_ij Q'_i . (G_ij K'_j) / sqrt(C''), with one head of C'' features for each
-       degree d, and q_i gets the sum of beta_ij Y(u_ij) (eq. 14 without non-local weights; with
-       them, w_ij + nu_ij stands for w_ij).
+       degree d, and q_i gets the sum of beta_ij Y(u_ij). With non-local weights nu (eq. 14),
+       w_ij + nu_ij stands for w_ij here.
 
     Queries, keys and values are linear maps of each head's slice of the features, as in the
     authors' program; in the paper the features themselves stand there. Where the degrees do not
