@@ -18,7 +18,7 @@ def masked_softmax(scores: Tensor, mask: Tensor, axis: int | tuple[int, ...] = -
     """Computes a softmax in which masked places have weight zero.
 
     Args:
-        scores: Of any shape.
+        scores: An array of any shape.
         mask: `bool` of the same shape or one that broadcasts to it; false for places to leave out.
         axis: Axis, or axes, over which weights sum to one.
 

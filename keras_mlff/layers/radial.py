@@ -176,7 +176,7 @@ def get(
     Args:
         name: Name of the basis in `BASES`.
         num_radial: Number of functions.
-        cutoff: Å.
+        cutoff: Cutoff of the model, Å.
         distance_encoding: See `keras_mlff.layers.positional_encoding.get`; `None` for the basis.
 
     Raises:

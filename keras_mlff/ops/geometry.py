@@ -13,8 +13,8 @@ def edge_vectors(graph: Graph, cutoff: float) -> Tensor:
 
     Args:
         graph: A batch with edges.
-        cutoff: Å. Padding edges get a vector of twice this length, so that no basis meets a zero
-            length and every envelope is zero there.
+        cutoff: Length in Å of which padding edges get a vector of twice as much, so that no basis
+            meets a zero length and every envelope is zero there.
 
     Returns:
         `(num_edges, 3)`, Å.

@@ -11,7 +11,7 @@ def norm(vectors: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
     """Computes Euclidean norms; where a vector is zero, the norm and its gradient are zero.
 
     Args:
-        vectors: Of any shape.
+        vectors: An array of any shape.
         axis: Axis of the components.
         keepdims: Whether that axis stays, with length one.
     """
@@ -30,7 +30,7 @@ def smooth_norm(vectors: Tensor, axis: int = -1, epsilon: float = 1e-6) -> Tenso
     """Computes `sqrt(|v|² + eps²) - eps`, which is smooth, and zero with zero gradient at 0.
 
     Args:
-        vectors: Of any shape.
+        vectors: An array of any shape.
         axis: Axis of the components, which is summed away.
         epsilon: Length below which the result is quadratic.
     """

@@ -22,7 +22,7 @@ def without_sign(values: Tensor, measure: str) -> Tensor:
     """Takes signs away, elementwise.
 
     Args:
-        values: Of any shape.
+        values: An array of any shape.
         measure: `"square"`, or `"absolute"` for absolute values, which have a kink at zero.
 
     Returns:

@@ -23,7 +23,7 @@ class PhaseMessage(keras.layers.Layer):
 
     With x the message, W its filters and n2 = `chi_outputs`:
 
-    1. psi, complex numbers: a map of x, shared out to heads; a head of ones stands before them.
+    1. psi, complex numbers: a map of x, shared out to heads; a head of ones is put before them.
     2. c_k = sum over heads and numbers of psi K_k / sqrt(floor(C / heads)), k = 1..n2, with a
        complex kernel K.
     3. D_k = (map of gamma_k delta + 1), with gates gamma = silu(MLP(W)) and a learned vector delta.
@@ -98,7 +98,7 @@ class PhaseMessage(keras.layers.Layer):
         Returns:
             `(num_edges, num_phases)`; for `"cos_sin"` twice as many, cosines first.
         """
-        # 1. and 2. Real parts stand before imaginary parts
+        # 1. and 2. Real parts come before imaginary parts
         if self.dropout is not None:
             messages = self.dropout(messages, training=training)
         mixed = self._mix(self.heads_map(messages))

@@ -27,7 +27,7 @@ _ARGUMENTS: dict[str, tuple[str, Any]] = {
     "mp_chi1": ("num_phases", 24),
     "main_chi1": ("state_features", 24),
 }
-# their name -> our field of the variant; `None` stands for what the variant of that name has
+# their name -> our field of the variant; `None` leaves it to the named variant
 _SWITCHES: dict[str, tuple[str, Any]] = {
     "eps": ("epsilon", None),
     "layer_norm_eps": ("norm_epsilon", 1e-5),

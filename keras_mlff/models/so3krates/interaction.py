@@ -73,7 +73,7 @@ class So3kratesInteraction(keras.layers.Layer):
         self.mix_coupled: Any = None
         if self.coupling is not None:
             self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer=lecun_normal())
-        # After attention and after exchange; pre-norms stand before them
+        # After attention and after exchange; pre-norms come before them
         self.feature_norms, self.pre_norms = (
             [LayerNormalization(epsilon=variant.layer_norm_epsilon) for _ in range(2 * wanted)]
             for wanted in (variant.feature_layer_norm, variant.pre_layer_norm)

@@ -44,10 +44,10 @@ class PairAttention(keras.layers.Layer):
        h_i gets the sum of alpha_ij V_j (eq. 15).
     2. beta_ij = w_ij Q'_i . (G_ij K'_j) / sqrt(C''), with one head of C'' features for each
        degree d, and q_i gets the sum of beta_ij Y(u_ij). With non-local weights nu (eq. 14),
-       w_ij + nu_ij stands for w_ij here.
+       w_ij + nu_ij takes the place of w_ij.
 
     Queries, keys and values are linear maps of each head's slice of the features, as in the
-    authors' program; in the paper the features themselves stand there. Where the degrees do not
+    authors' program; the paper has the features themselves. Where the degrees do not
     divide the features, the last features take no part in the second sum. There is no softmax:
     coefficients vanish with the envelope.
 

@@ -17,7 +17,7 @@ from keras_mlff.layers.initializers import lecun_normal
 class ParallelPerceptrons(keras.layers.Layer):
     """Several perceptrons of the same hidden widths on the same input; the last layer is linear.
 
-    Their first layers stand side by side in one product, which is faster than one for each.
+    Their first layers are one product with joined kernels, which is faster than one for each.
 
     Args:
         hidden: Widths of the hidden layers; without any, each perceptron is one linear map.

@@ -208,7 +208,7 @@ def _read_layer(reader: PortedWeights, layer: str, interaction: Any) -> None:
 
 
 def _dense(reader: PortedWeights, layer: Any, *names: str) -> None:
-    """Assigns one map, of heads or not; several names stand side by side in it."""
+    """Assigns one map, of heads or not; several names lie side by side in it."""
     reader.assign(layer.kernel, *(f"{name}/kernel" for name in names))
     if layer.bias is not None:
         reader.assign(layer.bias, *(f"{name}/bias" for name in names))
