@@ -102,9 +102,7 @@ def main(
     frames = datasets.load(data or "formate_cu/unsplit", "all" if data else "train")
     kept = calm(frames, largest_force)
     parts = experiment.random_parts(kept, num_validation, num_test, num_training, seed)
-    model = build(
-        num_features, num_layers, num_heads, cutoff, variant, without, softening=softening
-    )
+    model = build(num_features, num_layers, num_heads, cutoff, variant, without, softening)
     history = go_on(model, start)
     return train(
         model,
@@ -153,7 +151,8 @@ def build(
     cutoff: float,
     variant: str,
     without: Sequence[str] = (),
-    **switches: Any,
+    softening: float = 0.01,
+    **options: Any,
 ) -> models.AlphaNet:
     """Makes the network, with parts left out for ablations."""
     return models.AlphaNet(
@@ -162,7 +161,8 @@ def build(
         num_heads=num_heads,
         cutoff=cutoff,
         without=without,
-        variant=dataclasses.replace(models.AlphaNet.VARIANTS[variant], **switches),
+        variant=dataclasses.replace(models.AlphaNet.VARIANTS[variant], softening=softening),
+        **options,
     )
 
 
