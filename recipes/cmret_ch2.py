@@ -33,7 +33,7 @@ def main(
     temperature_coeff: float = 2.0,
     num_output_blocks: int = 2,
     residual_mlp: bool = True,
-    charge_spin: str = "invariant",
+    charge_spin_channels: str = "invariant",
     num_features: int = 128,
     num_layers: int = 5,
     patience: int = 0,
@@ -58,7 +58,7 @@ def main(
         temperature_coeff: kappa in tau = sqrt(kappa d), tables 1 and 2.
         num_output_blocks: Ablation of figure 2.
         residual_mlp: Ablation of figure 2.
-        charge_spin: "vector" is the paper's; "invariant" does not break rotation symmetry.
+        charge_spin_channels: "vector" is the paper's; "invariant" does not break rotation symmetry.
         num_features: Width.
         num_layers: Interaction layers.
         patience: Validations without improvement after which to stop; 0 never stops.
@@ -81,11 +81,13 @@ def main(
         num_radial=20,
         num_heads=1,
         attention=attention,
-        attention_activation=attention_activation,
-        temperature_coeff=temperature_coeff,
-        num_output_blocks=num_output_blocks,
-        residual_mlp=residual_mlp,
-        charge_spin=charge_spin,
+        charge_spin_channels=charge_spin_channels,
+        variant={
+            "attention_activation": attention_activation,
+            "temperature_coeff": temperature_coeff,
+            "num_output_blocks": num_output_blocks,
+            "residual_mlp": residual_mlp,
+        },
         heads=[heads.EnergyHead()],
     )
     graphs = training.with_edges([points[i] for i in order], model)

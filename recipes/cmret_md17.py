@@ -76,7 +76,7 @@ def main(
         num_layers=num_layers,
         radial_basis=radial_basis,
         attention=attention,
-        attention_activation=attention_activation,
+        variant={"attention_activation": attention_activation},
     )
     _, results = md17.train(
         model,

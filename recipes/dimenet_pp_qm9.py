@@ -90,7 +90,7 @@ def main(
             distance_encoding, num_knots, encoding_size, smoothness, initial
         ),
         heads=cmret_qm9.make_heads(targets),
-        **(papers_choices(targets) if paper else {}),
+        variant=papers_variant(targets) if paper else "default",
     )
     folder = folder or egnn_qm9.name_folder(
         "dimenet_pp_qm9_paper" if paper else "dimenet_pp_qm9",
@@ -129,14 +129,9 @@ def main(
     return results
 
 
-def papers_choices(targets: Sequence[str]) -> dict[str, Any]:
-    """Lists what the authors' program does otherwise than this package."""
-    return {
-        "sbf_over_distance": True,
-        "radial_factor": "kj",
-        "rbf_embedding": "activated",
-        "output_init": "zeros" if ZERO_START.issuperset(targets) else "orthogonal",
-    }
+def papers_variant(targets: Sequence[str]) -> str:
+    """Names the variant of the authors' program, whose last maps start from zero for some."""
+    return "authors_zero_start" if ZERO_START.issuperset(targets) else "authors"
 
 
 def papers_adam(learning_rate: float, num_steps: int) -> keras.optimizers.Optimizer:

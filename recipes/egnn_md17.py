@@ -45,7 +45,6 @@ PUBLISHED = {
     "EGNN smooth": (6.7, 1.3, 3.5, 7.0, NAN, NAN, 4.1, 6.2),
 }
 DISPLAY = {"energy": ("meV", units.meV), "forces": ("meV/Å", units.meV)}
-SPECIES = (1, 6, 7, 8, 9)  # that the authors code
 Encoding = Literal["original", "mlp", "posenc", "smooth"]
 Start = Literal["normal", "gaussian_rbf"]
 
@@ -118,7 +117,7 @@ def main(
         equivariant=equivariant,
         all_pairs=paper,
         readout="graph" if paper else "atom",
-        species=SPECIES if paper else None,
+        variant="authors_qm9" if paper else "default",
     )
     flags = {"equivariant": equivariant, "paper": paper}
     kind = [distance_encoding, *(name for name, on in flags.items() if on)]

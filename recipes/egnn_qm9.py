@@ -112,7 +112,7 @@ def main(
         ),
         all_pairs=paper,
         readout="graph" if paper else "atom",
-        species=egnn_md17.SPECIES if paper else None,
+        variant="authors_qm9" if paper else "default",
         heads=papers_heads(targets) if paper else cmret_qm9.make_heads(targets),
     )
     folder = folder or name_folder(

@@ -144,10 +144,9 @@ def test_the_papers_dimenet_takes_the_authors_choices(qm9, tmp_path):
     settings = {"folder": str(tmp_path), "distance_encoding": "original", "paper": True}
     recipe.main(targets=("homo",), **qm9, **TINY, **settings)
     config = models.load_preset(str(tmp_path / "model")).get_config()
-    choices = {"sbf_over_distance": True, "radial_factor": "kj", "rbf_embedding": "activated"}
-    assert choices.items() <= config.items()
-    assert recipe.papers_choices(["homo"])["output_init"] == "zeros"
-    assert recipe.papers_choices(["U0"])["output_init"] == "orthogonal"
+    assert config["variant"] == models.DimeNetPP.VARIANTS["authors_zero_start"].as_dict()
+    assert recipe.papers_variant(["homo"]) == "authors_zero_start"
+    assert recipe.papers_variant(["U0"]) == "authors"
     rate = recipe.papers_adam(1e-3, 7)._learning_rate
     expected = [0.0, 5e-4 * 0.01 ** (1500 / 4e6), 1e-5]
     found = [float(rate(step)) for step in (0, 1500, 4_000_000)]
@@ -156,8 +155,7 @@ def test_the_papers_dimenet_takes_the_authors_choices(qm9, tmp_path):
 
 def test_the_papers_egnn_has_the_papers_size():
     recipe = importlib.import_module("egnn_qm9")
-    species = importlib.import_module("egnn_md17").SPECIES
-    settings = {"all_pairs": True, "readout": "graph", "species": species}
+    settings = {"all_pairs": True, "readout": "graph", "variant": "authors_qm9"}
     model = models.EGNN(heads=recipe.papers_heads(["U0"]), **settings)
     assert model.count_params() == 745_224
 
