@@ -134,7 +134,11 @@ def _label(quantity: quantities.Quantity, value: npt.ArrayLike, num_atoms: int) 
         raise ValueError(
             f"The label '{name}' of a structure of {num_atoms} atoms has the shape "
             f"{expected if quantity.level == 'atom' else shape}. Received: {np.shape(value)}."
-            + (f" Its length is the label '{name}_norm'." if quantities.find(f"{name}_norm") else "")
+            + (
+                f" Its length is the label '{name}_norm'."
+                if quantities.find(f"{name}_norm")
+                else ""
+            )
         )
     wrong = np.isinf(label)
     if not wrong.any():
