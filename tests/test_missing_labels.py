@@ -147,6 +147,17 @@ def test_molecules_and_crystals_with_different_labels_train_together(model, way,
         np.testing.assert_allclose(logs[f"{key}_loss"], average, rtol=1e-5)
 
 
+def test_a_padded_batch_of_numpy_arrays_has_missing_labels_too(model):
+    loss = {"energy": "mse", "stress": "mse"}
+    model.compile(keras.optimizers.SGD(0.0), loss, run_eagerly=keras.backend.backend() != "jax")
+    crystals = [invented(1, periodic=True), invented(3, periodic=True, energy=None)]
+    batch = GraphLoader(pipeline.with_edges(crystals, 3.0), 2)[0]
+    fed_batch = model.train_on_batch(*batch, return_dict=True)
+    logs = model.evaluate(crystals, return_dict=True, verbose=0)
+    for key in ("energy_loss", "stress_loss"):
+        np.testing.assert_allclose(fed_batch[key], logs[key], rtol=1e-6)
+
+
 def test_a_stress_counts_where_there_is_a_volume(model):
     """Files of mixed data give molecules a stress of zeros."""
     molecule, crystal = invented(0, stress=np.zeros((3, 3))), invented(1, periodic=True)

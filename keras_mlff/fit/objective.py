@@ -268,7 +268,8 @@ def _rows(
         )
     counts = ops.logical_and(mask, ops.logical_not(ops.any(ops.isnan(y_true), axis=-1)))
     if quantity.needs_volume and "cell" in graph:
-        counts = ops.logical_and(counts, geometry.volumes(graph["cell"]) > 0.0)
+        cells = ops.cast(graph["cell"], y_pred.dtype)
+        counts = ops.logical_and(counts, geometry.volumes(cells) > 0.0)
     # before any arithmetic: NaN times zero, of a value or of its gradient, is NaN
     y_true, y_pred = segment.mask(y_true, counts), segment.mask(y_pred, counts)
     return y_true, y_pred, ops.cast(counts, y_pred.dtype)
