@@ -77,7 +77,7 @@ def train(
     keras.utils.set_random_seed(0)
     model = models.CMRET(num_features=num_features, num_layers=num_layers)
     points = datasets.load("ch2", split="train")
-    model.fit_references(points)
+    model.fit_offsets(points)
     graphs = pipeline.with_edges(points, model.cutoff, cache_dir=folder)
     loader = GraphLoader(graphs, batch_size, shuffle=True)
     data = service.from_service(loader, dispatcher, Path(folder, "batches"))

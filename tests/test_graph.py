@@ -144,8 +144,6 @@ def test_molecules_and_crystals_join():
 
 
 def test_joining_says_what_differs():
-    with pytest.raises(ValueError, match="energy"):
-        join([make(2, energy=1.0), make(2)])
     with pytest.raises(ValueError, match="senders"):
         join([make(2), structure([[0, 0, 0]], [1])])
     with pytest.raises(ValueError, match="empty"):

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_mlff import quantities
 from keras_mlff.export.search import finite, neighbor_list, require, triplets
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Tensor, level
-from keras_mlff.heads import EnergyHead
+from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Tensor, level
 from keras_mlff.models import ForceField
+from keras_mlff.quantities import Level
 
 # what a client gives; masks, the atom table and triplets follow from it
 MOLECULE_KEYS = (
@@ -21,26 +22,24 @@ MOLECULE_KEYS = (
 )
 PERIODIC_KEYS = (*MOLECULE_KEYS, "cell", "pbc", "cell_shifts")
 _STRUCTURE_KEYS = ("positions", "atomic_numbers", "total_charge", "spin_multiplicity")
-_SHAPES: dict[str, tuple[str | int, ...]] = {
-    "positions": ("num_atoms", 3),
-    "atomic_numbers": ("num_atoms",),
-    "graph_ids": ("num_atoms",),
-    "atom_mask": ("num_atoms",),
-    "senders": ("num_edges",),
-    "receivers": ("num_edges",),
-    "edge_mask": ("num_edges",),
-    "cell_shifts": ("num_edges", 3),
-    "cell": ("num_graphs", 3, 3),
-    "pbc": ("num_graphs", 3),
-    "total_charge": ("num_graphs",),
-    "spin_multiplicity": ("num_graphs",),
-    "graph_mask": ("num_graphs",),
-    "atom_table": ("num_graphs", "max_atoms"),
-    "triplet_in": ("num_triplets",),
-    "triplet_out": ("num_triplets",),
-    "triplet_mask": ("num_triplets",),
+AXES: dict[Level, str] = {  # what clients call the first axis of a tensor
+    "structure": "num_graphs",
+    "atom": "num_atoms",
+    "edge": "num_edges",
+    "triplet": "num_triplets",
 }
+_ROWS: dict[str, tuple[str | int, ...]] = {"cell_shifts": (3,), "atom_table": ("max_atoms",)}
 _FLOATS = ("positions", "cell", "cell_shifts", "total_charge")
+
+
+def _shape(key: str) -> tuple[str | int, ...]:
+    """Tells the shape of an input, with the names of sizes that clients choose."""
+    quantity = quantities.find(key)
+    row = _ROWS.get(key, ()) if quantity is None else quantity.shape
+    return (AXES[INPUT_LEVELS[key]], *row)
+
+
+_SHAPES = {key: _shape(key) for key in INPUT_LEVELS}
 
 
 def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
@@ -153,14 +152,17 @@ class Server(tf.Module):
         totals = dict(predictions)
         num_graphs = tf.shape(graph["graph_mask"])[0]
         for head in self._heads:
-            values = tf.gather(tf.constant(head.reference_table()), graph["atomic_numbers"])
-            values = tf.where(graph["atom_mask"], values, 0.0)
-            if head.name in totals and (head.has_offset or head.name == "energy"):
-                sums = tf.math.unsorted_segment_sum(values, graph["graph_ids"], num_graphs)
-                sums = tf.where(graph["graph_mask"], sums + head.shift, 0.0)
-                totals[head.name] = tf.cast(totals[head.name], tf.float64) + sums
-            if "atomic_energies" in totals and isinstance(head, EnergyHead):
-                totals["atomic_energies"] = tf.cast(totals["atomic_energies"], tf.float64) + values
+            for key, (table, shift) in head.offset_tables().items():
+                if key not in totals:
+                    continue
+                values = tf.gather(tf.constant(table), graph["atomic_numbers"])
+                if level(key) == "atom":
+                    offsets = tf.where(graph["atom_mask"], values + shift, 0.0)
+                else:
+                    values = tf.where(graph["atom_mask"], values, 0.0)
+                    sums = tf.math.unsorted_segment_sum(values, graph["graph_ids"], num_graphs)
+                    offsets = tf.where(graph["graph_mask"], sums + shift, 0.0)
+                totals[key] = tf.cast(totals[key], tf.float64) + offsets
         return totals
 
 

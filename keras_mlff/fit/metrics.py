@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_mlff.graph import Array, Graph, count, inputs_and_labels
+from keras_mlff.graph import Array, Graph, count, inputs_and_labels, is_known, missing
 
 
 class Errors(NamedTuple):
@@ -20,17 +20,20 @@ class Errors(NamedTuple):
 
 
 def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dict[str, Errors]:
-    """Compares predictions with the labels that all structures have.
+    """Compares predictions with the labels that structures have.
+
+    Only what is there counts: a label may be missing (NaN) in some structures or atoms, or absent
+    from some graphs, and a stress counts where the cell has a volume.
 
     Args:
-        structures: With labels.
+        structures: Structures with labels.
         predictions: What `model.predict(structures)` returns.
 
     Returns:
         Errors by property, those of `energy` also as `energy_per_atom`.
 
     Raises:
-        ValueError: If no label is predicted.
+        ValueError: If no label is predicted, or if there are no structures.
 
     Example:
         >>> from keras_mlff.graph import structure
@@ -40,22 +43,37 @@ def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dic
     """
     if len(structures) == 0:
         raise ValueError("Errors need structures to compare. Received: an empty list.")
-    labels = set.intersection(*(set(inputs_and_labels(graph)[1]) for graph in structures))
-    compared = sorted(labels & predictions.keys())
-    if not compared:
+    labels = set().union(*(inputs_and_labels(graph)[1] for graph in structures))
+    found = {}
+    for key in sorted(labels & predictions.keys()):
+        known = np.concatenate([is_known(key, graph) for graph in structures])
+        if not known.any():
+            continue
+        values = np.concatenate(
+            [
+                np.asarray(graph[key])
+                if key in graph
+                else missing(key, graph, np.asarray(predictions[key]))
+                for graph in structures
+            ]
+        )
+        difference = np.asarray(predictions[key], np.float64)[known] - values[known]
+        found[key] = _errors(difference)
+        if key == "energy":
+            sizes = np.concatenate([_sizes(graph) for graph in structures])
+            found["energy_per_atom"] = _errors(difference / sizes[known])
+    if not found:
         raise ValueError(
             "There is nothing to compare: the structures and the model share no property. "
             f"Received: labels={sorted(labels)}, predictions={sorted(predictions)}."
         )
-    found = {}
-    for key in compared:
-        known = np.concatenate([graph[key] for graph in structures])
-        difference = np.asarray(predictions[key], np.float64) - known
-        found[key] = _errors(difference)
-        if key == "energy":
-            sizes = np.asarray([count(graph, "atom") for graph in structures])
-            found["energy_per_atom"] = _errors(difference / sizes)
     return found
+
+
+def _sizes(graph: Graph) -> Array:
+    """Counts the real atoms of each structure of a graph."""
+    ids = np.asarray(graph["graph_ids"])[np.asarray(graph["atom_mask"])]
+    return np.bincount(ids, minlength=count(graph, "structure"))
 
 
 class S2EF(NamedTuple):

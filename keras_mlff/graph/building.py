@@ -98,11 +98,11 @@ def structure(
         directions = np.ones(3, np.bool_) if pbc is None else np.asarray(pbc, np.bool_)
         graph["cell"] = lattice[None]
         graph["pbc"] = np.broadcast_to(directions, (3,)).copy()[None]
-    for key, value in graph.items():
-        if np.issubdtype(value.dtype, np.floating) and not np.all(np.isfinite(value)):
+    for key, array in graph.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
             raise ValueError(
                 f"'{key}' holds NaN or infinite values, first at index "
-                f"{np.argwhere(~np.isfinite(value))[0].tolist()}. Remove the structure or mend it."
+                f"{np.argwhere(~np.isfinite(array))[0].tolist()}. Remove the structure or mend it."
             )
     for key, value in labels.items():
         if value is not None:

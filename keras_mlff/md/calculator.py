@@ -17,27 +17,24 @@ from ase.calculators.calculator import (
 )
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from keras_mlff import presets
+from keras_mlff import presets, quantities
 from keras_mlff.graph import Array, Graph, count, structure
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import NeighborList, neighbor_list, triplets
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
-# What ASE asks for, and what a preset must have been trained on to answer: the stress is a
-# derivative of the same energy as the forces.
-TRAINED_AS = {
-    "energy": "energy",
-    "free_energy": "energy",
-    "forces": "forces",
-    "stress": "forces",
-    "dipole": "dipole",
-}
+# A preset that was trained on one may answer for the other: derivatives and shares of one energy
+_IMPLIED_BY = {"stress": "forces", "atomic_energies": "energy"}
 _GROWTH = 1.2  # of what a batch must hold, when it must hold more
 
 
 class MLFFCalculator(Calculator):
-    """Computes energy (eV), forces (eV/Å), stress (eV/Å³, Voigt) and dipole (e·Å) for ASE.
+    """Computes for ASE what a model predicts and ASE has a name for.
+
+    `implemented_properties` lists the names: `energy` (eV), `free_energy`, `energies` of the atoms,
+    `forces` (eV/Å), `stress` (eV/Å³, Voigt), `dipole` (e·Å), `charges` (e), and those of quantities
+    that were registered with an ASE name, such as `magmoms`.
 
     Total charge and spin multiplicity are read from `atoms.info["charge"]` (default 0) and
     `atoms.info["spin"]` (2S+1, default 1). Forces are the model's own; constraints are applied by
@@ -82,10 +79,14 @@ class MLFFCalculator(Calculator):
         super().__init__(**kwargs)
         self.model = _in_dtype(model, dtype)
         self.skin = float(skin)
-        predicted = set(model.outputs_with_stress)
-        if "energy" in predicted:
-            predicted.add("free_energy")
-        self.implemented_properties = [name for name in TRAINED_AS if name in predicted]
+        self._quantities = {
+            quantity.ase: quantity
+            for quantity in map(quantities.get, model.outputs_with_stress)
+            if quantity.ase is not None
+        }
+        if "energy" in self._quantities:
+            self._quantities["free_energy"] = self._quantities["energy"]
+        self.implemented_properties = list(self._quantities)
         self.num_searches = 0  # of neighbors, since the calculator was made
         self._neighbors: SkinList | None = None
         self._budgets: dict[tuple[int, bool], Budget] = {}
@@ -119,13 +120,12 @@ class MLFFCalculator(Calculator):
         predicted = self.model.predict(GraphLoader([graph], budget=self._budget(graph)))
         self._check_finite(predicted)
         results: dict[str, Any] = {}
-        for name in self.implemented_properties:
-            if not self._is_trained(name) or (name == "stress" and not _has_volume(graph)):
+        for name, quantity in self._quantities.items():
+            if not self._is_trained(name) or (quantity.needs_volume and not _has_volume(graph)):
                 continue
-            value = predicted["energy" if name == "free_energy" else name]
-            results[name] = value if name == "forces" else value[0]
-        for name in {"energy", "free_energy"} & results.keys():
-            results[name] = float(results[name])
+            value = predicted[quantity.name]
+            value = value if quantity.level == "atom" else value[0]
+            results[name] = float(value) if np.ndim(value) == 0 else value
         if "stress" in results:
             results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
         self.results = {key: _as_float64(value) for key, value in results.items()}
@@ -180,13 +180,19 @@ class MLFFCalculator(Calculator):
 
     def _is_trained(self, name: str) -> bool:
         preset = self.model.preset
-        return preset is None or {name, TRAINED_AS[name]} & set(preset.properties) != set()
+        quantity = self._quantities[name].name
+        return preset is None or not {quantity, _IMPLIED_BY.get(quantity)}.isdisjoint(
+            preset.properties
+        )
 
     def _check_trained(self, name: str) -> None:
         if self._is_trained(name):
             return
+        quantity = self._quantities[name].name
         try:
-            presets.check_property(TRAINED_AS[name], cast("presets.Preset", self.model.preset))
+            presets.check_property(
+                _IMPLIED_BY.get(quantity, quantity), cast("presets.Preset", self.model.preset)
+            )
         except ValueError as error:
             # ASE's own kind, or its writers of trajectories would stop here
             raise PropertyNotImplementedError(str(error)) from error

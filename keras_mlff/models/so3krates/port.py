@@ -120,7 +120,7 @@ def build_so3krates(
     dtype = str(next(iter(weights.values())).dtype) if weights else None
     model = model_class(**{"heads": [head], "dtype": dtype, **arguments})
     readout = only_readout(model)
-    if not isinstance(model.heads[0], EnergyHead):
+    if not model.heads[0].is_differentiated:
         raise ValueError(
             f"The weights are those of an energy. Received: heads={[h.name for h in model.heads]}."
         )
