@@ -42,8 +42,8 @@ def export_saved_model(
       Neighbors are found inside by comparing all atoms with all images.
 
     Floats go in as float64; totals such as the energy come out as float64, references included.
-    Everything the heads predict comes out, by the names of `keras_mlff.quantities`. Level, shape and
-    unit of each, cutoff, elements and tensor names are in `assets.extra/metadata.json`.
+    Everything the heads predict comes out, by the names of `keras_mlff.quantities`. Level, shape
+    and unit of each, cutoff, elements and tensor names are in `assets.extra/metadata.json`.
 
     Args:
         model: Any force field, on the TensorFlow or the JAX backend.

@@ -82,8 +82,6 @@ class EnergyHead(ScalarHead):
             ValueError: If no structure has an energy.
         """
         super().fit_offsets(graphs)
-        if any("forces" in graph for graph in graphs):
-            forces = [np.asarray(graph["forces"])[is_known("forces", graph)] for graph in graphs]
-            components = np.concatenate(forces).reshape(-1)
-            if len(components):
-                self.scale = statistics.spread(components)
+        if any(is_known("forces", graph).any() for graph in graphs):
+            _, forces = statistics.labeled_atoms(graphs, "forces")
+            self.scale = statistics.spread(forces)
