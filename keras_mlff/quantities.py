@@ -173,6 +173,7 @@ def register(
     Example:
         >>> register("shieldings", level="atom", shape=(), unit="ppm").level
         'atom'
+        >>> unregister("shieldings")
     """
     made = Quantity(
         name,

@@ -15,15 +15,6 @@ SIZES = {"num_features": 8, "num_layers": 1, "cutoff": 4.0, "dtype": "float64"}
 SPARE = Budget(num_graphs=5, num_atoms=14, num_edges=60, num_triplets=1, max_atoms=7)
 
 
-@pytest.fixture
-def forget():
-    """Forgets what heads of a test have made known."""
-    before = set(quantities.known())
-    yield
-    for name in set(quantities.known()) - before:
-        quantities.unregister(name)
-
-
 def molecules(turn=None, **labels):
     random = np.random.default_rng(1)
     made = []
@@ -92,7 +83,7 @@ def test_references_are_means_of_the_elements_that_have_the_label():
         heads.AtomicHead("hirshfeld_ratios").fit_offsets(graphs)
 
 
-def test_vectors_turn_with_the_structure(forget):
+def test_vectors_turn_with_the_structure():
     quantities.register("atomic_dipoles", level="atom", shape=(3,), unit="e·Å")
     head = heads.for_label("atomic_dipoles")
     head.fit_offsets([structure(np.eye(3)[:1], [8], atomic_dipoles=[[3.0, 0.0, 0.0]])])
@@ -105,7 +96,7 @@ def test_vectors_turn_with_the_structure(forget):
     np.testing.assert_allclose(after, before @ turn, rtol=1e-9, atol=1e-12)
 
 
-def test_an_architecture_without_vectors_refuses_them(forget):
+def test_an_architecture_without_vectors_refuses_them():
     with pytest.raises(ValueError, match=r"no vector features.*Use CMRET"):
         models.EGNN(**SIZES, heads=[heads.AtomicHead("atomic_dipoles", shape=(3,))])
 
@@ -123,7 +114,7 @@ def test_what_a_head_cannot_be_is_refused(arguments, message):
         heads.AtomicHead("shieldings", **arguments)
 
 
-def test_a_head_makes_its_name_known_and_a_config_carries_it(forget):
+def test_a_head_makes_its_name_known_and_a_config_carries_it():
     quantities.register("shieldings", level="atom", unit="ppm", ase="magmoms", description="NMR")
     config = keras.saving.serialize_keras_object(heads.AtomicHead("shieldings"))
     quantities.unregister("shieldings")
