@@ -43,7 +43,14 @@ _SHAPES = {key: _shape(key) for key in INPUT_LEVELS}
 
 
 def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
-    """Lists what each signature takes; crystals are left out where a model cannot have them."""
+    """Lists what each signature takes; crystals are left out where a model cannot have them.
+
+    Args:
+        model: The model that is exported.
+
+    Returns:
+        The keys of the inputs of `serving_default`, `periodic` and `structure`, by signature.
+    """
     if not model.supports_periodic:
         return {"serving_default": MOLECULE_KEYS, "structure": _STRUCTURE_KEYS}
     return {
@@ -54,7 +61,15 @@ def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
 
 
 class Server(tf.Module):
-    """Holds the weights and the functions around the network that a SavedModel consists of."""
+    """Holds the weights and the functions around the network that a SavedModel consists of.
+
+    Nothing of Keras or of this package is needed to run it. What the heads add outside of the
+    network, from `Head.offset_tables`, is part of the graph, in float64.
+
+    Args:
+        model: The model that is exported; its weights are copied from the JAX backend, and shared
+            on TensorFlow.
+    """
 
     def __init__(self, model: ForceField) -> None:
         super().__init__()
@@ -84,7 +99,11 @@ class Server(tf.Module):
         return tf.TensorSpec(shape, float_dtype if key in _FLOATS else integers, key)
 
     def signatures(self) -> dict[str, Any]:
-        """Traces the entry points."""
+        """Traces the entry points, each for any number of atoms, edges and graphs.
+
+        Returns:
+            Concrete functions by the name of the signature.
+        """
 
         def specs(keys: tuple[str, ...], single: bool = False) -> dict[str, tf.TensorSpec]:
             return {key: self._spec(key, "float64", single) for key in keys}
@@ -148,7 +167,15 @@ class Server(tf.Module):
     def _add_offsets(
         self, predictions: Mapping[str, Tensor], graph: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Does what `ForceField.add_offsets` does: adds references in float64."""
+        """Does what `ForceField.add_offsets` does: adds references and shifts in float64.
+
+        Args:
+            predictions: What the network gives, by name.
+            graph: The completed graph.
+
+        Returns:
+            Predictions by name; those with offsets are float64.
+        """
         totals = dict(predictions)
         num_graphs = tf.shape(graph["graph_mask"])[0]
         for head in self._heads:
@@ -171,7 +198,12 @@ def _function(function: Callable[..., Any], specs: dict[str, tf.TensorSpec]) -> 
 
 
 def _network(model: ForceField) -> tuple[Callable[[Any], Any], list[tf.Variable]]:
-    """Makes the network a TensorFlow function of the completed graph, with its variables."""
+    """Makes the network a TensorFlow function of the completed graph, with its variables.
+
+    Returns:
+        A function of the inputs by name that returns predictions by name, and the variables that
+        a SavedModel must keep.
+    """
     if keras.backend.backend() == "tensorflow":
         return lambda inputs: model(inputs, training=False), [v.value for v in model.variables]
     from jax.experimental import jax2tf
@@ -197,7 +229,15 @@ def _network(model: ForceField) -> tuple[Callable[[Any], Any], list[tf.Variable]
 
 
 def _complete(graph: dict[str, Tensor], uses_triplets: bool) -> dict[str, Tensor]:
-    """Adds what follows from the client's keys: one padding edge, masks, table, triplets."""
+    """Adds what follows from the client's keys: one padding edge, masks, table, triplets.
+
+    Args:
+        graph: What the client gave, checked; it is completed in place.
+        uses_triplets: Whether the network reads pairs of edges.
+
+    Returns:
+        The graph with every key that the network reads.
+    """
     # JAX compiles for sizes above zero, and a lone atom has no edge
     last = tf.shape(graph["atomic_numbers"])[0] - 1
     for key in ("senders", "receivers"):

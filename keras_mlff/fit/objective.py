@@ -105,7 +105,22 @@ class Objective:
     def loss(
         self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
     ) -> Tensor:
-        """Computes the weighted loss of a batch and keeps its parts for the epoch's value."""
+        """Computes the weighted loss of a batch and keeps its parts for the epoch's value.
+
+        Each property's part is the mean over the structures, or atoms, of the batch that have the
+        label; it is zero where none has. The mean is taken over all replicas together.
+
+        Args:
+            graph: Inputs of the batch, whose masks tell padding.
+            labels: Labels by name, NaN where missing.
+            predictions: What the model predicts, by name.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: If a label or a prediction has no array at all, or if their shapes differ.
+        """
         total = 0.0
         for key, function in self.losses.items():
             y_true, y_pred, weights = _rows(key, graph, labels, predictions)
@@ -121,7 +136,15 @@ class Objective:
         return total
 
     def add_regularization(self, losses: list[Tensor], graph: Graph) -> Tensor:
-        """Adds what layers ask for, once per batch."""
+        """Adds what layers ask for, once per batch.
+
+        Args:
+            losses: Penalties of the layers, scalars.
+            graph: Inputs of the batch; in the epoch's value each real structure counts the same.
+
+        Returns:
+            This replica's part of the sum of the penalties; 0 where there are none.
+        """
         self.has_regularization = bool(losses)
         total = sum(losses) if losses else 0.0
         self.regularization.update_state(
@@ -133,7 +156,13 @@ class Objective:
     def update_metrics(
         self, graph: Graph, labels: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
     ) -> None:
-        """Adds a batch to the metrics."""
+        """Adds a batch to the metrics; only rows that have the label count.
+
+        Args:
+            graph: Inputs of the batch.
+            labels: Labels by name, NaN where missing.
+            predictions: What the model predicts, by name.
+        """
         for key, by_name in self.metrics.items():
             y_true, y_pred, weights = _rows(key, graph, labels, predictions)
             for metric in by_name.values():
@@ -212,7 +241,9 @@ def _rows(
     """Reads label and prediction as rows `(count, size)` with weights `(count,)`.
 
     Rows that do not count have the weight 0, and zeros for label and prediction: padding, labels
-    that are missing (NaN), and what needs a volume where a cell has none.
+    that are missing (NaN), and what needs a volume where a cell has none. They are set to zero
+    before a loss sees them, since a weight of zero does not undo NaN: neither in a sum nor, by the
+    chain rule, in a gradient.
     """
     if key not in labels:
         raise ValueError(

@@ -101,7 +101,14 @@ def missing(key: str, graph: Mapping[str, Any], like: Array) -> Array:
 
 
 def with_periodic_keys(graph: Graph) -> Graph:
-    """Gives a molecule the keys of a crystal: a cell of zeros that is not periodic."""
+    """Gives a molecule the keys of a crystal: a cell of zeros that is not periodic.
+
+    Args:
+        graph: Molecules, or a graph that has a cell already and is returned as it is.
+
+    Returns:
+        A graph with `cell`, `pbc` and, where there are edges, `cell_shifts`.
+    """
     if "cell" in graph:
         return graph
     num_graphs = count(graph, "structure")
@@ -118,6 +125,15 @@ def split(graph: Mapping[str, Any]) -> list[Graph]:
 
     Labels and predictions of registered quantities, whose first axis counts structures, atoms or
     edges, are split too.
+
+    Args:
+        graph: One or several structures, with or without edges and padding.
+
+    Returns:
+        A graph of each real structure, in their order.
+
+    Raises:
+        ValueError: If a key is neither an input nor a registered quantity.
     """
     levels: dict[str, Array] = {"atom": np.asarray(graph["graph_ids"])}
     masks: dict[str, Array] = {"atom": np.asarray(graph["atom_mask"])}
@@ -153,7 +169,16 @@ def pad(
     """Fills a graph up to fixed sizes, so that compiled code meets few shapes.
 
     Padding atoms have atomic number 0, belong to the last graph and are masked; padding edges
-    point from the last atom to itself, so that receivers stay sorted.
+    point from the last atom to itself, so that receivers stay sorted. Labels are padded with zeros.
+
+    Args:
+        graph: One or several joined graphs.
+        num_graphs: Structures of the padded graph.
+        num_atoms: Its atoms.
+        num_edges: Its edges.
+        num_triplets: Its pairs of edges, where the graph has them. Defaults to 0.
+        max_atoms: Width of the atom table, the largest structure's number of atoms. The table keeps
+            its width where `None`.
 
     Raises:
         ValueError: If the graph is larger than a size; nothing is ever cut off.

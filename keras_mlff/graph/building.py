@@ -152,7 +152,15 @@ def _label(quantity: quantities.Quantity, value: npt.ArrayLike, num_atoms: int) 
 
 
 def dummy_graph(periodic: bool = False, triplets: bool = False) -> Graph:
-    """Makes a small graph of every key a model may read; weights are created from it."""
+    """Makes a small graph of every key a model may read; weights are created from it.
+
+    Args:
+        periodic: Whether it has a cell.
+        triplets: Whether it has pairs of edges.
+
+    Returns:
+        A water molecule, or three atoms in a large cell, with all edges.
+    """
     graph = structure(
         positions=[[0.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.0, 1.0, 0.2]],
         atomic_numbers=[8, 1, 1],

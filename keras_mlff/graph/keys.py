@@ -76,13 +76,25 @@ def level(key: str) -> Level:
 
 
 def count(graph: Mapping[str, Any], what: Level) -> int:
-    """Counts the atoms, edges, graphs or triplets of a graph, padding included."""
+    """Counts the atoms, edges, structures or triplets of a graph, padding included.
+
+    Args:
+        graph: A graph or a batch.
+        what: What to count; 0 where the graph has no such key, such as edges of a structure.
+    """
     key = _COUNTED_BY[what]
     return len(graph[key]) if key in graph else 0
 
 
 def inputs_and_labels(graph: Mapping[str, Any]) -> tuple[Graph, dict[str, Array]]:
-    """Splits a graph into what a model reads and the labels it is compared with."""
+    """Splits a graph into what a model reads and the labels it is compared with.
+
+    Args:
+        graph: A graph or a batch.
+
+    Returns:
+        Two dicts: the keys of `INPUT_LEVELS`, and all others.
+    """
     inputs = {key: value for key, value in graph.items() if key in INPUT_LEVELS}
     labels = {key: value for key, value in graph.items() if key not in INPUT_LEVELS}
     return inputs, labels
@@ -112,7 +124,12 @@ def is_known(key: str, graph: Mapping[str, Any]) -> Array:
 
 
 def elements(graphs: Iterable[Graph]) -> list[int]:
-    """Lists the atomic numbers that occur, ascending, padding left out."""
+    """Lists the atomic numbers that occur, ascending, padding left out.
+
+    Example:
+        >>> elements([{"atomic_numbers": np.asarray([8, 1, 1, 0])}])
+        [1, 8]
+    """
     found: set[int] = set()
     for graph in graphs:
         found.update(np.unique(graph["atomic_numbers"]).tolist())

@@ -94,13 +94,28 @@ class MLFFCalculator(Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """Computes one property, or refuses it where the model was not trained on it."""
+        """Computes one property, or refuses it where the model was not trained on it.
+
+        Args:
+            name: ASE's name of the property, one of `implemented_properties`.
+            atoms: The atoms; those of the last calculation where `None`.
+            allow_calculation: Whether to compute what is not known yet.
+
+        Raises:
+            PropertyNotImplementedError: If the model does not predict it, or if its preset was not
+                trained on it.
+        """
         if name in self.implemented_properties:
             self._check_trained(name)
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Lists what has changed since the last calculation, charge and spin included."""
+        """Lists what has changed since the last calculation, charge and spin included.
+
+        Args:
+            atoms: The atoms now.
+            tol: The largest change, in ASE's units, that does not count.
+        """
         changes = list(super().check_state(atoms, tol))
         if self.atoms is not None and _charge_and_spin(self.atoms) != _charge_and_spin(atoms):
             changes.append("info")
@@ -112,7 +127,23 @@ class MLFFCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Computes everything the model knows about the atoms, and keeps it in `results`."""
+        """Computes everything the model knows about the atoms, and keeps it in `results`.
+
+        Properties of atoms are arrays `(num_atoms, ...)`, numbers of the structure are floats, and
+        the stress has ASE's six components; all in float64. What a preset was not trained on is
+        left out, and so is the stress where the cell has no volume.
+
+        Args:
+            atoms: The atoms.
+            properties: ASE's names of what is asked for.
+            system_changes: What has changed since the last calculation; everything is computed
+                in any case.
+
+        Raises:
+            CalculationFailed: If a prediction is NaN or infinite.
+            PropertyNotImplementedError: If the preset was not trained on what is asked for.
+            ValueError: If the preset has never seen an element.
+        """
         super().calculate(atoms, properties, system_changes)
         for name in set(properties) & set(self.implemented_properties):
             self._check_trained(name)
@@ -217,7 +248,14 @@ class MLFFCalculator(Calculator):
 
 
 class SkinList:
-    """Neighbors within cutoff and skin, and which of them are within the cutoff now."""
+    """Neighbors within cutoff and skin, and which of them are within the cutoff now.
+
+    Args:
+        graph: The structure for which they are searched.
+        cutoff: Å, the model's.
+        skin: Å, how much farther the search looks. Within it an atom may move by half of it before
+            a pair can have come within the cutoff unnoticed.
+    """
 
     def __init__(self, graph: Graph, cutoff: float, skin: float) -> None:
         periodic = "cell" in graph

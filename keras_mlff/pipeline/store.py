@@ -19,12 +19,11 @@ from keras_mlff import graph as graph_module
 from keras_mlff import neighbors, quantities, saving
 from keras_mlff.graph import INPUT_LEVELS, MASKS, Array, Graph, count, level, with_periodic_keys
 from keras_mlff.packing.budget import Budget
+from keras_mlff.pipeline.columns import Column
 from keras_mlff.quantities import Level
 
 _VERSION = 1  # of the folder's layout
 _ABOUT = "about.json"
-_BUFFER = 2**22  # bytes of a key that wait for being written
-_NUM_WAITING = 5_000  # arrays, which take more memory than the few numbers in them
 _MAX_AGE = 86_400.0  # seconds after which an unfinished folder has been given up
 # what follows from the rest
 _DERIVED = frozenset(
@@ -120,11 +119,15 @@ class GraphStore(Sequence[Graph]):
 
     @property
     def bytes_per_graph(self) -> float:
-        """Mean size on disk."""
+        """The mean size of a graph on disk, in bytes."""
         return sum(array.nbytes for array in self._arrays.values()) / len(self)
 
     def pack(self, indices: Sequence[int] | Array, budget: Budget) -> Graph:
         """Joins graphs and pads them to the budget; gives what `packing.pack` gives.
+
+        Args:
+            indices: Numbers of the graphs, in the order in which they stand in the batch.
+            budget: The sizes that the batch is padded to.
 
         Raises:
             ValueError: If they do not fit.
@@ -175,7 +178,12 @@ class GraphStore(Sequence[Graph]):
 
 
 class Subset(Sequence[Graph]):
-    """Some graphs of a store, in an order of their own, such as those of a split."""
+    """Some graphs of a store, in an order of their own, such as those of a split.
+
+    Args:
+        store: The store, of which nothing is copied.
+        indices: Numbers of its graphs.
+    """
 
     def __init__(self, store: GraphStore, indices: Sequence[int] | Array) -> None:
         self.store, self.indices = store, np.asarray(indices, np.int64)
@@ -278,61 +286,12 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-class _Column:
-    """Writes the rows of one key into a .npy file whose length is not known yet."""
-
-    def __init__(self, path: Path, sample: Array, dtype: np.dtype[Any] | None = None) -> None:
-        self.dtype, self.shape = dtype or sample.dtype, sample.shape[1:]
-        self.num_rows = 0
-        self._file = path.open("wb")
-        self._waiting: list[Array] = []
-        self._num_waiting = 0
-        self._write_header()
-
-    def append(self, rows: Array) -> None:
-        converted = rows.astype(self.dtype, copy=False)
-        if converted.dtype != rows.dtype and not np.array_equal(
-            converted, rows, equal_nan=rows.dtype.kind == "f"
-        ):
-            raise ValueError(f"Values of {rows.dtype} do not fit into {self.dtype}.")
-        self._waiting.append(converted)
-        self._num_waiting += converted.nbytes
-        self.num_rows += len(converted)
-        if self._num_waiting > _BUFFER or len(self._waiting) > _NUM_WAITING:
-            self._flush()
-
-    def append_filling(self, value: float, num_rows: int) -> None:
-        for first in range(0, num_rows, 100_000):
-            size = min(100_000, num_rows - first)
-            self.append(np.full((size, *self.shape), value, self.dtype))
-
-    def close(self) -> None:
-        self._flush()
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._file.write(np.concatenate(self._waiting).tobytes())
-        self._waiting, self._num_waiting = [], 0
-
-    def _write_header(self) -> None:
-        # NumPy leaves room for the first axis to grow, so that the second header fits
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (self.num_rows, *self.shape),
-        }
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-
 def _write(folder: Path, graphs: Iterable[Graph]) -> None:
-    columns: dict[str, _Column] = {}
+    columns: dict[str, Column] = {}
     with contextlib.ExitStack() as stack:
 
-        def add_column(key: str, sample: Array) -> _Column:
-            columns[key] = _Column(folder / f"{key}.npy", sample, _STORED_AS.get(key))
+        def add_column(key: str, sample: Array) -> Column:
+            columns[key] = Column(folder / f"{key}.npy", sample, _STORED_AS.get(key))
             stack.callback(columns[key].close)
             return columns[key]
 
@@ -386,7 +345,14 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
 
 
 def contents(structures: Iterable[Graph]) -> bytes:
-    """Digests structures, as part of a key."""
+    """Digests structures, as part of a key: all inputs and labels, their types and shapes.
+
+    Args:
+        structures: Structures without edges, which follow from them.
+
+    Returns:
+        32 bytes.
+    """
     digest = hashlib.sha256()
     for structure in structures:
         for key, value in sorted(structure.items()):
