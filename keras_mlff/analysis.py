@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import precision
 from keras_mlff.graph import Array
 from keras_mlff.layers.positional_encoding import PerceptronEncoding, PositionalEncoding
@@ -43,7 +44,7 @@ def encodings(model: ForceField) -> dict[str, Encodings]:
         By quantity, `"distance"` or `"angle"`.
     """
     found: dict[str, list[tuple[Array, Array, Array]]] = {}
-    for layer in model._flatten_layers(include_self=False):
+    for layer in keras_private.layers_inside(model):
         if isinstance(layer, PositionalEncoding):
             found.setdefault(layer.quantity, []).append(_read_table(layer))
         elif isinstance(layer, PerceptronEncoding):

@@ -45,7 +45,7 @@ def use_devices(
         if num_processes > 1:
             keras.distribution.initialize(coordinator, num_processes, process)
         chosen = list(devices) if devices is not None else keras.distribution.list_devices()
-        # each process takes its part of the batches by itself, see `packing.OffsetLoader`
+        # each process takes its part of the batches by itself, see `packing.FeedLoader`
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
         )

@@ -90,7 +90,7 @@ def main(
     )
     graphs = training.with_edges([points[i] for i in order], model)
     held_out, learned = graphs[:num_validation], graphs[num_validation:]
-    model.fit_references(learned)
+    model.fit_offsets(learned)
     total_steps = num_epochs * training.steps_per_epoch(learned, batch_size)
     optimizer = keras.optimizers.Adam(schedules.TriangularCycles(total_steps))
     if fast:

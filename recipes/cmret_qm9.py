@@ -169,7 +169,7 @@ def train(
     verbose: int,
     published: Mapping[str, Sequence[float]] | None = None,
     notes: Sequence[str] = (),
-    set_references: References = models.ForceField.fit_references,
+    set_references: References = models.ForceField.fit_offsets,
     **about: Any,
 ) -> tuple[experiment.Parts, dict[str, Any]]:
     """Trains any architecture with such heads; recipes of other architectures call it."""
@@ -208,7 +208,7 @@ def train(
             "fit into hours on one CPU core.",
         ],
         license="Apache-2.0",
-        fit_references=False,  # set above
+        fit_offsets=False,  # set above
         **about,
     )
     return parts, results

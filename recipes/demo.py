@@ -61,7 +61,7 @@ def train_small(seconds: float, out: Path) -> None:
     """Trains for about as long as asked and draws how the error falls."""
     points = datasets.load("ch2", split="train")
     model = models.CMRET(num_features=32, num_layers=2, num_heads=2, num_radial=20)
-    model.fit_references(points)
+    model.fit_offsets(points)
     graphs = training.with_edges(points, model)
     learned, held_out = graphs[:1400], graphs[1400:]
     steps = training.steps_per_epoch(learned, 50)

@@ -49,7 +49,7 @@ def main(
     keras.utils.set_random_seed(0)
     model = models.CMRET(num_features=num_features, num_layers=num_layers)
     points = training.with_edges(datasets.load("ch2", split="train"), model)
-    model.fit_references(points[100:])
+    model.fit_offsets(points[100:])
     history = training.train(
         model,
         points[100:],

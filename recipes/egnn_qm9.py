@@ -141,7 +141,7 @@ def main(
         resume,
         verbose,
         published={name: row for name, row in PUBLISHED.items() if "EGNN" in name},
-        set_references=standardize if paper else models.ForceField.fit_references,
+        set_references=standardize if paper else models.ForceField.fit_offsets,
         optimizer=functools.partial(papers_adam, learning_rate, scheduler_quirk) if paper else None,
         recipe=cli.command(main, locals()),
         description=DESCRIPTION,
@@ -160,7 +160,7 @@ def papers_heads(targets: Sequence[str]) -> list[heads.Head]:
 
 def standardize(model: models.ForceField, molecules: Sequence[Graph]) -> None:
     """Takes from labels what lone atoms have, then the mean, in units of the mean deviation."""
-    model.fit_references(molecules)  # for the range of tables
+    model.fit_offsets(molecules)  # for the range of tables
     for head in model.heads:
         head.references, head.shift = qm9_format.ATOM_REFERENCES.get(head.name, {}), 0.0
         rest = np.asarray([graph[head.name][0] - head.offsets(graph)[0] for graph in molecules])

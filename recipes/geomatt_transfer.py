@@ -68,7 +68,7 @@ def main(
     model = models.load_preset(preset)
     first = model.preset.name.removeprefix("md17_")
     model.preset = None
-    model.fit_references(parts.training)  # the paper scales the energies of the target anew
+    model.fit_offsets(parts.training)  # the paper scales the energies of the target anew
     model.freeze(keep="readouts")
     folder = folder or f"runs/geomatt_transfer_{first}_{molecule}"
     num_atoms = len(parts.training[0]["atomic_numbers"])

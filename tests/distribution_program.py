@@ -47,7 +47,7 @@ def main(results, num_devices, data="loader", process=-1, port=0):
     keras.utils.set_random_seed(0)
     model = models.CMRET(num_features=8, num_layers=1, num_heads=1, num_radial=4)
     listed = list(graphs())
-    model.fit_references(listed)
+    model.fit_offsets(listed)
     model.compile(
         keras.optimizers.Adam(1e-3),
         loss={"energy": PerAtom("mse"), "forces": "mse"},

@@ -12,8 +12,8 @@ from jax import numpy as jnp
 
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import Tensor
-from keras_mlff.packing.loader import unpacked
-from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
+from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
+from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = True
 RUNS_EAGERLY = False  # it would compile each operation
@@ -33,7 +33,7 @@ def value_and_gradient(
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Updates the weights with one batch."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     trainable, non_trainable, optimizer, metrics = state
 
     def loss_function(trainable: Any) -> tuple[Tensor, Any]:
@@ -58,7 +58,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], An
 
 def test_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Compares one batch with its labels."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     trainable, non_trainable, metrics = state
     mapping = _mapping(model, trainable, non_trainable, metrics)
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
@@ -109,17 +109,14 @@ def replicas() -> Replicas:
     return Replicas(first, len(local), len(devices))
 
 
-def feed(
-    data: Any,
-    tables: Tables,
-    see: Callable[[Any], None],
-    waited: Callable[[float], None] | None = None,
-    check: Callable[[Any], None] | None = None,
-) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
-    return OffsetLoader(
-        data, tables, see, ahead=True, waited=waited, check=check, replicas=replicas()
-    )
+def prepare_data(data: Any, feed: Feed) -> Any:
+    """Makes of a loader or a tf.data.Dataset what Keras trains on, as a `Feed` prepares it.
+
+    Args:
+        data: A loader with a length, or a tf.data.Dataset of `(inputs, labels)`.
+        feed: What is done to each batch.
+    """
+    return FeedLoader(data, feed, ahead=True, replicas=replicas())
 
 
 @contextlib.contextmanager

@@ -178,9 +178,9 @@ def train(
     if not seen:
         raise ValueError(f"Training needs at least two structures. Received: {len(structures)}.")
     if preset is None:
-        model.fit_references(seen)
+        model.fit_offsets(seen)
     else:
-        model.adapt_references(seen)
+        model.adapt_offsets(seen)
     weights = {key: float(value) for key, value in _parsed(loss_weights).items()}
     defaults = {"energy": 0.2, "forces": 0.8}
     learned = training.with_edges(seen, model)

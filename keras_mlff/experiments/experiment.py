@@ -131,7 +131,7 @@ def run(
     display: Display | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
     preset: str | Path = "",
-    fit_references: bool = True,
+    fit_offsets: bool = True,
     **about: Any,
 ) -> dict[str, Any]:
     """Sets references, trains, judges the best weights, and publishes them if asked to.
@@ -154,7 +154,7 @@ def run(
             it has `energy_per_atom`, that error is reported too.
         published: Errors to print beside ours, `{"paper": {"energy": 0.1}}`, in those units.
         preset: Folder to publish into.
-        fit_references: Whether a new model's references are fitted; else those it has stay.
+        fit_offsets: Whether a new model's references are fitted; else those it has stay.
         **about: What the preset says of itself, see `publish.publish`; `recipe` is required.
 
     Returns:
@@ -166,9 +166,9 @@ def run(
     if preset:
         publish.check(preset, {*about, "seed", "metrics"})
     if model.preset is not None:
-        model.adapt_references(parts.training)
-    elif fit_references:
-        model.fit_references(parts.training)
+        model.adapt_offsets(parts.training)
+    elif fit_offsets:
+        model.fit_offsets(parts.training)
     learned = training.with_edges(parts.training, model)
     num_steps = num_epochs * training.steps_per_epoch(learned, batch_size, seed)
     chosen = optimizer(num_steps) if optimizer else default_optimizer(learning_rate, num_steps)

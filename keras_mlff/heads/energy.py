@@ -18,7 +18,7 @@ from keras_mlff.ops import segment
 class EnergyHead(Head):
     """Adds atomic energies up to `energy` (num_graphs,), eV; keeps `atomic_energies` (num_atoms,).
 
-    `references` are the energies of free atoms; `ForceField.fit_references` finds them.
+    `references` are the energies of free atoms; `ForceField.fit_offsets` finds them.
 
     Args:
         name: Key of the prediction and of its label.

@@ -348,7 +348,7 @@ def get(
             smoothness loss), or a dict: `{"kind": "posenc", "num_knots": 20, ...}` with arguments
             of `PositionalEncoding` or, for the kind "mlp", `PerceptronEncoding`.
         x_min: Start of the table, where the dict has none.
-        x_max: End of the table, where the dict has none; `ForceField.fit_references` moves it.
+        x_max: End of the table, where the dict has none; `ForceField.fit_offsets` moves it.
         num_tables: How many the model has: their losses are averaged.
         num_features: Width of the radial basis that the encoding replaces. Tables then start from
             Gaussians, unless the dict has `initial`: what a network reads of a basis is smooth, and

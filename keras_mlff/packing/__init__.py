@@ -9,4 +9,4 @@ from keras_mlff.packing.budget import pack as pack
 from keras_mlff.packing.budget import plan as plan
 from keras_mlff.packing.budget import sizes as sizes
 from keras_mlff.packing.loader import GraphLoader as GraphLoader
-from keras_mlff.packing.loader import unpacked as unpacked
+from keras_mlff.packing.loader import unpack_batch as unpack_batch

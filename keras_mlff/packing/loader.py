@@ -31,7 +31,7 @@ _EDGE_CLASS = 8  # graphs whose edge counts round up to the same multiple may ch
 _EXCHANGES = 8  # how often in an epoch a graph, on average, is offered the place of another size
 
 
-def unpacked(batch: Any) -> tuple[Any, dict[str, Any]]:
+def unpack_batch(batch: Any) -> tuple[Any, dict[str, Any]]:
     """Parts what a loader gives into inputs and labels, none where it gives inputs alone.
 
     Raises:

@@ -18,6 +18,7 @@ import numpy as np
 from keras_mlff import graph as graph_module
 from keras_mlff import neighbors, saving
 from keras_mlff.graph import INPUT_LEVELS, Array, Graph, count, level, with_periodic_keys
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
 from keras_mlff.quantities import Level
 
@@ -31,6 +32,12 @@ _DERIVED = frozenset(
     {"graph_ids", "atom_mask", "edge_mask", "graph_mask", "triplet_mask", "atom_table"}
 )
 _LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet")
+_MASKS: dict[Level, str] = {
+    "structure": "graph_mask",
+    "atom": "atom_mask",
+    "edge": "edge_mask",
+    "triplet": "triplet_mask",
+}
 _STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
 
 
@@ -162,7 +169,7 @@ class GraphStore(Sequence[Graph]):
         packed["graph_ids"] = np.full(budget.num_atoms, budget.num_graphs - 1, np.int32)
         packed["graph_ids"][: len(numbers["atom"])] = numbers["atom"]
         for what in _LEVELS if "triplet_in" in self._arrays else _LEVELS[:3]:
-            packed[f"{what}_mask"] = np.arange(room[what]) < len(rows[what])
+            packed[_MASKS[what]] = np.arange(room[what]) < len(rows[what])
         places = np.arange(budget.max_atoms, dtype=np.int32)
         packed["atom_table"] = np.full((budget.num_graphs, budget.max_atoms), -1, np.int32)
         packed["atom_table"][: len(chosen)] = np.where(
@@ -225,6 +232,11 @@ def make(
         return GraphStore(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def names_of(spec: GraphSpec) -> tuple[float, bool]:
+    """Lists what a store's name says of the edges in it."""
+    return float(spec.cutoff), spec.triplets
 
 
 def _put(finished: Path, folder: Path) -> bool:

@@ -381,7 +381,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
 
     step()
     changes = [np.array(v) - b for v, b in zip(model.trainable_variables, before)]
-    logs = {key: float(np.array(value)) for key, value in model._objective[0].logs().items()}
+    logs = {key: float(np.array(value)) for key, value in model.objective.logs().items()}
     results.append((changes, logs))
 (one, first), (two, second) = results
 for a, b in zip(one, two):
@@ -663,7 +663,7 @@ def test_references_are_fitted_and_scales_follow(pair_net):
     model = pair_net(heads=[heads.EnergyHead(), heads.ScalarHead("gap", pooling="mean")])
     model.compile("sgd", loss={"energy": "mae"}, metrics={"energy": "mae"})
     before = model.evaluate(graphs, verbose=0, return_dict=True)["energy_mae"]
-    model.fit_references(graphs)
+    model.fit_offsets(graphs)
     energy, gap = model.heads
     for element, value in REFERENCES.items():
         assert abs(energy.references[element] - value) < 2.0
@@ -679,7 +679,7 @@ def test_references_are_fitted_and_scales_follow(pair_net):
     # a change of scale must reach code that was compiled before
     energy_before = predicted["energy"] - energy.offsets(join(graphs))
     energy.scale *= 2.0
-    model.fit_references(graphs)
+    model.fit_offsets(graphs)
     again = pair_net.from_config(model.get_config())
     assert again.heads[0].references == energy.references
     assert np.all(np.isfinite(energy_before))
@@ -691,14 +691,14 @@ def test_references_are_fitted_and_scales_follow(pair_net):
 def test_shapes_are_counted_and_a_surplus_is_reported(pair_net):
     model, graphs = compiled(pair_net), make_graphs(1, sizes=(3,))
     for extra in range(8):
-        model._count_shapes(
+        model.notice_shapes(
             "predict", GraphLoader(graphs, budget=Budget(1, 3 + extra, 6, 0, 3))[0][0]
         )
     assert len(model.compilations["predict"]) == 8
     surplus = GraphLoader(graphs, budget=Budget(1, 20, 6, 0, 3))[0][0]
     if model.jit_compile:
         with pytest.warns(UserWarning, match="9 different batch shapes"):
-            model._count_shapes("predict", surplus)
+            model.notice_shapes("predict", surplus)
 
 
 def test_an_epoch_compiles_once(pair_net):
@@ -833,7 +833,7 @@ def test_references_adapt_to_another_level_of_theory(pair_net):
         {**graph, "energy": energy[None] + sum(shifts[z] for z in graph["atomic_numbers"].tolist())}
         for graph, energy in zip(graphs, predicted, strict=True)
     ]
-    model.adapt_references(moved)
+    model.adapt_offsets(moved)
     after = model.predict(graphs)["energy"]
     np.testing.assert_allclose(after, np.concatenate([g["energy"] for g in moved]), atol=1e-4)
     for number, shift in shifts.items():
@@ -843,7 +843,7 @@ def test_references_adapt_to_another_level_of_theory(pair_net):
 def test_heads_without_labels_keep_their_references(pair_net):
     model = compiled(pair_net)
     before = dict(model.heads[0].references)
-    model.adapt_references([{k: v for k, v in g.items() if k != "energy"} for g in make_graphs(2)])
+    model.adapt_offsets([{k: v for k, v in g.items() if k != "energy"} for g in make_graphs(2)])
     assert model.heads[0].references == before
 
 

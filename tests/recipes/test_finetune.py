@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 def test_a_preset_is_carried_to_another_level_of_theory(recipe, data, tmp_path):
     points = datasets.load("ch2/triplet", split="train[:20]")
     small = models.CMRET(num_features=8, num_layers=1, num_radial=4, num_heads=2)
-    small.fit_references(points)
+    small.fit_offsets(points)
     small.save_to_preset(str(tmp_path / "small"), elements=[1, 6])
     results = recipe.main(
         data=str(data),

@@ -62,7 +62,7 @@ class DimeNetPP(ForceField):
 
     has_attention = False
 
-    uses_triplets: ClassVar[bool] = True
+    uses_triplets = True
 
     def __init__(
         self,
