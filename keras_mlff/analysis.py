@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+# isort: split
 import keras
 import numpy as np
 

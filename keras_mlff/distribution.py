@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+# isort: split
 import keras
 
 from keras_mlff import backend

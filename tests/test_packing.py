@@ -9,8 +9,8 @@ import pytest
 from keras_mlff.graph import count, join, pad, split, structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Budget, choose_budget, pack, plan, sizes
-from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.packing.feed import Feed, FeedLoader
+from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.packing.offsets import element_sums
 
 

@@ -5,6 +5,9 @@ batch; they exist because Keras weighs a batch by the first axis of its first ar
 graph is the number of atoms or edges, and because padding must not count.
 """
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+# isort: split
 import keras
 
 if keras.backend.backend() == "tensorflow":

@@ -1,5 +1,6 @@
 """Heads: per-atom numbers -> a property."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.heads.dipole import DipoleHead as DipoleHead
 from keras_mlff.heads.energy import EnergyHead as EnergyHead
 from keras_mlff.heads.head import Head as Head

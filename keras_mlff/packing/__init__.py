@@ -1,5 +1,6 @@
 """Graphs -> batches of fixed size, in NumPy, read by every backend's loader."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.packing.budget import Batch as Batch
 from keras_mlff.packing.budget import Budget as Budget
 from keras_mlff.packing.budget import Packable as Packable
