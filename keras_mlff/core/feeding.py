@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_mlff import backend, presets
 from keras_mlff.graph import Graph, structure
-from keras_mlff.heads import Head
+from keras_mlff.heads import Head, collection
 from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Packable
 from keras_mlff.packing.feed import Feed
@@ -85,11 +85,7 @@ class Feeding:
             model is a preset, refuses elements that it was not trained on.
         """
         return Feed(
-            offsets={
-                head.name: (head.reference_table(), head.shift)
-                for head in self.heads
-                if head.has_offset
-            },
+            offsets=collection.offset_tables(self.heads),
             notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),
             check_inputs=None if self.preset is None else self.check_elements,
             add_wait=add_wait,
@@ -100,7 +96,12 @@ class Feeding:
         loader = self.make_loader(x, batch_size, shuffle)
         if not hasattr(loader, "__len__") or isinstance(loader, (str, np.ndarray)):
             raise TypeError(_unknown_data(loader))
+        if isinstance(loader, GraphLoader) and isinstance(loader.graphs, list):
+            self.check_labels(loader.graphs)
         return backend.prepare_data(loader, feed)
+
+    def check_labels(self, graphs: Sequence[Graph]) -> None:
+        """Refuses graphs that lack a label; `Training` knows which labels it needs."""
 
     def check_elements(self, inputs: Mapping[str, Any]) -> None:
         """Refuses elements that the preset, if the model is one, was not trained on.

@@ -16,7 +16,7 @@ from keras_mlff.core.inspection import Inspection, as_tensors
 from keras_mlff.core.persistence import Persistence
 from keras_mlff.core.prediction import Prediction
 from keras_mlff.graph import Graph, Tensor, dummy_graph, inputs_and_labels
-from keras_mlff.heads import EnergyHead, Head, collection
+from keras_mlff.heads import AtomNumbers, Head, collection
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.element_affine import ElementAffine
@@ -114,19 +114,19 @@ class ForceField(Inspection, Persistence, Prediction):
             return features
         return features + self.charge_spin(features, graph)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
-        """Makes the layer that turns `AtomFeatures` into the numbers a head asks for.
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
+        """Makes the layer that turns `AtomFeatures` into the numbers that heads ask for.
 
-        It is called with features and gives `AtomFeatures` of `head.num_scalars` scalars and
-        `head.num_vectors` vectors per atom. The default is a perceptron of one hidden layer.
+        It is called with features and gives `AtomFeatures` of `numbers.num_scalars` scalars and
+        `numbers.num_vectors` vectors per atom. The default is a perceptron of one hidden layer.
         """
-        return PerceptronReadout(head.num_scalars, self.num_features, head.use_bias)
+        return PerceptronReadout(numbers.num_scalars, self.num_features, numbers.use_bias)
 
     # The network
 
     def call(self, graph: Graph, training: bool = False) -> dict[str, Tensor]:
         """Computes every property, forces and stress included where there is an energy head."""
-        if not any(isinstance(head, EnergyHead) for head in self.heads):
+        if not any(head.is_differentiated for head in self.heads):
             return self._properties(graph, training)
         periodic = "cell" in graph
         positions = graph["positions"]
@@ -157,15 +157,11 @@ class ForceField(Inspection, Persistence, Prediction):
         if not isinstance(features, AtomFeatures):
             features = AtomFeatures(features)
         properties: dict[str, Tensor] = {}
+        affine = self.element_affine
+        transform = None if affine is None else lambda numbers: affine(numbers, graph)
         for group, readout in zip(collection.grouped(self.heads), self.readouts, strict=True):
             scalars, vectors = readout(features)
-            first, width = 0, group[0].num_scalars
-            for head in group:
-                numbers = scalars[:, first : first + width]
-                if self.element_affine is not None and isinstance(head, EnergyHead):
-                    numbers = self.element_affine(numbers, graph)
-                properties |= head(graph, numbers, vectors)
-                first += width
+            properties |= collection.properties(group, graph, scalars, vectors, transform)
         if self.repulsion is not None and "energy" in properties:
             repulsion = self.repulsion(graph)  # (num_atoms,)
             properties["atomic_energies"] = properties["atomic_energies"] + repulsion
@@ -177,7 +173,8 @@ class ForceField(Inspection, Persistence, Prediction):
         if self.built:
             return
         self.readouts = [
-            self.make_readout(collection.joined(group)) for group in collection.grouped(self.heads)
+            self.make_readout(collection.numbers_of(group))
+            for group in collection.grouped(self.heads)
         ]
         self.built = True  # or Keras would come back here
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))

@@ -11,10 +11,9 @@ import numpy as np
 from keras_mlff import backend
 from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import in_precision
-from keras_mlff.core.offsets import adapt_offsets, fit_offsets
 from keras_mlff.core.training import Training
-from keras_mlff.graph import ATOM_LABELS, Array, Graph, level
-from keras_mlff.heads import EnergyHead
+from keras_mlff.graph import Array, Graph, is_known, level
+from keras_mlff.heads import collection
 from keras_mlff.layers import positional_encoding
 
 
@@ -82,31 +81,25 @@ class Prediction(Training):
         Returns:
             NumPy arrays by the same names; what has no offset stays as it was.
         """
-        totals = {key: np.asarray(value) for key, value in predictions.items()}
-        for head in self.heads:
-            if head.name in totals and (head.has_offset or head.name == "energy"):
-                totals[head.name] = totals[head.name].astype(np.float64) + head.offsets(inputs)
-            if "atomic_energies" in totals and isinstance(head, EnergyHead):
-                table = head.reference_table()[np.asarray(inputs["atomic_numbers"])]
-                totals["atomic_energies"] = totals["atomic_energies"].astype(np.float64) + table
-        return totals
+        return collection.add_offsets(self.heads, predictions, inputs)
 
     @in_precision
     def fit_offsets(self, graphs: Sequence[Graph]) -> None:
         """Sets references, shift and scale of each head from data; call it before training.
 
-        Energies and other sums get least-squares values per element, averages get their mean.
-        The scale is the root mean square of the forces, or the spread of what remains. Learned
+        Energies and other sums get least-squares values per element, averages get their mean, and
+        scalars of atoms the mean of each element. The scale is the root mean square of the forces,
+        or the spread of what remains. Structures and atoms without a label do not count. Learned
         tables of distances get the range that occurs, unless `distance_encoding` gives one.
 
         Args:
-            graphs: Structures or graphs with the labels of all heads, those of the training alone.
+            graphs: Structures or graphs with labels, those of the training alone.
 
         Raises:
-            ValueError: If a label is missing.
+            ValueError: If a head's label is missing in all structures.
         """
         for head in self.heads:
-            fit_offsets(head, graphs)
+            head.fit_offsets(graphs)
         ends = positional_encoding.fit_ranges(keras_private.layers_inside(self), graphs)
         if ends is not None:  # a saved model must know them
             chosen = positional_encoding.options(self.arguments["distance_encoding"])
@@ -122,28 +115,29 @@ class Prediction(Training):
         from here on.
 
         Args:
-            graphs: Structures or graphs with labels of the other level of theory.
+            graphs: Structures or graphs with labels of the other level of theory; those without
+                do not count.
         """
         self.preset = None  # which may know other elements
-        adapted = [head for head in self.heads if head.name in graphs[0] and head.has_offset]
+        adapted = [
+            head
+            for head in self.heads
+            if head.has_offset and any(is_known(head.name, graph).any() for graph in graphs)
+        ]
         predicted = self.predict(list(graphs)) if adapted else {}
         for head in adapted:
-            adapt_offsets(head, graphs, predicted[head.name])
+            head.adapt_offsets(graphs, predicted[head.name])
         keras_private.forget_compiled_functions(self)
 
 
-def _output_level(key: str) -> str:
-    return "atom" if level(key) == "atom" or key in ATOM_LABELS else "structure"
-
-
 def _first_rows(key: str, value: Array, inputs: Graph) -> Array:
-    per_atom = _output_level(key) == "atom"
+    per_atom = level(key) == "atom"
     return value[: len(inputs["atom_mask"] if per_atom else inputs["graph_mask"])]
 
 
 def _without_padding(predictions: Mapping[str, Array], inputs: Graph) -> dict[str, Array]:
     masks = {"atom": inputs["atom_mask"], "structure": inputs["graph_mask"]}
-    return {key: value[masks[_output_level(key)]] for key, value in predictions.items()}
+    return {key: value[masks[level(key)]] for key, value in predictions.items()}
 
 
 def _as_numpy(batch: Any) -> Graph:

@@ -18,7 +18,7 @@ from keras_mlff.fit.logs import InputWait
 from keras_mlff.fit.objective import Objective
 from keras_mlff.fit.state import TrainingState
 from keras_mlff.fit.weight_schedules import ScheduledWeights, WeightSchedule
-from keras_mlff.graph import Array, Tensor
+from keras_mlff.graph import Array, Graph, Tensor
 from keras_mlff.packing.loader import refuse_weights
 
 
@@ -111,6 +111,15 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
             raise ValueError("Call `compile(optimizer, loss=...)` before `fit` or `evaluate`.")
         return self._compiled.objective
 
+    def check_labels(self, graphs: Sequence[Graph]) -> None:
+        """Refuses graphs none of which has a label that is learned or watched.
+
+        Raises:
+            ValueError: If there is such a label.
+        """
+        if self._compiled is not None:
+            self.objective.check_graphs(graphs)
+
     @property
     def loss_arguments(self) -> dict[str, Any]:
         """The losses and weights that `compile` was given, by the names of its arguments."""
@@ -177,6 +186,7 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
         """Reports the metrics of an epoch; Keras calls it, for all replicas together."""
         if self._compiled is None:
             return {}
+        self.objective.check_labels()
         return {key: float(value) for key, value in self.objective.logs().items()}
 
     def train_step(self, *args: Any) -> Any:

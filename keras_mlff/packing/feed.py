@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, cast
 import keras
 import numpy as np
 
-from keras_mlff.graph import Array, inputs_and_labels
+from keras_mlff.graph import Array, inputs_and_labels, level
 from keras_mlff.packing.budget import Batch, empty
 from keras_mlff.packing.loader import unpack_batch
-from keras_mlff.packing.offsets import Tables, element_sums
+from keras_mlff.packing.offsets import Tables, label_offsets
 
 
 @dataclasses.dataclass
@@ -55,7 +55,10 @@ class Feed:
                 self._error = error
                 raise
         return {
-            key: value - element_sums(inputs, *self.offsets[key]) if key in self.offsets else value
+            # a missing label is NaN and stays so
+            key: value - label_offsets(level(key), inputs, *self.offsets[key])
+            if key in self.offsets
+            else value
             for key, value in labels.items()
         }
 

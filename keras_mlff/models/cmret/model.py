@@ -10,9 +10,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import Array, Graph, Tensor
-from keras_mlff.heads import (
-    Head,
-)
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
 from keras_mlff.layers.attention import GraphAttention
@@ -158,13 +156,13 @@ class CMRET(ForceField):
                 self.record(f"layer{index}/attention", attention)
         return AtomFeatures(self.normalization(outputs), vectors)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         return GatedReadout(
             self.num_features,
             self.num_output_blocks,
-            head.num_scalars,
-            head.num_vectors,
-            head.use_bias,
+            numbers.num_scalars,
+            numbers.num_vectors,
+            numbers.use_bias,
             self.norm_mode,
         )
 

@@ -11,7 +11,7 @@ from keras import ops
 from keras_mlff import backend
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers.initializers import GlorotOrthogonal, Uniform
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.dimenet_pp.triplet_bases import BesselTripletBasis, encoded_basis
@@ -154,8 +154,8 @@ class DimeNetPP(ForceField):
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
         return [self.basis.encode_edges(distances)]
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
-        return DimeNetReadout(head.num_scalars, len(self.outputs_per_block), self.output_init)
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
+        return DimeNetReadout(numbers.num_scalars, len(self.outputs_per_block), self.output_init)
 
     @classmethod
     def from_reference(

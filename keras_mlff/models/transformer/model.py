@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import positional_encoding
 from keras_mlff.layers.activations import gelu
 from keras_mlff.layers.attention import masked_softmax
@@ -116,8 +116,8 @@ class DistanceTransformer(ForceField):
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
         return [bias.encode(distances) for bias in self.biases]
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
-        return TransformerReadout(head.num_scalars, self.num_features, head.use_bias)
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
+        return TransformerReadout(numbers.num_scalars, self.num_features, numbers.use_bias)
 
     @classmethod
     def from_reference(
