@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff.neighbors import add_edges
+from keras_mlff.graph import structure
+from keras_mlff.neighbors import GraphSpec, add_edges
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 from tests.core.pair_net import as_preset, compiled, make_graphs, with_gold
@@ -95,3 +96,13 @@ def test_an_epoch_compiles_once(pair_net):
         "evaluate": 1,
         "predict": 0,
     }
+
+
+def test_a_model_says_which_edges_it_reads(pair_net):
+    class AngleNet(pair_net):
+        uses_triplets = True
+
+    assert pair_net(cutoff=4.0).graph_spec == GraphSpec(4.0)
+    assert AngleNet().graph_spec == GraphSpec(5.0, triplets=True)
+    graph = AngleNet().graph_spec.add_edges(structure([[0, 0, 0], [0, 0, 1], [0, 1, 0]], [8, 1, 1]))
+    assert "triplet_in" in graph

@@ -76,3 +76,9 @@ def test_a_model_without_energy_has_no_forces(pair_net):
 def test_heads_that_cannot_work_are_refused(pair_net, given, error):
     with pytest.raises(error, match="Received"):
         pair_net(heads=given)
+
+
+@pytest.mark.parametrize("given", ["invariant", 1, None, ["vector"]])
+def test_charge_and_spin_are_a_matter_of_yes_and_no(pair_net, given):
+    with pytest.raises(TypeError, match="charge_spin="):
+        pair_net(charge_spin=given)

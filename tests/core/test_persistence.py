@@ -1,13 +1,18 @@
 """Files, pickles, copies and presets keep what a model is, and what it was trained on."""
 
 import copy
+import importlib.machinery
+import json
 import pickle
+import sys
+import types
 
 import keras
 import numpy as np
 import pytest
 
-from keras_mlff import fit, heads
+from keras_mlff import fit, heads, presets
+from keras_mlff.models import ForceField
 from keras_mlff.packing.loader import GraphLoader
 from tests.core.pair_net import as_preset, assert_logs, compiled, make_graphs, weights_of, with_gold
 
@@ -96,3 +101,78 @@ def test_fresh_weights_and_trained_ones_are_no_preset(pair_net, tmp_path):
     assert model.preset is None
     model.save(tmp_path / "model.keras")
     assert keras.models.load_model(tmp_path / "model.keras").preset is None
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float64"])
+def test_a_copy_has_the_same_weights_and_shares_nothing(pair_net, dtype):
+    model, graphs = as_preset(compiled(pair_net)), make_graphs(3)
+    copied = model.copy(dtype)
+    assert copied.compute_dtype == (dtype or "float32")
+    assert copied.preset == model.preset
+    expected = model.predict(graphs)
+    np.testing.assert_allclose(copied.predict(graphs)["energy"], expected["energy"], atol=1e-5)
+    copied.heads[0].shift = 5.0
+    copied.assign_weights([(v, np.zeros(v.shape)) for v in copied.weights])
+    np.testing.assert_array_equal(model.predict(graphs)["energy"], expected["energy"])
+
+
+def test_configs_written_before_are_upgraded(pair_net, tmp_path, monkeypatch):
+    """`num_channels` was the name of `num_features` once."""
+
+    class Renamed(pair_net):
+        @classmethod
+        def upgrade_config(cls, config):
+            if "num_channels" in config:
+                config["num_features"] = config.pop("num_channels")
+            return config
+
+    monkeypatch.setattr(presets, "zoo_folders", lambda: [tmp_path])
+    model = Renamed(num_features=6)
+    old = model.get_config()
+    old["num_channels"] = old.pop("num_features")
+    assert Renamed.from_config(old).num_features == 6
+    assert "num_channels" in old  # what was given stays as it is
+    assert Renamed.from_config(model.get_config()).num_features == 6
+
+    model.save_to_preset(tmp_path / "renamed/old")
+    path = tmp_path / "renamed/old/config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"config": old}))
+    assert Renamed.from_preset("old").num_features == 6
+    assert Renamed.from_preset("old", cutoff=4.0).cutoff == 4.0
+
+
+def test_a_base_loads_the_presets_of_what_is_derived_from_it(pair_net, tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "zoo_folders", lambda: [tmp_path])
+    pair_net(num_features=6).save_to_preset(tmp_path / "pairnet/small")
+    for name in ("pairnet/small", tmp_path / "pairnet/small"):
+        assert type(ForceField.from_preset(name)).__name__ == "PairNet"
+    with pytest.raises(ValueError, match=r"exists as \['pairnet/small'\]"):
+        ForceField.from_preset("small")
+
+
+def test_ports_are_found_beside_the_model_and_its_bases(pair_net, monkeypatch):
+    def build(model_class, hyperparameters, weights, **kwargs):
+        model = model_class(num_features=hyperparameters["width"], **kwargs)
+        model.embedding.set_weights([weights["table"]])
+        return model
+
+    package, port = types.ModuleType("invented"), types.ModuleType("invented.port")
+    package.__path__, port.build = [], build
+    port.__spec__ = importlib.machinery.ModuleSpec("invented.port", None)
+    monkeypatch.setitem(sys.modules, "invented", package)
+    monkeypatch.setitem(sys.modules, "invented.port", port)
+
+    class Ported(pair_net):
+        __module__ = "invented.model"
+
+    class Derived(Ported):
+        __module__ = "elsewhere"
+
+    for owner in (Ported, Derived):
+        model = owner.from_port({"width": 3}, {"table": np.ones((119, 3))}, cutoff=4.0)
+        assert type(model) is owner
+        assert model.cutoff == 4.0
+        np.testing.assert_array_equal(model.embedding.get_weights()[0], 1.0)
+    with pytest.raises(NotImplementedError, match=r"PairNet.*`port`"):
+        pair_net.from_port({}, {})

@@ -95,3 +95,9 @@ def test_heads_without_labels_keep_their_references(pair_net):
     before = dict(model.heads[0].references)
     model.adapt_offsets([{k: v for k, v in g.items() if k != "energy"} for g in make_graphs(2)])
     assert model.heads[0].references == before
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(0, False), (1, True), ("auto", True)])
+def test_predict_shows_its_progress_where_it_is_asked_to(pair_net, capsys, verbose, shown):
+    compiled(pair_net).predict(make_graphs(4), batch_size=2, verbose=verbose)
+    assert bool(capsys.readouterr().out) is shown

@@ -299,7 +299,7 @@ def test_fit_before_compile_says_what_to_do(pair_net):
 def test_a_label_of_the_wrong_width_is_refused(pair_net):
     model = pair_net(heads=[heads.DipoleHead()])
     model.compile("sgd", loss={"dipole": "mse"}, run_eagerly=BACKEND != "jax")
-    graphs = make_graphs(2, dipole=lambda random: random.normal())
+    graphs = [graph | {"dipole": np.ones(1)} for graph in make_graphs(2)]
     with pytest.raises(ValueError, match="dipole_norm"):
         model.evaluate(graphs, verbose=0)
 

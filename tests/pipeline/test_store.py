@@ -93,7 +93,7 @@ def test_another_process_opens_the_same_files(tmp_path):
 def test_a_store_is_made_once(tmp_path, monkeypatch):
     structures = molecules(4)
     pipeline.with_edges(structures, GraphSpec(CUTOFF), cache_dir=tmp_path)
-    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", None)
+    monkeypatch.setattr("keras_mlff.neighbors.add_edges", None)
     pipeline.with_edges(structures, GraphSpec(CUTOFF), cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -153,7 +153,7 @@ def test_a_store_that_may_not_be_read_is_not_taken_for_a_damaged_one(tmp_path, m
         raise PermissionError(f"Permission denied: '{path}'")
 
     monkeypatch.setattr(Path, "read_text", refused)
-    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", None)
+    monkeypatch.setattr("keras_mlff.neighbors.add_edges", None)
     with pytest.raises(PermissionError, match=r"chmod -R a\+rX .* another cache_dir"):
         pipeline.with_edges(structures, GraphSpec(CUTOFF), cache_dir=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
@@ -181,7 +181,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_mlff.pipeline.edges.add_edges", interrupted)
+    monkeypatch.setattr("keras_mlff.neighbors.add_edges", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.with_edges(molecules(2), GraphSpec(CUTOFF), cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
