@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what editors and type checkers see at once
     from keras_mlff import publish as publish
     from keras_mlff import quantities as quantities
     from keras_mlff import saving as saving
+    from keras_mlff import testing as testing
     from keras_mlff import units as units
     from keras_mlff.graph import structure as structure
     from keras_mlff.models import *  # noqa: F403 - the architectures

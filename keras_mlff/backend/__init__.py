@@ -1,4 +1,4 @@
-"""What each framework does in its own way; all three modules hold the same names in the same order.
+"""What each framework does in its own way; the three modules hold the same names in one order.
 
 `value_and_gradient` turns an energy into forces. The steps beside it are what Keras calls for one
 batch; they exist because Keras weighs a batch by the first axis of its first array, which on a

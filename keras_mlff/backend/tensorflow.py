@@ -28,6 +28,15 @@ def value_and_gradient(
     """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
 
     The gradient can be differentiated again, which is how a model learns from forces.
+
+    Args:
+        function: Returns values of any shape, and anything else that it computes on the way.
+        inputs: The tensors with respect to which values are differentiated.
+        training: Whether the gradient will be differentiated again.
+
+    Returns:
+        What the function returns, and a gradient for each input, zero where the values do not
+        depend on it.
     """
     inputs = [tf.convert_to_tensor(tensor) for tensor in inputs]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -71,7 +80,16 @@ def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
-    """Sums rows with the same id; the ids ascend."""
+    """Sums rows with the same id.
+
+    Args:
+        values: `(num_rows, ...)`.
+        segment_ids: `(num_rows,)`, ascending.
+        num_segments: Number of sums.
+
+    Returns:
+        `(num_segments, ...)`, zero where no row has the id.
+    """
     return tf.math.unsorted_segment_sum(values, segment_ids, num_segments)
 
 

@@ -24,6 +24,15 @@ def value_and_gradient(
     """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
 
     The gradient can be differentiated again, which is how a model learns from forces.
+
+    Args:
+        function: Returns values of any shape, and anything else that it computes on the way.
+        inputs: The tensors with respect to which values are differentiated.
+        training: Whether the gradient will be differentiated again.
+
+    Returns:
+        What the function returns, and a gradient for each input, zero where the values do not
+        depend on it.
     """
     with torch.enable_grad():  # Keras predicts and evaluates under no_grad
         tensors = [_differentiable(tensor) for tensor in inputs]
@@ -79,7 +88,16 @@ def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
-    """Sums rows with the same id; the ids ascend."""
+    """Sums rows with the same id.
+
+    Args:
+        values: `(num_rows, ...)`.
+        segment_ids: `(num_rows,)`, ascending.
+        num_segments: Number of sums.
+
+    Returns:
+        `(num_segments, ...)`, zero where no row has the id.
+    """
     zeros = values.new_zeros((num_segments, *values.shape[1:]))
     return zeros.index_add(0, segment_ids.long(), values)
 

@@ -1,4 +1,4 @@
-"""Which parts of a model `fit` may change."""
+"""Freezing: which parts of a model `fit` may change."""
 
 from __future__ import annotations
 

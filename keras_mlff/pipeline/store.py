@@ -1,4 +1,7 @@
-"""Graphs in a folder: written as a stream, read by memory map, packed without making each."""
+"""Stores of graphs: folders that are written as a stream and read by memory map.
+
+A batch is packed from the arrays of a store without making its graphs one by one.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,14 @@ _STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
 
 
 class GraphStore(Sequence[Graph]):
-    """Graphs with edges that stand in a folder; memory holds their sizes alone.
+    """Graphs with edges in the files of a folder; memory holds their sizes alone.
 
     An array of each key holds the rows of all graphs one after the other. The operating system
     keeps in memory what fits and is used. A label that only some of the graphs have is NaN in the
     others.
 
     Args:
-        folder: What `make` wrote.
+        folder: A folder that `make` has written.
 
     Raises:
         ValueError: If the folder is not complete.
