@@ -78,7 +78,7 @@ def train(
     model = models.CMRET(num_features=num_features, num_layers=num_layers)
     points = datasets.load("ch2", split="train")
     model.fit_offsets(points)
-    graphs = pipeline.with_edges(points, model.cutoff, cache_dir=folder)
+    graphs = pipeline.with_edges(points, model, cache_dir=folder)
     loader = GraphLoader(graphs, batch_size, shuffle=True)
     data = service.from_service(loader, dispatcher, Path(folder, "batches"))
     model.compile(keras.optimizers.Adam(1e-3), loss={"energy": "mse", "forces": "mse"})

@@ -77,7 +77,7 @@ def xyz(tmp_path):
 
 
 def test_presets_are_listed_and_shown(capsys):
-    assert "cmret/tiny" in keras_mlff.list_presets()
+    assert "cmret/tiny" in keras_mlff.presets.available()
     assert cli.main(["zoo", "list"]) == 0
     assert "cmret/tiny" in capsys.readouterr().out
     assert cli.main(["zoo", "show", "cmret/tiny"]) == 0

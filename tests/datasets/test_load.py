@@ -95,12 +95,13 @@ for name in ("tensorflow", "tensorflow_datasets", "ase"):
     sys.modules[name] = None
 from keras_mlff import datasets, pipeline
 from keras_mlff.datasets import shipped
+from keras_mlff.neighbors import GraphSpec
 assert len(datasets.load({str(tmp_path / "h2.npz")!r}, labels=["energy"])) == 1
 shipped.CH2_FILE = shipped.Path({str(shipped.CH2_FILE)!r})
-graphs = pipeline.with_edges(datasets.load("ch2", split="train"), 5.0)
+graphs = pipeline.with_edges(datasets.load("ch2", split="train"), GraphSpec(5.0))
 assert len(graphs) == 2
 try:
-    pipeline.from_structures(graphs, 5.0)
+    pipeline.from_structures(graphs, GraphSpec(5.0))
 except ImportError as error:
     assert "keras-mlff[tensorflow]" in str(error)
 else:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
-from keras_mlff.neighbors import neighbor_list
+from keras_mlff.neighbors import edge_vectors, neighbor_list
 
 _LARGEST_MEAN_FORCE = 20.0  # eV/Å; molecules at 500 K have 2, the same in kcal/mol 47
 _SHORTEST_BOND = 0.3  # Å; half of what H2 reaches in hot dynamics
@@ -204,10 +204,7 @@ def distances(graph: Graph, cutoff: float) -> tuple[Array, Array]:
         graph["cell"][0] if periodic else None,
         graph["pbc"][0] if periodic else None,
     )
-    vectors = graph["positions"][edges.senders] - graph["positions"][edges.receivers]
-    if periodic:
-        vectors = vectors + edges.cell_shifts @ graph["cell"][0]
-    return np.linalg.norm(vectors, axis=1), edges.receivers
+    return np.linalg.norm(edge_vectors(graph, edges), axis=1), edges.receivers
 
 
 class _Forces:
