@@ -90,7 +90,6 @@ class OC20S2EF(AtomisticDatasetBuilder):
         f"{archive}.tar": Source(_URL.format(archive), checksum, None, _LAYOUT)
         for archive, checksum, _ in _ARCHIVES.values()
     }
-    UNITS: ClassVar[dict[str, str]] = {"reference_energy": "eV"}
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Example | Unusable]]]:
         config = self.builder_config.name

@@ -94,7 +94,6 @@ class QM9(AtomisticDatasetBuilder):
             "lines that start with the index of one of the 3,054 molecules to leave out",
         ),
     }
-    UNITS: ClassVar[dict[str, str]] = qm9_format.UNITS
     EXTENSIVE: ClassVar[tuple[str, ...]] = tuple(qm9_format.ATOM_REFERENCES)
     ATOM_REFERENCES: ClassVar[dict[str, dict[int, float]]] = qm9_format.ATOM_REFERENCES
     REFERENCES: ClassVar[dict[int, float]] = qm9_format.ATOM_REFERENCES["U0"]

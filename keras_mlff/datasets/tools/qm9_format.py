@@ -20,7 +20,8 @@ NUM_MOLECULES = 133_885
 NUM_UNCHARACTERIZED = 3_054
 ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 
-# what the second line of a molecule's file holds, in its order, and the factor to UNITS
+# what the second line of a molecule's file holds, in its order, and the factor that converts it to
+# the unit of the quantity of that name
 FACTORS = {
     "A": 1.0,
     "B": 1.0,
@@ -38,26 +39,9 @@ FACTORS = {
     "G": units.hartree,
     "Cv": units.cal_per_mol_kelvin,
 }
-UNITS = {
-    "A": "GHz",
-    "B": "GHz",
-    "C": "GHz",
-    "mu": "e·Å",
-    "alpha": "Å³",
-    "homo": "eV",
-    "lumo": "eV",
-    "gap": "eV",
-    "r2": "Å²",
-    "zpve": "eV",
-    "U0": "eV",
-    "U": "eV",
-    "H": "eV",
-    "G": "eV",
-    "Cv": "eV/K",
-}
 TARGETS = tuple(FACTORS)[3:]  # the 12 properties that networks are compared on
 
-# lone atoms as atomref.txt has them (hartree, Cv in cal/(mol K)), in UNITS
+# lone atoms as atomref.txt has them (hartree, Cv in cal/(mol K))
 _ATOMS = {  # U0, U, H, G, Cv
     1: (-0.500273, -0.498857, -0.497912, -0.510927, 2.981),
     6: (-37.846772, -37.845355, -37.844411, -37.861317, 2.981),
@@ -77,7 +61,7 @@ class Molecule(NamedTuple):
     gdb_index: int  # of "gdb index", 1 to 133,885
     atomic_numbers: Array
     positions: Array  # (num_atoms, 3), Å
-    labels: dict[str, float]  # in UNITS
+    labels: dict[str, float]
 
 
 def parse(text: str) -> Molecule:
