@@ -69,7 +69,8 @@ def zoo_verify(preset: str) -> None:
 def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
     """Predicts structures of a file, prints a table and writes them if asked to."""
     from keras_mlff import datasets
-    from keras_mlff.datasets.tools.files import check_output, iterate
+    from keras_mlff.datasets.tools.files import iterate
+    from keras_mlff.datasets.tools.writer import check_output
 
     if output is not None:
         check_output(output)
@@ -248,7 +249,8 @@ def md(
 ) -> None:
     """Runs dynamics from the first structure of a file and prints what is measured on it."""
     from keras_mlff import md as dynamics
-    from keras_mlff.datasets.tools.files import constraints, iterate
+    from keras_mlff.datasets.tools.ase_files import constraints
+    from keras_mlff.datasets.tools.files import iterate
     from keras_mlff.md import observables
 
     if output is not None and os.path.abspath(output) == os.path.abspath(file):

@@ -99,13 +99,12 @@ def data_stats(
 def _structures(source: str, about_file: dict[str, Any]) -> Iterator[Graph] | None:
     """Opens a file or a data set that comes with the package; others have to be prepared."""
     from keras_mlff import datasets
-    from keras_mlff.datasets import shipped
-    from keras_mlff.datasets.tools import files
+    from keras_mlff.datasets.tools import files, shipped
 
     if Path(source).suffix:
         return files.iterate(source, **about_file)
     name = _known(source).partition("/")[0]
-    return iter(datasets.load(source)) if name in shipped.SHIPPED else None
+    return None if shipped.find_shipped(name) is None else iter(datasets.load(source))
 
 
 def _known(source: str) -> str:

@@ -24,7 +24,6 @@ from keras_mlff.datasets import (  # noqa: E402
     formate_cu,
     geometry_shapes,
     oc20_s2ef,
-    shipped,
     zeolite,
 )
 from keras_mlff.datasets.tools import builder, extxyz  # noqa: E402
@@ -127,7 +126,7 @@ class OC20Test(_Invented, tfds.testing.DatasetBuilderTestCase):
 
 
 class ShapesTest(_Invented, tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = geometry_shapes.GeometryShapes
+    DATASET_CLASS = builder.builder_class("geometry_shapes")
     WRITE = staticmethod(lambda folder: None)
     SPLITS = {"train": 200, "test": 100}  # noqa: RUF012
 
@@ -135,7 +134,7 @@ class ShapesTest(_Invented, tfds.testing.DatasetBuilderTestCase):
 class AtomsTest(_Invented, tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = atoms.Atoms
     WRITE = staticmethod(write_atoms)
-    BUILDER_CONFIG_NAMES_TO_TEST = ("crystals",)
+    BUILDER_CONFIG_NAMES_TO_TEST = ("file",)
     SPLITS = {"train": 3}  # noqa: RUF012
 
 
@@ -284,7 +283,9 @@ def test_shapes_of_a_pair_differ_in_what_they_should():
         return np.sort(np.linalg.norm(points[:, None] - points, axis=-1).ravel())
 
     for pair, homometric in (("A", False), ("B", True)):
-        one, other = (lengths(shipped.shape_points(steps)) for steps in shipped.SHAPES[pair])
+        one, other = (
+            lengths(geometry_shapes.shape_points(steps)) for steps in geometry_shapes.SHAPES[pair]
+        )
         assert np.allclose(one, other) == homometric
 
 

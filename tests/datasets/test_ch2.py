@@ -9,20 +9,20 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.datasets import ch2, shipped  # noqa: E402
+from keras_mlff.datasets import ch2  # noqa: E402
 from keras_mlff.datasets.tools import builder  # noqa: E402
 
 DUMMY_DATA = Path(__file__).with_name("dummy_data")
 
 
 class CH2Test(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = ch2.CH2
+    DATASET_CLASS = builder.builder_class("ch2")
     EXAMPLE_DIR = str(DUMMY_DATA / "ch2")
     BUILDER_CONFIG_NAMES_TO_TEST = ("both",)
     SPLITS = {"train": 2, "test": 2}  # noqa: RUF012
 
     def setUp(self):
-        self.enterContext(mock.patch.object(shipped, "CH2_FILE", DUMMY_DATA / "ch2/ch2.npz"))
+        self.enterContext(mock.patch.object(ch2, "FILE", DUMMY_DATA / "ch2/ch2.npz"))
         super().setUp()
 
 
@@ -51,7 +51,7 @@ def test_configuration_is_one_spin_state(tmp_path):
 
 
 def test_metadata_tells_units_and_theory(tmp_path):
-    info = ch2.CH2(data_dir=tmp_path, config="singlet").info
+    info = builder.find("ch2/singlet", tmp_path).info
     assert info.metadata["units"]["forces"] == "eV/Å"
     assert "B3LYP" in info.metadata["level_of_theory"]
     assert "2308.10752" in info.citation
@@ -59,6 +59,6 @@ def test_metadata_tells_units_and_theory(tmp_path):
 
 
 def test_example_without_a_promised_label_is_refused(tmp_path):
-    built = ch2.CH2(data_dir=tmp_path)
+    built = builder.find("ch2", tmp_path)
     with pytest.raises(ValueError, match=r"without \['forces'\]"):
         built.example(np.zeros((1, 3)), [6], energy=1.0)

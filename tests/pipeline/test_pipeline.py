@@ -145,7 +145,7 @@ def test_atoms_and_their_files_give_the_same_batches(tmp_path):
 def test_tfds_gives_the_same_batches(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
     file = Path(__file__).parents[1] / "datasets/dummy_data/ch2/ch2.npz"
-    monkeypatch.setattr("keras_mlff.datasets.shipped.CH2_FILE", file)
+    monkeypatch.setattr("keras_mlff.datasets.ch2.FILE", file)
     dataset = pipeline.from_tfds("ch2/both", "train", GraphSpec(CUTOFF), 2, data_dir=tmp_path)
     loader = loader_of(datasets.load("ch2", split="train"), batch_size=2)
     for one, other in zip(dataset.as_numpy_iterator(), loader, strict=True):

@@ -39,10 +39,10 @@ def row_of_atoms(atoms: Any, labels: Sequence[str], keys: Mapping[str, str]) -> 
     for key in _INPUTS:
         if (value := _value(found, key, keys)) is not None:
             values[key] = value
-    if "stress" in labels and values["stress"] is None and atoms.pbc.any():
-        # the virial is minus the stress times the volume
-        if (virial := found.get("virial")) is not None:
-            values["stress"] = -np.reshape(virial, (3, 3)) / atoms.get_volume()
+    virial = found.get("virial")
+    if "stress" in labels and values["stress"] is None and virial is not None and atoms.pbc.any():
+        # a virial is minus the stress times the volume
+        values["stress"] = -np.reshape(virial, (3, 3)) / atoms.get_volume()
     values |= {"positions": atoms.positions, "atomic_numbers": atoms.numbers}
     if atoms.pbc.any():
         values |= {"cell": atoms.cell.array, "pbc": atoms.pbc}

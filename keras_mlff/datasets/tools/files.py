@@ -81,7 +81,9 @@ def load_structures(
     for index in chosen:
         check.add(rows[index])
     check.finish()
-    structures = [structure_of_row(_name(path, index), rows[index], labels, units) for index in chosen]
+    structures = [
+        structure_of_row(_name(path, index), rows[index], labels, units) for index in chosen
+    ]
     for warning in report(structures).warnings:
         warn_user(f"{path}: {warning}")
     return structures

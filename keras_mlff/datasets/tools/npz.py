@@ -130,9 +130,7 @@ def _array_name(path: Path, key: str, found: Sequence[str], keys: Mapping[str, s
     return names[0] if names else None
 
 
-def _rows_of_array(
-    path: Path, key: str, array: Array, count: int, atoms: tuple[int, ...]
-) -> Array:
+def _rows_of_array(path: Path, key: str, array: Array, count: int, atoms: tuple[int, ...]) -> Array:
     """Gives every structure its row, where the file has one value for all of them.
 
     Args:
