@@ -18,7 +18,7 @@ import keras
 import md17
 
 from keras_mlff import cli, models, saving
-from keras_mlff.cli.analyze import draw_attention
+from keras_mlff.plots import draw_attention
 from keras_mlff.experiments import experiment
 from keras_mlff.experiments import training as trainings
 

@@ -13,8 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_mlff import __version__, presets, saving
-from keras_mlff.cli.tables import error_rows, prediction_rows, print_table
+from keras_mlff import __version__, presets, quantities, saving
+from keras_mlff.cli.tables import (
+    TABLE_SUFFIXES,
+    chosen_format,
+    notice,
+    print_table,
+    write_table,
+)
 
 if TYPE_CHECKING:
     from keras_mlff.graph import Array, Graph
@@ -24,24 +30,23 @@ EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),
     "jax": ("jax",),
     "torch": ("torch",),
-    "datasets": ("tensorflow", "tensorflow_datasets", "ase"),
+    "datasets": ("tensorflow", "tensorflow_datasets", "ase", "pandas"),
     "md": ("ase", "vesin"),
     "plots": ("matplotlib",),
+    "tables": ("pandas",),
     "qm": ("pyscf",),
 }
 
 
-def zoo_list() -> None:
-    """Prints the presets at hand."""
-    found = presets.available()
-    if not found:
-        print(f"no presets in {[str(folder) for folder in presets.zoo_folders()]}")
-        return
-    rows = [["preset", "elements", "properties", "description"]]
-    for name, preset in found.items():
-        known = " ".join(map(str, preset.elements))
-        rows.append([name, known, " ".join(preset.properties), preset.description])
-    print_table(rows)
+def zoo_list(format: str | None = None, output: str | None = None) -> None:
+    """Lists the presets at hand: what they were trained on, what they predict, their size."""
+    from keras_mlff import tables
+
+    rows = tables.preset_rows()
+    if not rows:
+        notice(f"no presets in {[str(folder) for folder in presets.zoo_folders()]}", format, output)
+    if rows or output is not None or format not in (None, "table"):
+        write_table(rows, format, output, {"cutoff": "Å"})
 
 
 def zoo_show(preset: str) -> None:
@@ -66,14 +71,23 @@ def zoo_verify(preset: str) -> None:
     print(f"written: {verified.folder}")
 
 
-def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
-    """Predicts structures of a file, prints a table and writes them if asked to."""
-    from keras_mlff import datasets
+def predict(
+    file: str,
+    preset: str,
+    format: str | None,
+    output: str | None,
+    dtype: str | None,
+    batch_size: int,
+) -> None:
+    """Predicts the structures of a file, and prints a table or writes it, or the structures."""
+    from keras_mlff import datasets, tables
     from keras_mlff.datasets.tools.files import iterate
     from keras_mlff.datasets.tools.writer import check_output
 
-    if output is not None:
+    table = None if output is None or Path(output).suffix not in TABLE_SUFFIXES else output
+    if output is not None and table is None:
         check_output(output)
+    chosen_format(format, table)
     failures: dict[int, str] = {}
     structures = list(iterate(file, labels=(), failures=failures))
     num_structures = len(structures) + len(failures)
@@ -87,10 +101,15 @@ def predict(file: str, preset: str, output: str | None, dtype: str | None, batch
     kept = [index for index in kept if index not in failures]
     if kept:
         predictions = _trained_only(found, model)
-        print_table(prediction_rows(structures, predictions, kept))
-        if output is not None:
+        units = {key: quantities.unit(key) for key in predictions}
+        units |= {"largest_force": quantities.unit("forces")}
+        rows = tables.prediction_rows(structures, predictions, kept)
+        if chosen_format(format, table) == "table":  # nine columns of a stress help nobody there
+            rows = [{k: v for k, v in row.items() if "stress_" not in k} for row in rows]
+        write_table(rows, format, table, units, ".6f")
+        if output is not None and table is None:
             datasets.save(output, structures, predictions)
-            print(f"written: {output}")
+            print(f"written: {output}", file=sys.stderr)
     if failures:
         raise RuntimeError(
             f"{len(failures)} of {num_structures} structures could not be predicted."
@@ -152,6 +171,7 @@ def train(
     from keras_mlff.experiments import experiment, training
     from keras_mlff.fit.metrics import errors
     from keras_mlff.graph import elements
+    from keras_mlff.tables import error_rows
 
     if not 0.0 < validation < 1.0:
         raise ValueError(f"`--validation` is a share between 0 and 1. Received: {validation}.")
@@ -201,7 +221,8 @@ def train(
         resume=resume,
         patience=patience,
     )
-    found = errors(held_out, model.predict(held_out, batch_size))
+    predicted = model.predict(held_out, batch_size)
+    found = errors(held_out, predicted)
     model.save_to_preset(
         str(target),
         elements=elements(seen),
@@ -210,7 +231,7 @@ def train(
         metrics={f"validation_{key}": value._asdict() for key, value in found.items()},
         seed=seed,
     )
-    print_table(error_rows(found, model.heads))
+    write_table(_with_small_units(error_rows(held_out, predicted)))
     print(f"written: {output}")
 
 
@@ -219,18 +240,41 @@ def evaluate(
     preset: str,
     split: str,
     about_file: dict[str, Any],
+    by: str | None,
+    format: str | None,
+    output: str | None,
     dtype: str | None,
     batch_size: int,
 ) -> None:
-    """Prints the errors of a preset on labeled data."""
-    from keras_mlff import datasets
-    from keras_mlff.fit.metrics import errors
+    """Compares a preset with labeled data: errors of all, or by element, kind or structure."""
+    from keras_mlff import datasets, tables
+    from keras_mlff.datasets.tools import files
 
+    chosen_format(format, output)
     structures = datasets.load(data, split, **about_file)
+    kinds = files.configurations(data, split) if by == "configuration" and _is_file(data) else None
     model = _load(preset, dtype)
     predictions = _trained_only(model.predict(structures, batch_size), model)
-    print(f"{len(structures)} structures of {data}, split {split}")
-    print_table(error_rows(errors(structures, predictions), model.heads))
+    notice(f"{len(structures)} structures of {data}, split {split}", format, output)
+    rows = tables.error_rows(structures, predictions, by, kinds)
+    if chosen_format(format, output) == "table":
+        rows = _with_small_units(rows)
+    write_table(rows, format, output)
+
+
+def _with_small_units(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Repeats errors of energies and forces in meV, for people to read."""
+    shown = []
+    for row in rows:
+        shown.append(row)
+        if row["unit"].startswith("eV"):
+            small = {key: 1e3 * row[key] for key in ("mae", "rmse", "largest")}
+            shown.append({**row, **small, "unit": f"m{row['unit']}"})
+    return shown
+
+
+def _is_file(source: str) -> bool:
+    return bool(Path(source).suffix)
 
 
 def md(

@@ -1,4 +1,4 @@
-"""What `keras-mlff data` does."""
+"""The commands of `keras-mlff data`: list, show, build, validate and stats."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_mlff.cli.tables import print_table
+from keras_mlff.cli.tables import chosen_format, write_table
 
 if TYPE_CHECKING:
     from keras_mlff.graph import Graph
 
 
-def data_list() -> None:
-    """Prints the named data sets."""
+def data_list(format: str | None = None, output: str | None = None) -> None:
+    """Lists the named data sets: sizes, elements, labels and configurations."""
     from keras_mlff import datasets
     from keras_mlff.datasets.tools import builder, guide
 
-    rows = [["data set", "structures", "elements", "configurations"]]
+    rows = []
     for name in datasets.NAMES:
         found = builder.builder_class(name)
-        rows.append([name, found.STRUCTURES, found.ELEMENTS, guide.configurations(name)])
-    print_table(rows)
+        rows.append(
+            {
+                "data set": name,
+                "structures": found.STRUCTURES,
+                "elements": found.ELEMENTS,
+                "labels": " ".join(guide.labels(name)),
+                "configurations": guide.configurations(name),
+            }
+        )
+    write_table(rows, format, output)
 
 
 def data_show(name: str) -> None:
-    """Prints what a named data set is, where it comes from and how it is parted."""
+    """Prints what a named data set is, where it comes from and how it is split."""
     from keras_mlff.datasets.tools import builder, guide
 
     name = _known(name).partition("/")[0]
@@ -63,7 +71,7 @@ def data_validate(
     data_dir: str | None,
     about_file: dict[str, Any],
 ) -> None:
-    """Prints what was found in a prepared data set or is found in a file: sizes, units, doubts."""
+    """Checks a prepared data set or a file: sizes, distances, forces, units, what is missing."""
     from keras_mlff.datasets.tools import builder
     from keras_mlff.datasets.tools.checks import Check
 
@@ -80,20 +88,22 @@ def data_validate(
 def data_stats(
     source: str,
     data_dir: str | None,
+    format: str | None,
+    output: str | None,
     about_file: dict[str, Any],
 ) -> None:
     """Prints statistics of a prepared data set or a file: sizes, neighbors, references, spreads."""
-    from keras_mlff.datasets.tools import builder
-    from keras_mlff.datasets.tools.statistics import Tally
+    from keras_mlff.tables import statistics as tables
 
-    if (graphs := _structures(source, about_file)) is None:
-        for split, statistics in builder.statistics_of(source, data_dir).items():
+    if Path(source).suffix:
+        found = {"all": tables.measure(_structures(source, about_file) or ())}
+    else:
+        found = tables.statistics_of(source, data_dir)
+    if chosen_format(format, output) == "table" and output is None:
+        for split, statistics in found.items():
             print(f"{split}: {statistics}")
-        return
-    tally = Tally()
-    for graph in graphs:
-        tally.add(graph)
-    print(tally.statistics())
+    else:
+        write_table(tables.statistics_rows(found), format, output)
 
 
 def _structures(source: str, about_file: dict[str, Any]) -> Iterator[Graph] | None:

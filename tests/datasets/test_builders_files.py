@@ -17,7 +17,7 @@ import ase.io  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
 from ase.constraints import FixAtoms  # noqa: E402
 
-from keras_mlff import datasets  # noqa: E402
+from keras_mlff import datasets, quantities  # noqa: E402
 from keras_mlff.datasets import (  # noqa: E402
     atoms,
     bilayer_graphene,
@@ -27,6 +27,7 @@ from keras_mlff.datasets import (  # noqa: E402
     zeolite,
 )
 from keras_mlff.datasets.tools import builder, extxyz  # noqa: E402
+from keras_mlff.graph import structure  # noqa: E402
 
 CUBE = np.asarray([[0, 0, 0], [1.1, 0, 0], [0, 2.5, 0], [0, 0, 2.5]], float)
 
@@ -327,8 +328,43 @@ def test_changed_content_or_units_make_another_configuration(tmp_path):
     names = {atoms.file_config(path).name, atoms.file_config(path, energy_unit="meV").name}
     ase.io.write(path, list(frames(2, first=1)), format="extxyz")
     assert len({*names, atoms.file_config(path).name}) == 3
-    with pytest.raises(ValueError, match="has no dipole"):
+    with pytest.raises(ValueError, match=r"No structure of .* has dipole"):
         atoms.file_config(path, labels=["dipole"])
+    (tmp_path / "empty.xyz").touch()
+    with pytest.raises(ValueError, match="empty.xyz"):
+        atoms.file_config(tmp_path / "empty.xyz")
+
+
+def test_molecules_and_crystals_with_missing_labels_make_one_data_set(tmp_path, capsys):
+    """And quantities of users are stored in their shape; what is missing is NaN again."""
+    quantities.register("magnetic_moments", level="atom", unit="muB", ase="magmoms")
+    try:
+        first, second, third = frames(3)
+        first.calc.results["magmoms"] = [1.0, 2.0, 3.0, 4.0]
+        del second.calc.results["energy"]
+        third.set_cell(None)
+        third.set_pbc(False)
+        path = tmp_path / "mixed.xyz"
+        ase.io.write(path, [first, second, third], format="extxyz")
+        config = atoms.file_config(path, ["energy", "forces", "magnetic_moments"])
+        prepared = atoms.Atoms(config=config, data_dir=tmp_path / "prepared")
+        prepared.download_and_prepare()
+        assert "energy: known of 2 of 3 structures" in capsys.readouterr().out
+        assert prepared.info.metadata["units"]["magnetic_moments"] == "muB"
+        found = [structure(**item) for item in tfds.as_numpy(prepared.as_dataset(split="train"))]
+        assert ["cell" in graph for graph in found] == [True, True, False]
+        assert [bool(np.isnan(graph["energy"][0])) for graph in found] == [False, True, False]
+        np.testing.assert_array_equal(found[0]["magnetic_moments"], [1.0, 2.0, 3.0, 4.0])
+        assert np.isnan(found[2]["magnetic_moments"]).all()
+    finally:
+        quantities.unregister("magnetic_moments")
+
+
+def test_periodic_structure_among_molecules_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="promises molecules"):
+        builder.find("ch2", tmp_path).example(
+            np.zeros((1, 3)), [6], cell=np.eye(3), energy=1.0, forces=np.zeros((1, 3))
+        )
 
 
 @pytest.mark.data

@@ -158,10 +158,7 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
             if isinstance(example, Unusable):
                 check.leave_out(f"{key}: {example.reason}")
                 continue
-            graph: Any = {
-                name: value if level(name) == "atom" else np.asarray(value)[None]
-                for name, value in example.items()
-            }
+            graph = structure(**example)  # type: ignore[arg-type]
             check.add(graph)
             tally.add(graph)
             yield number * _KEY_STEP, example
