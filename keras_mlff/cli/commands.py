@@ -25,6 +25,7 @@ from keras_mlff.cli.tables import (
 if TYPE_CHECKING:
     from keras_mlff.graph import Array, Graph
     from keras_mlff.heads import Head
+    from keras_mlff.tables.errors import By
 
 EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),
@@ -240,7 +241,7 @@ def evaluate(
     preset: str,
     split: str,
     about_file: dict[str, Any],
-    by: str | None,
+    by: By | None,
     format: str | None,
     output: str | None,
     dtype: str | None,

@@ -63,7 +63,7 @@ def write_table(
     else:
         from keras_mlff.tables import write_rows
 
-        write_rows(list(rows), format, sys.stdout if output is None else output)
+        write_rows([dict(row) for row in rows], format, sys.stdout if output is None else output)
     if output is not None:
         print(f"written: {output}", file=sys.stderr)
 

@@ -12,7 +12,7 @@ from keras_mlff.datasets.tools.elements import SYMBOLS
 from keras_mlff.tables.frames import DataFrame, Rows, make_frame
 
 LOG, RESULTS = "log.csv", "results.json"  # of a training, in its folder
-_MEASURED = ("test_mae", "test_rmse")  # what we measure; other numbers of an entry are published
+_MEASURED = ("test_mae", "test_rmse")
 
 
 def training_log(source: str | Path) -> DataFrame:
@@ -79,44 +79,57 @@ def results_table(*sources: str | Path) -> DataFrame:
             files; all presets at hand where none is given.
 
     Returns:
-        A row for each number: `source`, `property`, `quantity` (`test_mae` and so on), `model`
-        (`"keras_mlff"` for what was measured here, else who published it), `value` and `unit`. Wide
-        tables are one call away: `frame.pivot_table("value", "property", "model")`.
+        A row for each number: `source`, `part` (of the test structures, else `"all"`), `property`,
+        `quantity` (`test_mae` or `test_rmse`), `model` (`"keras_mlff"` for what was measured here,
+        else who published it), `value` and `unit`. Wide tables are one call away, see the example.
 
     Example:
         >>> found = results_table("egnn/qm9", "dimenetpp/qm9")  # doctest: +SKIP
         >>> mae = found[found.quantity == "test_mae"]  # doctest: +SKIP
-        >>> mae.pivot_table("value", "property", "model")  # doctest: +SKIP
+        >>> mae.pivot_table("value", "property", ["source", "model"])  # doctest: +SKIP
     """
     return make_frame(result_rows(*sources))
 
 
 def result_rows(*sources: str | Path) -> Rows:
-    """Lists measured and published numbers; see `results_table`."""
+    """Lists measured and published numbers in a row for each; see `results_table`."""
     rows: Rows = []
     for source in sources or presets.available():
         path = Path(source).expanduser()
         file = path / RESULTS if path.is_dir() else path
         if file.is_file():
-            measured = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(file.read_text(encoding="utf-8"))
+            found = found if "metrics" in found else {"metrics": found}
         else:
-            measured = presets.find(str(source)).metadata.get("metrics", {})
-        rows += [{"source": str(source), **row} for row in _numbers(measured, "")]
+            found = presets.find(str(source)).metadata
+        published = found.get("published", {})
+        parts = {"all": found.get("metrics", {}), **found.get("metrics_of_parts", {})}
+        for part, measured in parts.items():
+            rows += [
+                {"source": str(source), "part": part, **row}
+                for row in _numbers(measured, published if part == "all" else {})
+            ]
     return rows
 
 
-def _numbers(found: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """Yields all numbers of nested dicts, measured and published ones, with their unit."""
-    unit = found.get("unit", "")
-    for key, value in found.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{name} {key}".strip())
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            published = "unit" in found and key not in _MEASURED
-            yield {
-                "property": name,
-                "quantity": "test_mae" if published else key,
-                "model": key if published else "keras_mlff",
-                "value": float(value),
-                "unit": unit,
-            }
+def _numbers(
+    measured: Mapping[str, Any], published: Mapping[str, Mapping[str, float]]
+) -> Iterator[dict[str, Any]]:
+    """Yields a row for each number of an experiment; published ones are mean absolute errors."""
+    for name, errors in measured.items():
+        if not isinstance(errors, Mapping):
+            continue  # such as the number of parameters
+        numbers = [(key, "keras_mlff", errors[key]) for key in _MEASURED if key in errors]
+        # results of an experiment have published numbers among the measured ones
+        inside = {key: value for key, value in errors.items() if key not in ("unit", *_MEASURED)}
+        beside = {paper: values[name] for paper, values in published.items() if name in values}
+        numbers += [(_MEASURED[0], paper, value) for paper, value in (inside | beside).items()]
+        for quantity, model, value in numbers:
+            if isinstance(value, int | float):
+                yield {
+                    "property": name,
+                    "quantity": quantity,
+                    "model": model,
+                    "value": float(value),
+                    "unit": errors.get("unit", ""),
+                }

@@ -118,6 +118,10 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         """
         raise NotImplementedError(f"{type(self).__name__} says nothing of its splits.")
 
+    def _generate_examples(self, *args: Any) -> Iterator[tuple[Any, Example | Unusable]]:
+        """Yields names and examples; TFDS wants a method of this name, and `splits` may call it."""
+        raise NotImplementedError(f"The generators of {type(self).__name__} are in `splits`.")
+
     def source(self, dl_manager: Any, key: str, extract: bool = True) -> Path:
         """Finds a file of `SOURCES` in manual_dir or downloads it; an archive gives a folder.
 
@@ -363,7 +367,16 @@ def read(
         data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
         manual_dir: The folder of source files that were placed by hand.
     """
-    builder = prepare(name, data_dir, manual_dir)
+    return read_split(prepare(name, data_dir, manual_dir), split)
+
+
+def read_split(builder: Any, split: str) -> list[Graph]:
+    """Reads a split of a prepared data set in its order.
+
+    Args:
+        builder: The builder, after `download_and_prepare`.
+        split: The split, as TensorFlow Datasets writes it.
+    """
     read_config = tfds.ReadConfig(interleave_cycle_length=1)  # keeps the order
     examples = builder.as_dataset(split=split, read_config=read_config, shuffle_files=False)
     return [structure(**example) for example in tfds.as_numpy(examples)]
