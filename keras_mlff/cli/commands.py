@@ -35,6 +35,7 @@ EXTRAS = {
     "md": ("ase", "vesin"),
     "plots": ("matplotlib",),
     "tables": ("pandas",),
+    "parquet": ("pandas", "pyarrow"),
     "qm": ("pyscf",),
 }
 
@@ -106,7 +107,11 @@ def predict(
         units |= {"largest_force": quantities.unit("forces")}
         rows = tables.prediction_rows(structures, predictions, kept)
         if chosen_format(format, table) == "table":  # nine columns of a stress help nobody there
-            rows = [{k: v for k, v in row.items() if "stress_" not in k} for row in rows]
+            rows = [
+                {k: v for k, v in row.items() if "stress_" not in k}
+                | {"charge": f"{row['charge']:g}"}
+                for row in rows
+            ]
         write_table(rows, format, table, units, ".6f")
         if output is not None and table is None:
             datasets.save(output, structures, predictions)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def data_list(format: str | None = None, output: str | None = None) -> None:
     """Lists the named data sets: sizes, elements, labels and configurations."""
     from keras_mlff import datasets
-    from keras_mlff.datasets.tools import builder, guide
+    from keras_mlff.datasets.tools import catalog, guide
 
     rows = []
     for name in datasets.NAMES:
-        found = builder.builder_class(name)
+        found = catalog.builder_class(name)
         rows.append(
             {
                 "data set": name,
@@ -34,11 +34,11 @@ def data_list(format: str | None = None, output: str | None = None) -> None:
 
 def data_show(name: str) -> None:
     """Prints what a named data set is, where it comes from and how it is split."""
-    from keras_mlff.datasets.tools import builder, guide
+    from keras_mlff.datasets.tools import catalog, guide
 
     name = _known(name).partition("/")[0]
     print(guide.section(name))
-    for key, source in builder.builder_class(name).SOURCES.items():
+    for key, source in catalog.builder_class(name).SOURCES.items():
         print(f"\nfile {key}: {source.layout}\n  from {source.url or 'see above'}")
         if source.checksum:
             print(f"  checksum {source.checksum}")
@@ -52,7 +52,7 @@ def data_build(
 ) -> None:
     """Downloads, checks and prepares a named data set or a file of yours."""
     from keras_mlff.datasets import atoms
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
 
     if Path(source).suffix:
         config = atoms.file_config(source, **about_file)
@@ -60,7 +60,7 @@ def data_build(
         prepared.download_and_prepare()
     else:
         _known(source)
-        prepared = builder.prepare(source, data_dir, manual_dir)
+        prepared = catalog.prepare(source, data_dir, manual_dir)
     for split, info in prepared.info.splits.items():
         print(f"{split}: {info.num_examples} structures")
     print(f"written: {prepared.data_dir}")
@@ -72,11 +72,11 @@ def data_validate(
     about_file: dict[str, Any],
 ) -> None:
     """Checks a prepared data set or a file: sizes, distances, forces, units, what is missing."""
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
     from keras_mlff.datasets.tools.checks import Check
 
     if (graphs := _structures(source, about_file)) is None:
-        for split, report in builder.report_of(source, data_dir).items():
+        for split, report in catalog.report_of(source, data_dir).items():
             print(f"{split}: {report}")
         return
     check = Check()

@@ -79,6 +79,6 @@ def load(
     shipped = find_shipped(name)
     if shipped is not None:
         return shipped.load(config, split)
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
 
-    return builder.read(str(source), split, data_dir, manual_dir)
+    return catalog.read(str(source), split, data_dir, manual_dir)

@@ -116,7 +116,13 @@ def _differences(key: str, structures: Sequence[Graph], predicted: Array) -> Arr
     if level(key) not in ("structure", "atom"):
         return None
     counts = [len(graph["atomic_numbers"]) if _is_of_atoms(key) else 1 for graph in structures]
-    predicted = np.asarray(predicted, np.float64).reshape(sum(counts), -1)
+    predicted = np.asarray(predicted, np.float64)
+    if len(predicted) != sum(counts):
+        raise ValueError(
+            f"Predictions of '{key}' need a row for each {level(key)}, as `model.predict` of these "
+            f"structures gives them. Received: {len(predicted)} rows for {sum(counts)}."
+        )
+    predicted = predicted.reshape(len(predicted), -1)
     differences = np.full(predicted.shape, np.nan)
     for graph, count, end in zip(structures, counts, np.cumsum(counts), strict=True):
         known = is_known(key, graph)

@@ -81,9 +81,9 @@ def statistics_of(name: str, data_dir: str | None = None) -> dict[str, Statistic
         )
     if find_shipped(module) is not None:
         return {"all": measure(datasets.load(name))}
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
 
-    return builder.statistics_of(name, data_dir)
+    return catalog.statistics_of(name, data_dir)
 
 
 def measure(structures: Iterable[Graph]) -> Statistics:

@@ -26,7 +26,7 @@ from keras_mlff.datasets import (  # noqa: E402
     oc20_s2ef,
     zeolite,
 )
-from keras_mlff.datasets.tools import builder, extxyz  # noqa: E402
+from keras_mlff.datasets.tools import builder, catalog, extxyz  # noqa: E402
 from keras_mlff.graph import structure  # noqa: E402
 
 CUBE = np.asarray([[0, 0, 0], [1.1, 0, 0], [0, 2.5, 0], [0, 0, 2.5]], float)
@@ -127,7 +127,7 @@ class OC20Test(_Invented, tfds.testing.DatasetBuilderTestCase):
 
 
 class ShapesTest(_Invented, tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = builder.builder_class("geometry_shapes")
+    DATASET_CLASS = catalog.builder_class("geometry_shapes")
     WRITE = staticmethod(lambda folder: None)
     SPLITS = {"train": 200, "test": 100}  # noqa: RUF012
 
@@ -206,7 +206,7 @@ def test_oc20_survives_a_chunk_that_is_cut_off(source):
     folders = source(oc20_s2ef.OC20S2EF, write)
     graphs = datasets.load("oc20_s2ef/200k", **folders)
     assert len(graphs) == 3
-    report = builder.report_of("oc20_s2ef/200k", folders["data_dir"])["train"]
+    report = catalog.report_of("oc20_s2ef/200k", folders["data_dir"])["train"]
     assert report.num_left_out == 1
     assert "1 lost" in report.left_out[0]
 
@@ -252,7 +252,7 @@ def test_frames_are_read_in_any_order(tmp_path):
 
 
 def test_shapes_are_the_same_with_and_without_tfds(tmp_path):
-    stored = builder.read("geometry_shapes/B", "train", data_dir=tmp_path)
+    stored = catalog.read("geometry_shapes/B", "train", data_dir=tmp_path)
     direct = datasets.load("geometry_shapes/B", split="train")
     assert len(direct) == len(stored) == 200
     for one, other in zip(stored, direct, strict=True):
@@ -272,7 +272,7 @@ def test_order_is_kept_when_memory_is_short(tmp_path, monkeypatch):
         lambda **kwargs: used.add(number(**kwargs)) or number(**kwargs),
     )
     monkeypatch.setattr(builder, "_KEY_STEP", 2**128 // (1000 * 30))
-    stored = builder.read("geometry_shapes/A", "train", data_dir=tmp_path)
+    stored = catalog.read("geometry_shapes/A", "train", data_dir=tmp_path)
     direct = datasets.load("geometry_shapes/A", split="train")
     assert used == set(range(7))
     for one, other in zip(stored, direct, strict=True):
@@ -362,7 +362,7 @@ def test_molecules_and_crystals_with_missing_labels_make_one_data_set(tmp_path, 
 
 def test_periodic_structure_among_molecules_is_refused(tmp_path):
     with pytest.raises(ValueError, match="promises molecules"):
-        builder.find("ch2", tmp_path).example(
+        catalog.find("ch2", tmp_path).example(
             np.zeros((1, 3)), [6], cell=np.eye(3), energy=1.0, forces=np.zeros((1, 3))
         )
 

@@ -10,7 +10,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 import numpy as np  # noqa: E402
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.datasets.tools import builder, guide, shipped, testing  # noqa: E402
+from keras_mlff.datasets.tools import builder, catalog, guide, shipped, testing  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_every_module_of_the_folder_is_a_data_set():
     assert list(datasets.NAMES) == sorted(datasets.NAMES)
     assert {"ch2", "qm9", "zeolite"} <= set(datasets.NAMES)
     for name in datasets.NAMES:
-        found = builder.builder_class(name)
+        found = catalog.builder_class(name)
         assert issubclass(found, builder.AtomisticDatasetBuilder)
         assert found.name == {"qm9": "mlff_qm9"}.get(name, name)
         assert (found.shipped is None) == (shipped.find_shipped(name) is None)
@@ -39,7 +39,7 @@ def test_every_module_of_the_folder_is_a_data_set():
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_builders_say_all_there_is_to_say(name):
-    found = builder.builder_class(name)
+    found = catalog.builder_class(name)
     testing.check_description(found)
     assert found.CITATION or name == "atoms"
     assert found.SOURCES or found.shipped or name == "atoms"

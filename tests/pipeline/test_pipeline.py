@@ -136,9 +136,8 @@ def test_atoms_and_their_files_give_the_same_batches(tmp_path):
     ):
         for one, other in zip(dataset.as_numpy_iterator(), expected, strict=True):
             assert_same_batch(one, other)
-    del images[3].calc.results["energy"]
-    with pytest.raises(ValueError, match="Image 3 has no energy"):
-        pipeline.from_atoms(images, GraphSpec(CUTOFF))
+    with pytest.raises(ValueError, match="No structure of the images has dipole"):
+        pipeline.from_atoms(images, GraphSpec(CUTOFF), labels=["dipole"])
 
 
 @pytest.mark.usefixtures("tf")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from keras_mlff import datasets, quantities
-from keras_mlff.datasets.tools.builder import builder_class
+from keras_mlff.datasets.tools.catalog import builder_class
 
 BEGIN, END = "<!-- written by keras_mlff.datasets.tools.guide -->", "<!-- end -->"
 

@@ -15,7 +15,7 @@ class ShippedDataset:
     """A data set that NumPy alone can read, from a file beside its module or from a formula.
 
     A subclass sets the attributes below and defines `read`. `datasets.load` calls `read`;
-    `builder.builder_class` makes a builder of TensorFlow Datasets of the same structures, for
+    `catalog.builder_class` makes a builder of TensorFlow Datasets of the same structures, for
     pipelines. Its module must not import TensorFlow.
 
     Attributes:

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_mlff import quantities
-from keras_mlff.datasets.tools.builder import AtomisticDatasetBuilder, read_split
+from keras_mlff.datasets.tools.builder import AtomisticDatasetBuilder
+from keras_mlff.datasets.tools.catalog import read_split
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph
 
 _TEXTS = ("HOMEPAGE", "CITATION", "LICENSE", "LEVEL_OF_THEORY", "STRUCTURES", "ELEMENTS")
