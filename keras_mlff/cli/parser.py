@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_mlff import __version__
-from keras_mlff.cli import analyze, data
+from keras_mlff.cli import analyze, data, predictions
 from keras_mlff.cli import commands as actions
 from keras_mlff.cli.guard import guarded
 from keras_mlff.cli.recipe import PAIRS
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
             add_table_settings(flag)
         add_file_settings(flag)
 
-    flag = add(commands, actions.predict)
+    flag = add(commands, predictions.predict)
     flag("file", help="structures: .xyz, .npz, .db, .traj")
     add_preset(flag)
     add_table_settings(flag, output=False)
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--seed", type=int, default=0)
     flag("--resume", action="store_true", help="go on where the training was interrupted")
 
-    flag = add(commands, actions.evaluate)
+    flag = add(commands, predictions.evaluate)
     flag("data", help="labeled file, or a data set such as ch2/triplet")
     add_preset(flag)
     flag("--split", default="all", help="such as test or all[:100]")
