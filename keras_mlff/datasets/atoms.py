@@ -46,8 +46,8 @@ class Atoms(AtomisticDatasetBuilder):
 
     `Atoms(config=file_config("md.xyz"))` prepares a file; without a configuration it is the file
     `atoms` with one of the usual suffixes in manual_dir. The file is read structure by structure,
-    so it may be larger than the memory, and changed content makes a new configuration. Molecules
-    and crystals may stand together, and single structures may lack labels.
+    so it may be larger than the memory, and changed content makes a new configuration. It may hold
+    both molecules and crystals, and single structures may lack labels.
     """
 
     name = "atoms"
@@ -72,11 +72,13 @@ class Atoms(AtomisticDatasetBuilder):
     )
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        """Reads all structures of the file as one split, in their order."""
         config = self.builder_config
         path = _manual_file(dl_manager) if config.path is None else Path(config.path)
         return {"train": self._generate_examples(path)}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
+        """Reads the structures of a file one by one, in the units of the package."""
         config = self.builder_config
         graphs = iterate(path, config.labels, config.energy_unit, config.length_unit, config.keys)
         for index, graph in enumerate(graphs):

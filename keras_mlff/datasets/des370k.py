@@ -77,11 +77,16 @@ class DES370K(AtomisticDatasetBuilder):
     EXTENSIVE: ClassVar[tuple[str, ...]] = ()  # an interaction has no share per element
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """All dimers are in one split, in an order that is shuffled once for all."""
         folder = self.source(dl_manager, _ARCHIVE)
         with self.readable(_ARCHIVE):
             return {"train": self._generate_examples(member(folder, "DES370K.csv"))}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
+        """Reads the dimers in chunks, then yields them in the order of a permutation with seed 0.
+
+        A row whose elements or numbers cannot be read is left out and counted.
+        """
         column = _COLUMNS[self.builder_config.name]
         columns = ("elements", "xyz", "charge0", "charge1", column)
         dimers: list[_Dimer | Unusable] = []

@@ -107,6 +107,7 @@ class QM9(AtomisticDatasetBuilder):
         return info
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        """Reads all molecules that passed the check, and splits them as the configuration says."""
         config = self.builder_config
         with self.readable("uncharacterized.txt"):
             excluded = qm9_format.uncharacterized(self.source(dl_manager, "uncharacterized.txt"))
@@ -126,6 +127,7 @@ class QM9(AtomisticDatasetBuilder):
     def _generate_examples(
         self, molecules: dict[int, qm9_format.Molecule], indices: Any
     ) -> Iterator[tuple[int, Example | Unusable]]:
+        """Yields the molecules of these indices; one whose file is missing is counted."""
         for index in indices.tolist():
             if (molecule := molecules.get(index)) is None:
                 yield index, Unusable("the source lacks its file")

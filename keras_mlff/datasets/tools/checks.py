@@ -250,7 +250,7 @@ def neighbor_distances(graph: Graph, cutoff: float) -> tuple[Array, Array]:
 
     Args:
         graph: A structure, without edges.
-        cutoff: Å.
+        cutoff: The largest distance, Å.
 
     Returns:
         Lengths in Å and indices of the receiving atoms, both `(num_edges,)`; each pair occurs in

@@ -46,12 +46,12 @@ def load_structures(
     splits too, one for each value: `"group_Surface"`, `"verified_True"`, `"topology_abw"`.
 
     Everything else is read by ASE: extended XYZ (`.xyz`, `.extxyz`), databases (`.db`),
-    trajectories (`.traj`) and more. Labels stand there under the name of the quantity or under
+    trajectories (`.traj`) and more. Labels have there the name of the quantity or
     ASE's name for it. Total charge and spin multiplicity are `info["charge"]` and `info["spin"]`;
     a `virial` is read as a stress where there is none.
 
     Args:
-        path: Name of the file. Molecules and crystals may stand together in it.
+        path: Name of the file. It may hold molecules and crystals.
         labels: What to read. A label may be missing in some structures, which have NaN in its
             place then, but not in all of them. Other labels in the file are left out.
         split: `"all"`, a slice of it (`"all[:100]"`), or a split that the file names.
@@ -165,7 +165,7 @@ def from_atoms(
 
     Args:
         images: One `ase.Atoms` or several. Total charge and spin multiplicity are
-            `info["charge"]` and `info["spin"]`; labels stand in `info`, in `arrays` or in the
+            `info["charge"]` and `info["spin"]`; labels are in `info`, in `arrays` or in the
             results of a calculator, in eV and Å.
         labels: What to take; it may be missing in some images, which have NaN in its place then.
             `()` for structures to predict.

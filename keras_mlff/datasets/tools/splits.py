@@ -54,7 +54,7 @@ def by_seed(num_structures: int, sizes: Mapping[str, int], seed: int) -> dict[st
     Args:
         num_structures: To choose from.
         sizes: Number of structures of each part; -1, once at most, is all the rest.
-        seed: Of the drawing. A part stays the same if a later one changes its size.
+        seed: The seed of the drawing. A part stays the same if a later one changes its size.
 
     Raises:
         ValueError: If there are too few structures.
@@ -75,7 +75,7 @@ def by_group(
     Args:
         groups: The group of each structure: a molecule's name, the number of a trajectory.
         sizes: Number of groups of each part; -1, once at most, is all the rest.
-        seed: Of the drawing.
+        seed: The seed of the drawing.
 
     Raises:
         ValueError: If there are too few groups.
@@ -100,7 +100,7 @@ def by_label(
     Args:
         values: `(num_structures,)`, the label of each structure.
         sizes: Number of structures of each part; -1, once at most, is all the rest.
-        seed: Of the drawing.
+        seed: The seed of the drawing.
 
     Raises:
         ValueError: If there are too few structures, or a label is not finite.
@@ -116,7 +116,7 @@ def by_label(
             f"{np.flatnonzero(~np.isfinite(values))[0]}."
         )
     random = np.random.default_rng(seed)
-    place = np.empty(len(values))  # in its bin, from 0 to 1: what stands between two is a sample
+    place = np.empty(len(values))  # in its bin, from 0 to 1: what is between two bounds is a sample
     start, golden = random.random(), 0.5 * (5.0**0.5 - 1.0)
     for number, members in enumerate(
         np.array_split(np.argsort(values), max(1, math.isqrt(len(values))))
