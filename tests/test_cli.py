@@ -199,6 +199,7 @@ def test_tables_are_written_for_other_programs(tiny, xyz, tmp_path, capsys):
     assert float(rows[3][4]) == pytest.approx(tiny.predict(frames())["energy"][2], abs=1e-4)
     assert cli.main(["zoo", "list", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["preset"] == "cmret/tiny"
+    assert cli.main(["zoo", "results", "cmret/tiny"]) == 0
     assert cli.main(["zoo", "list", "--format", "parquet"]) == 2
     assert "goes to a file" in capsys.readouterr().err
 

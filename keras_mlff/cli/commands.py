@@ -48,6 +48,13 @@ def zoo_list(format: str | None = None, output: str | None = None) -> None:
         write_table(rows, format, output, {"cutoff": "Å"})
 
 
+def zoo_results(sources: list[str], format: str | None = None, output: str | None = None) -> None:
+    """Lists errors of presets or experiments beside those that papers published."""
+    from keras_mlff import tables
+
+    write_table(tables.result_rows(*sources), format, output)
+
+
 def zoo_show(preset: str) -> None:
     """Prints everything a preset says about itself."""
     found = presets.find(preset)

@@ -73,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
             flag("--output", help="file for the table; it is printed, if not given")
 
     zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
-    inside = zoo.add_subparsers(required=True, metavar="list|show|verify")
+    inside = zoo.add_subparsers(required=True, metavar="list|results|show|verify")
     add_table_settings(add(inside, actions.zoo_list, "list"))
+    flag = add(inside, actions.zoo_results, "results")
+    flag("sources", nargs="*", help="presets or folders of experiments; all presets, if not given")
+    add_table_settings(flag)
     add(inside, actions.zoo_show, "show")("preset")
     add(inside, actions.zoo_verify, "verify")("preset")
 

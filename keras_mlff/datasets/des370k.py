@@ -92,7 +92,7 @@ class DES370K(AtomisticDatasetBuilder):
         dimers: list[_Dimer | Unusable] = []
         with self.readable(_ARCHIVE):
             for chunk in csv_chunks(path, columns):
-                dimers += [_dimer(*row) for row in chunk[list(columns)].itertuples(index=False)]
+                dimers += [_dimer(*row) for row in chunk.itertuples(index=False)]
         # a random order needs all dimers at hand, 0.3 GB
         for index in np.random.default_rng(0).permutation(len(dimers)).tolist():
             dimer = dimers[index]

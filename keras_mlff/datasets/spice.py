@@ -118,7 +118,7 @@ class SPICE(AtomisticDatasetBuilder):
                     yield from self._conformations(name, molecule)
 
     def _conformations(self, name: str, molecule: Any) -> Iterator[tuple[str, Any]]:
-        """Reads the conformations of a molecule, in hartree and bohr, and turns gradients around."""
+        """Reads the conformations of a molecule, in hartree and bohr, forces from gradients."""
         numbers = molecule["atomic_numbers"][()].astype(np.int32)
         positions = molecule["conformations"][()] * units.bohr
         energies = molecule["dft_total_energy"][()] * units.hartree

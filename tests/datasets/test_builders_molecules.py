@@ -420,6 +420,27 @@ def test_broken_structure_is_counted_and_the_rest_is_kept(config, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("xyz\n", "places\n", r"no columns \['xyz'\]"),
+        ("-1,1,1", "-1,1,1,1,1", r"no CSV file .*line 3"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_damaged_table_is_named_with_its_line(old, new, message, tmp_path):
+    case = next(case for case in CASES if case.config == "cbs")
+    where = prepare(case, tmp_path)
+    path = where["manual_dir"] / "DES370K.zip"
+    with zipfile.ZipFile(path) as file:
+        content = file.read("DES370K.csv").decode()
+    assert old in content
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("DES370K.csv", content.replace(old, new, 1))
+    with unpublished("des370k"), pytest.raises(ValueError, match=rf"DES370K.zip.*{message}"):
+        catalog.read("des370k/cbs", "train", **where)
+
+
+@pytest.mark.parametrize(
     ("smiles", "charge"),
     [
         ("[H:1][O:2][H:3]", 0),

@@ -16,8 +16,8 @@ def csv_chunks(path: Path, columns: Sequence[str], num_rows: int = 10_000) -> It
         num_rows: The number of rows of a chunk.
 
     Yields:
-        A `pandas.DataFrame` of text, with the columns in the order of the file. Nothing is turned
-        into a number or into NaN, so that a bad value is seen where it is used.
+        A `pandas.DataFrame` of text with these columns. Nothing is turned into a number or into
+        NaN, so that a bad value is seen where it is used.
 
     Raises:
         KeyError: If the file lacks a column, with those that it has.
@@ -30,14 +30,11 @@ def csv_chunks(path: Path, columns: Sequence[str], num_rows: int = 10_000) -> It
         missing = [column for column in columns if column not in names]
         if missing:
             raise KeyError(f"no columns {missing}, only {names}")
-        yield from pandas.read_csv(
-            path,
-            usecols=list(columns),
-            chunksize=num_rows,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-        )
+        # all columns, since pandas looks for rows that are too long only then
+        for chunk in pandas.read_csv(path, chunksize=num_rows, dtype=str, na_filter=False):
+            if not isinstance(chunk.index, pandas.RangeIndex):
+                raise OSError(f"the rows of {path.name} have more values than its first line names")
+            yield chunk[list(columns)]
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeError) as error:
         raise OSError(f"{path.name} is no CSV file ({error})") from error
 

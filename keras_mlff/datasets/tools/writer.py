@@ -79,8 +79,8 @@ def _image(
 
     periodic = {"cell": graph["cell"][0], "pbc": graph["pbc"][0]} if "cell" in graph else {}
     atoms = ase.Atoms(graph["atomic_numbers"], graph["positions"], **periodic)
-    atoms.info["charge"] = float(graph["total_charge"][0])
-    atoms.info["spin"] = int(graph["spin_multiplicity"][0])
+    atoms.info[quantities.get("total_charge").ase] = float(graph["total_charge"][0])
+    atoms.info[quantities.get("spin_multiplicity").ase] = int(graph["spin_multiplicity"][0])
     plain = labels if predicted is None else predicted
     results = {}
     for key, value in plain.items():
@@ -107,7 +107,9 @@ def _attach(atoms: Any, key: str, name: str, value: Array) -> None:
 
 def _is_absent(key: str, value: Array, graph: Graph) -> bool:
     """Tells whether there is nothing to write; a molecule has no stress."""
-    return label_is_missing(value) or (key == "stress" and "cell" not in graph)
+    quantity = quantities.find(key)
+    needs_cell = quantity is not None and quantity.needs_volume
+    return label_is_missing(value) or (needs_cell and "cell" not in graph)
 
 
 def _names_of_results() -> set[str]:
