@@ -55,7 +55,17 @@ def error_rows(
     by: By | None = None,
     configurations: Sequence[str] | None = None,
 ) -> Rows:
-    """Compares predictions with labels; see `errors_table`."""
+    """Compares predictions with labels, without pandas.
+
+    Args:
+        structures: With labels.
+        predictions: What `model.predict(structures)` returns.
+        by: How to sort the errors; see `errors_table`.
+        configurations: The kind of each structure, if they are sorted by it.
+
+    Returns:
+        A dict for each row of `errors_table`.
+    """
     if len(structures) == 0:
         raise ValueError("Errors need structures to compare. Received: an empty list.")
     labels = {key for graph in structures for key in graph if key not in INPUT_LEVELS}
@@ -112,7 +122,15 @@ def _is_of_atoms(key: str) -> bool:
 
 
 def _differences(key: str, structures: Sequence[Graph], predicted: Array) -> Array | None:
-    """Subtracts a label from its prediction: `(num_rows, num_components)`, NaN where missing."""
+    """Subtracts a label from its prediction.
+
+    Returns:
+        `(num_rows, num_components)`, where rows are structures or atoms of all structures; NaN
+        where the label is missing. `None` where it is missing everywhere.
+
+    Raises:
+        ValueError: If the predictions are not those of the structures.
+    """
     if level(key) not in ("structure", "atom"):
         return None
     counts = [len(graph["atomic_numbers"]) if _is_of_atoms(key) else 1 for graph in structures]
@@ -136,7 +154,12 @@ def _differences(key: str, structures: Sequence[Graph], predicted: Array) -> Arr
 def _groups(
     structures: Sequence[Graph], by: By | None, configurations: Sequence[str] | None
 ) -> Iterator[tuple[dict[str, Any], Array, Array]]:
-    """Yields how a group is called, and which structures and atoms belong to it, as masks."""
+    """Sorts structures and atoms into groups.
+
+    Yields:
+        How the group is called, as columns of the table; whether each structure `(num_structures,)`
+        and each atom `(num_atoms,)` belongs to it.
+    """
     sizes = [len(graph["atomic_numbers"]) for graph in structures]
     numbers = np.concatenate([graph["atomic_numbers"] for graph in structures])
     owners = np.repeat(np.arange(len(structures)), sizes)

@@ -42,7 +42,7 @@ def prediction_rows(
     predictions: Mapping[str, Array],
     numbers: Sequence[int] | None = None,
 ) -> Rows:
-    """Lays predictions out in a row for each structure; see `predictions_table`.
+    """Lays predictions out in a row for each structure, without pandas.
 
     Args:
         structures: What was predicted.
@@ -82,6 +82,7 @@ def _components(key: str, value: Array) -> dict[str, float]:
 
 
 def _rows_of_atoms(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> Rows:
+    """Lays predictions of atoms out in a row for each atom."""
     rows: Rows = []
     for index, graph in enumerate(structures):
         for atom, number in enumerate(graph["atomic_numbers"].tolist()):
@@ -94,6 +95,7 @@ def _rows_of_atoms(structures: Sequence[Graph], predictions: Mapping[str, Array]
 
 
 def _units_of_columns(predictions: Mapping[str, Array]) -> dict[str, str]:
+    """Lists the units of all columns, components of vectors among them."""
     units = {"largest_force": quantities.unit("forces"), "charge": "e"}
     for key, value in predictions.items():
         units |= dict.fromkeys(_components(key, value[0]), quantities.unit(key))

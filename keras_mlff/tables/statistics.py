@@ -29,7 +29,14 @@ def statistics_table(data: str | Sequence[Graph] | Mapping[str, Statistics]) -> 
 
 
 def statistics_rows(found: Mapping[str, Statistics]) -> Rows:
-    """Lists statistics by the name of their split; see `statistics_table`."""
+    """Lists statistics in a row for each number, without pandas.
+
+    Args:
+        found: The statistics of each split, by its name.
+
+    Returns:
+        A dict for each row of `statistics_table`.
+    """
     rows: Rows = []
     for split, statistics in found.items():
         numbers: list[tuple[str, str, float | None, str]] = [

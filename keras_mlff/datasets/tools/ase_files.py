@@ -99,6 +99,7 @@ def import_ase() -> Any:
 
 
 def _images_of_database(path: Path) -> Iterator[Any]:
+    """Reads the rows of an ASE database, with keys and data of a row in `info`."""
     from ase.db import connect
 
     with connect(path) as database:

@@ -216,6 +216,7 @@ def configurations(path: str | Path, split: str = "all") -> list[str] | None:
 
 
 def _rows(path: Path, labels: Sequence[str], keys: Mapping[str, str] | None) -> Iterator[Row]:
+    """Reads the rows of a file one by one, after a look at the labels and at the file's name."""
     check_labels(labels)
     if not path.is_file():
         raise ValueError(f"There is no such file. Received: path='{path}'.")

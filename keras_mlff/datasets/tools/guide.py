@@ -107,6 +107,7 @@ def _label(name: str) -> str:
 
 
 def _address(homepage: str) -> str:
+    """Makes a link of an address; other texts stay as they are."""
     return f"<{homepage}>" if homepage.startswith("http") else homepage
 
 

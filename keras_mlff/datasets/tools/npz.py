@@ -119,6 +119,11 @@ def splits_of_npz(path: Path, count: int) -> dict[str, Array]:
 
 
 def _array_name(path: Path, key: str, found: Sequence[str], keys: Mapping[str, str]) -> str | None:
+    """Finds the array of a quantity: by the user's name for it, ours, or a usual one.
+
+    Raises:
+        ValueError: If the file has arrays of several such names.
+    """
     if key in keys:
         return keys[key] if keys[key] in found else None
     names = [name for name in _NAMES.get(key, (key,)) if name in found]

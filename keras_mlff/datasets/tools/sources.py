@@ -239,6 +239,11 @@ def images(file: Path | TextIO) -> Iterator[Any]:
 
 
 def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
+    """Downloads a file by TFDS, which keeps it for the next time.
+
+    Raises:
+        ValueError: If there is no address or no network, with what to place where instead.
+    """
     problem = "no address of it is known"
     if source.url is not None:
         try:
@@ -255,6 +260,7 @@ def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
 
 
 def _remedy(source: Source, key: str) -> str:
+    """Tells where to get a file, what is in it, and where to place it."""
     where = f"Get it from {source.url}" if source.url else "Get it"
     content = f" ({source.layout})" if source.layout else ""
     return (
@@ -264,6 +270,11 @@ def _remedy(source: Source, key: str) -> str:
 
 
 def _verify(name: str, source: Source, key: str, path: Path) -> None:
+    """Compares size and checksum of a file with those published.
+
+    Raises:
+        ValueError: If they differ, with both.
+    """
     problem = None
     if path.is_file():
         size = path.stat().st_size
@@ -281,6 +292,7 @@ def _verify(name: str, source: Source, key: str, path: Path) -> None:
 
 
 def _digest(path: Path, algorithm: str) -> str:
+    """Computes the checksum of a file that may be larger than the memory."""
     digest = hashlib.new(algorithm)
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -289,7 +301,10 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _extract(path: Path, key: str, folder: Path) -> Path:
-    """Extracts an archive or a compressed file once; other files stay where they are."""
+    """Extracts an archive or a compressed file once; other files stay where they are.
+
+    The folder is named by size and time of the archive, so that a changed one is extracted again.
+    """
     suffix = next((end for end in (*_ARCHIVES, *_COMPRESSED) if key.endswith(end)), None)
     if path.is_dir() or suffix is None:
         return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -127,19 +126,8 @@ def by_label(
     return dict(zip(sizes, _cut(np.argsort(place), list(sizes.values())), strict=True))
 
 
-def digest(parts: Mapping[str, Sequence[int] | Array]) -> str:
-    """Names a split by its content, for a preset's metadata: 16 hexadecimal digits.
-
-    The order inside of a part does not count.
-    """
-    found = hashlib.sha256()
-    for part, indices in sorted(parts.items()):
-        found.update(f"{part}:{len(indices)}:".encode())
-        found.update(np.sort(np.asarray(indices, "<i8")).tobytes())
-    return found.hexdigest()[:16]
-
-
 def _cut(order: Array, sizes: Sequence[int]) -> list[Array]:
+    """Cuts parts of these sizes from an order, one after the other; -1 is all the rest."""
     wanted = sum(size for size in sizes if size >= 0)
     if wanted > len(order) or any(size < -1 for size in sizes) or list(sizes).count(-1) > 1:
         raise ValueError(
@@ -151,6 +139,7 @@ def _cut(order: Array, sizes: Sequence[int]) -> list[Array]:
 
 
 def _bound(text: str | None, count: int) -> int | None:
+    """Turns a bound of a slice, a count or a percentage, into a count."""
     if text is None:
         return None
     return round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)
