@@ -112,7 +112,7 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
         write(folder / f"gnl-v0.2-{part}.xyz", images, format="extxyz")
     read = catalog.read
     monkeypatch.setattr(
-        builder,
+        catalog,
         "read",
         lambda name, split, *_: read(name, split, str(tmp_path / "data"), tmp_path),
     )
