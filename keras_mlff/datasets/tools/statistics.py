@@ -58,7 +58,7 @@ class Statistics(NamedTuple):
             if label in self.std_after:
                 after = f"; {self.std_after[label]:.6g} after references per element"
             unit = f" {quantities.unit(label)}" if quantities.unit(label) else ""
-            lines.append(f"{label}: mean {mean:.8g}, std {self.std[label]:.6g}{after}{unit}")
+            lines.append(f"{label}: mean {mean:.8g}, std {self.std[label]:.6g}{unit}{after}")
         for label, references in self.references.items():
             values = ", ".join(f"{number}: {value:.6g}" for number, value in references.items())
             lines.append(f"references of {label}: {values}")
