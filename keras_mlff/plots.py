@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_mlff import analysis
-from keras_mlff.graph import Array
+from keras_mlff.fit.logs import read_log
+from keras_mlff.graph import Array, Graph
+from keras_mlff.models import ForceField
 
 Axes = Any
 _SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 16: "S", 17: "Cl"}
@@ -40,20 +41,20 @@ def subplots(
 def learning_curve(
     axes: Axes, log: str | Path, columns: Mapping[str, str], scale: float = 1.0
 ) -> Axes:
-    """Draws columns of a training's CSV log against the epoch.
+    """Draws columns of a training's log against the number of completed epochs.
 
     Args:
         axes: Where to draw.
-        log: `log.csv`.
-        columns: Name of each column and the label of its line.
-        scale: Factor, 1e3 for meV.
+        log: The file `log.csv`.
+        columns: The names of columns, and the label of each line.
+        scale: A factor for all values, such as 1e3 for meV.
+
+    Returns:
+        The axes.
     """
-    with Path(log).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(log)
     for column, label in columns.items():
-        points = [
-            (int(row["epoch"]) + 1, scale * float(row[column])) for row in rows if row.get(column)
-        ]
+        points = [(row["epoch"] + 1, scale * row[column]) for row in rows if column in row]
         axes.plot(*np.asarray(points).T, label=label, linewidth=1.2)
     axes.set(xlabel="epoch", yscale="log")
     axes.legend(frameon=False)
@@ -157,6 +158,35 @@ def attention_figure(
     for axes in panels[len(attention_by_layer) + 1 :]:
         axes.set_axis_off()
     return figure
+
+
+def draw_attention(
+    model: ForceField, molecules: Sequence[Graph]
+) -> tuple[Any, dict[str, tuple[float, float]]]:
+    """Draws the attention of the first molecule and computes how well that of all finds bonds.
+
+    Args:
+        model: A model with attention.
+        molecules: Structures without a cell; the first one is drawn.
+
+    Returns:
+        The figure, and mean and standard deviation of what `analysis.bond_areas` finds; `nearness`
+        ranks pairs by their distance alone.
+    """
+    from keras_mlff.md import observables
+
+    figure, areas = None, []
+    for molecule in molecules:
+        positions, numbers = molecule["positions"], molecule["atomic_numbers"]
+        found = model.attention(molecule)
+        bonds = observables.bonds(positions, numbers)
+        distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+        if figure is None:
+            figure = attention_figure(found, distances, bonds, numbers.tolist())
+        nearness = {"nearness": 1.0 / (1.0 + distances)}
+        areas.append(analysis.bond_areas({**found, **nearness}, bonds))
+    by_name = {name: np.asarray([item[name] for item in areas]) for name in areas[0]}
+    return figure, {name: (float(x.mean()), float(x.std())) for name, x in by_name.items()}
 
 
 def encoding_dimensions(

@@ -29,7 +29,7 @@ import egnn_md17
 import keras
 import numpy as np
 
-from keras_mlff import cli, heads, models
+from keras_mlff import cli, heads, models, quantities
 from keras_mlff.datasets.tools import qm9_format
 from keras_mlff.graph import Graph, elements
 
@@ -155,7 +155,7 @@ def main(
 def papers_heads(targets: Sequence[str]) -> list[heads.Head]:
     """Makes a head for each property, all of which are read from the sum over atoms."""
     names = [name for name in cmret_qm9.TARGETS if name in targets]
-    return [heads.ScalarHead(name, unit=qm9_format.UNITS[name]) for name in names]
+    return [heads.ScalarHead(name, unit=quantities.unit(name)) for name in names]
 
 
 def standardize(model: models.ForceField, molecules: Sequence[Graph]) -> None:

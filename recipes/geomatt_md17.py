@@ -18,8 +18,8 @@ import keras
 import md17
 
 from keras_mlff import cli, datasets, models, publish
-from keras_mlff.cli.analyze import draw_attention
 from keras_mlff.experiments import experiment
+from keras_mlff.plots import draw_attention
 
 MOLECULES = (
     *("aspirin", "benzene", "ethanol", "malonaldehyde"),

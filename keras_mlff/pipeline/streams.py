@@ -221,10 +221,10 @@ def store_of_tfds(
     """
     import tensorflow_datasets as tfds
 
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
 
     spec = GraphSpec.of(model_or_spec)
-    prepared = builder.prepare(name, data_dir)
+    prepared = catalog.prepare(name, data_dir)
     folder = Path(prepared.data_dir)
     about = [(folder / file).read_bytes() for file in ("dataset_info.json", "features.json")]
 

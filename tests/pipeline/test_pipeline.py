@@ -136,16 +136,15 @@ def test_atoms_and_their_files_give_the_same_batches(tmp_path):
     ):
         for one, other in zip(dataset.as_numpy_iterator(), expected, strict=True):
             assert_same_batch(one, other)
-    del images[3].calc.results["energy"]
-    with pytest.raises(ValueError, match="Image 3 has no energy"):
-        pipeline.from_atoms(images, GraphSpec(CUTOFF))
+    with pytest.raises(ValueError, match="No structure of the images has dipole"):
+        pipeline.from_atoms(images, GraphSpec(CUTOFF), labels=["dipole"])
 
 
 @pytest.mark.usefixtures("tf")
 def test_tfds_gives_the_same_batches(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
     file = Path(__file__).parents[1] / "datasets/dummy_data/ch2/ch2.npz"
-    monkeypatch.setattr("keras_mlff.datasets.shipped.CH2_FILE", file)
+    monkeypatch.setattr("keras_mlff.datasets.ch2.FILE", file)
     dataset = pipeline.from_tfds("ch2/both", "train", GraphSpec(CUTOFF), 2, data_dir=tmp_path)
     loader = loader_of(datasets.load("ch2", split="train"), batch_size=2)
     for one, other in zip(dataset.as_numpy_iterator(), loader, strict=True):
