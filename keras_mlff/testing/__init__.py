@@ -14,6 +14,8 @@ from keras_mlff.testing.architecture import ArchitectureTests as ArchitectureTes
 from keras_mlff.testing.architecture import check_architecture as check_architecture
 from keras_mlff.testing.checks import CheckReport as CheckReport
 from keras_mlff.testing.checks import NotApplicable as NotApplicable
+from keras_mlff.testing.dataset import DatasetTests as DatasetTests
+from keras_mlff.testing.dataset import check_dataset as check_dataset
 from keras_mlff.testing.files import write_stored as write_stored
 from keras_mlff.testing.head import HeadTests as HeadTests
 from keras_mlff.testing.head import check_head as check_head
