@@ -2,7 +2,7 @@
 
 The paper learns from the data set `bilayer_graphene`. A file with other frames is cut at random;
 frames with other settings of spin (an array `spin_polarized`) are another level and left out. The
-model is kept for the binding curve and the sliding surface of recipes/bilayer_graphene.py.
+model is kept for the binding curve and the sliding surface of recipes/studies/bilayer_graphene.py.
 
 Run: python recipes/alphanet_graphene.py
 From a file: add --data=bilayer_graphene_vasp_56.npz

@@ -1,7 +1,7 @@
 """CMRET on the CH2 carbene in both spin states (figures 2 and 3 of the paper).
 
 The paper's settings take 10,000 epochs; `--fast` reaches the errors below in half an hour on one
-CPU core. Expect, on the test points of `recipes/generate_ch2.py`, energy errors below 0.3 meV and
+CPU core. Expect, on the test points of `recipes/generate/generate_ch2.py`, energy errors below 0.3 meV and
 force errors below 3 meV/Å for singlet and triplet alike.
 
 Run: python recipes/cmret_ch2.py --fast
@@ -163,7 +163,7 @@ def save_preset(
         examples=[points[0], points[-1]],
         log=Path(folder, training.LOG),
         description="CH2 carbene, singlet and triplet, near its minima (B3LYP/cc-pVDZ).",
-        dataset="ch2 (recipes/generate_ch2.py), shipped with the package",
+        dataset="ch2 (recipes/generate/generate_ch2.py), shipped with the package",
         level_of_theory="B3LYP (with VWN5)/cc-pVDZ in PySCF; singlet restricted, triplet "
         "unrestricted",
         split="1,400 training, 100 validation, 500 test points; seeded",

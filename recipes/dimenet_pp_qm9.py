@@ -56,7 +56,7 @@ def main(
     """Trains DimeNet++ on properties of QM9 and reports the test errors.
 
     Args:
-        data: File of recipes/convert_qm9.py, or "qm9" for the data set of TensorFlow Datasets.
+        data: File of recipes/generate/convert_qm9.py, or "qm9" for the data set of TensorFlow Datasets.
         targets: Properties, such as "U0" or "mu"; all 12 by default.
         distance_encoding: What stands for distances and angles: Bessel functions and Legendre
             polynomials, perceptrons, learned tables, or these with the smoothness loss.

@@ -1,7 +1,7 @@
 """EGNN with and without learned tables of distances on QM9 (table 2 and table 3 of the paper).
 
 By default one model learns all 12 properties; `--targets=U0` trains one as the paper does, whose
-table 3 and figures come from 12 such models (recipes/posenc_figures.py lists their commands). The
+table 3 and figures come from 12 such models (recipes/studies/posenc_figures.py lists their commands). The
 paper's budget, 1,000 epochs of 100,000 molecules for each property, is far from a CPU's: the
 defaults take hours on one core.
 
@@ -74,7 +74,7 @@ def main(
     """Trains EGNN on properties of QM9 and reports the test errors.
 
     Args:
-        data: File of recipes/convert_qm9.py, or "qm9" for the data set of TensorFlow Datasets.
+        data: File of recipes/generate/convert_qm9.py, or "qm9" for the data set of TensorFlow Datasets.
         targets: Properties, such as "U0" or "mu"; all 12 by default.
         distance_encoding: What stands for a distance: its square, a perceptron, a learned table, or
             that with the smoothness loss.

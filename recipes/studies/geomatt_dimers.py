@@ -6,7 +6,7 @@ among them. Some dimers are not trained on. The question is whether coefficients
 molecules are larger where there is a hydrogen bond; how near the atoms are is the answer to compare
 with, since coefficients come from distances alone.
 
-Run: python recipes/geomatt_dimers.py --data=s66x8.npz
+Run: python recipes/studies/geomatt_dimers.py --data=s66x8.npz
 The file has the frames of each dimer one after the other, by rising distance (COMP6's are such).
 """
 

@@ -3,7 +3,7 @@
 Starts from a structure of the preset, holds the temperature (Langevin) and watches every bond; then
 goes on at constant energy from the last frame. Works for molecules and any architecture.
 
-Run: python recipes/stability.py --preset=so3krates/md17_ethanol
+Run: python recipes/studies/stability.py --preset=so3krates/md17_ethanol
 """
 
 from __future__ import annotations

@@ -8,14 +8,13 @@ The paper's data are not public. Trained here on the GNL cumulenes v0.2 (200 fra
 C10H4, C13H4 and C14H4; 11, 12, 15 and 16 carbons are for testing alone; Batatia et al., 2023,
 https://arxiv.org/abs/2310.10434, from
 https://github.com/LarsSchaaf/Guaranteed-Non-Local-Molecular-Dataset), and drawn beside their scans
-and those of recipes/generate_cumulene.py, which are of another level of theory and lie beside this
-file.
+and those of recipes/generate/generate_cumulene.py, which are of another level of theory.
 
 More layers reach further, but pass on no orientation: `--kinds local local-2 local-8 nonlocal`
 trains the local model with 2 and 8 layers too and draws what that changes (ablation A.11, of whose
 figures nothing is known here).
 
-Run: python recipes/so3krates_cumulene.py --preset=zoo/so3krates/cumulene
+Run: python recipes/studies/so3krates_cumulene.py --preset=zoo/so3krates/cumulene
 From a file: add --data=gnl_v0.2.npz, with their scans --scans=gnl_scans.npz
 """
 
@@ -26,7 +25,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import generate_cumulene
 import keras
 import numpy as np
 
@@ -34,7 +32,7 @@ from keras_mlff import analysis, cli, datasets, models, plots, saving
 from keras_mlff.experiments import experiment
 from keras_mlff.graph import Array, Graph, structure
 
-COMPUTED = Path(__file__).with_name("cumulene_scans.npz")  # by generate_cumulene.py --num-angles=4
+COMPUTED = Path(__file__).parents[1] / "generate" / "cumulene_scans.npz"  # by generate_cumulene.py --num-angles=4
 UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
 ANGLES = np.linspace(0.0, 180.0, 37)
 DISPLAY = {"energy": ("meV", 1e-3), "forces": ("meV/Å", 1e-3)}
@@ -78,8 +76,8 @@ def main(
         profile: A chain turned rigidly, `z`, `R`, `E` and `F`, such as C9H4 of
             https://github.com/thorben-frank/euclidean_fast_attention
             (datasets/cumulene_profile.npz); may be left out.
-        reference: What recipes/generate_cumulene.py writes; where empty, what it has written for
-            seven angles of each chain.
+        reference: What recipes/generate/generate_cumulene.py writes; where empty, what it has
+            written for seven angles of each chain.
         kinds: Models to train and draw: "local", "nonlocal", or with another number of layers,
             "local-8".
         num_features: Width.
@@ -204,7 +202,7 @@ def count_carbons(graph: Graph) -> int:
 
 def rotor(num_carbons: int, angles: Array) -> list[Graph]:
     """Makes a chain at several dihedral angles."""
-    return [structure(*generate_cumulene.geometry(num_carbons, angle)) for angle in angles]
+    return [structure(*cumulene(num_carbons, angle)) for angle in angles]
 
 
 def profile_figure(

@@ -22,7 +22,7 @@ all fail is reported, marked by `is_lowest` and left out of the split of its cha
 
 Angles above 90 degrees are mirror images of those below.
 
-Run: python recipes/generate_cumulene.py  (continues where it was stopped)
+Run: python recipes/generate/generate_cumulene.py  (continues where it was stopped)
 """
 
 from __future__ import annotations
@@ -37,36 +37,15 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_mlff import cli, saving, units
+from keras_mlff.bench.systems import cumulene
 
 Array = npt.NDArray[Any]
 
-END_BOND, INNER_BOND, CH_BOND, HCH_ANGLE = 1.315, 1.279, 1.086, 118.71  # Å, degrees
 CONVERGENCE = {"conv_tol": 1e-9, "conv_tol_grad": 1e-5, "grids_level": 3}  # hartree, hartree/bohr
 STABILITY_GRID = 0  # level
 LOWEST = 1e-6  # hartree, by which rounding may lift the singlet above the restricted solution
 NEIGHBOR = 5.0  # degrees, to the angles whose orbitals are tried next
 NAMES = ("energy", "restricted_energy", "spin_square", "is_lowest", "forces")
-
-
-def geometry(num_carbons: int, dihedral: float) -> tuple[Array, Array]:
-    """Lays a chain along z, the hydrogens of its start in the plane of x.
-
-    Args:
-        num_carbons: At least 2.
-        dihedral: Between the planes of the ends, degrees.
-
-    Returns:
-        Positions `(num_atoms, 3)` in Å and atomic numbers, carbons first.
-    """
-    inner = [INNER_BOND] * (num_carbons - 3)
-    heights = np.cumsum([0.0, END_BOND, *inner, END_BOND][:num_carbons])
-    half = np.deg2rad(0.5 * HCH_ANGLE)
-    out, across = CH_BOND * np.cos(half), CH_BOND * np.sin(half)
-    positions = [[0.0, 0.0, height] for height in heights]
-    for height, turn in ((-out, 0.0), (heights[-1] + out, np.deg2rad(dihedral))):
-        for side in (across, -across):
-            positions.append([side * np.cos(turn), side * np.sin(turn), height])
-    return np.asarray(positions), np.asarray([6] * num_carbons + [1] * 4, np.int32)
 
 
 def mirrored(forces: Array) -> Array:
@@ -133,7 +112,7 @@ def solver(kind: str, num_carbons: int, dihedral: float, functional: str, basis:
     """Sets up `"RKS"` or `"UKS"` of one point."""
     from pyscf import dft, gto
 
-    positions, numbers = geometry(num_carbons, dihedral)
+    positions, numbers = cumulene(num_carbons, dihedral)
     molecule = gto.M(
         # bohr, so that the conversion is ours and not that of PySCF's version
         atom=list(zip(numbers.tolist(), positions / units.bohr, strict=True)),
@@ -289,7 +268,7 @@ def main(
             solution = dict(solutions[carbons, min(angle, 180.0 - angle)])
             if angle > 90.0:
                 solution["forces"] = mirrored(solution["forces"])
-            place, kinds = geometry(carbons, angle)
+            place, kinds = cumulene(carbons, angle)
             positions.append(place)
             numbers.append(kinds)
             dihedrals.append(angle)
@@ -299,7 +278,7 @@ def main(
         splits[f"split_C{carbons}H4"] = first + lowest
     metadata = {
         "content": "rigid rotor scans of cumulenes",
-        "recipe": "recipes/generate_cumulene.py",
+        "recipe": "recipes/generate/generate_cumulene.py",
         "units": "Å, degrees, eV, eV/Å (CODATA 2018); scf thresholds in hartree, hartree/bohr",
         "theory": theory,
     }

@@ -1,9 +1,9 @@
 """The classifiers of the shapes experiment against the authors' numbers, and a tiny run of it."""
 
-import importlib
 import json
 from pathlib import Path
 
+import geomatt_shapes
 import keras
 import numpy as np
 import pytest
@@ -11,12 +11,7 @@ import pytest
 from keras_mlff.datasets import shipped
 from keras_mlff.models.porting.weights import ReferenceWeights
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    return importlib.import_module("geomatt_shapes")
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +20,14 @@ def golden():
         return dict(file)
 
 
-def test_shapes_are_those_of_the_golden_file(recipe, golden):
+def test_shapes_are_those_of_the_golden_file(golden):
     for pair, shapes in shipped.SHAPES.items():
         for index, steps in enumerate(shapes, start=1):
             expected = golden[f"shapes/{pair}{index}"]
             np.testing.assert_allclose(shipped.shape_points(steps), expected, atol=1e-15)
 
 
-def test_shapes_of_pair_b_have_the_same_distances(recipe):
+def test_shapes_of_pair_b_have_the_same_distances():
     def distances(steps):
         points = shipped.shape_points(steps)
         return np.sort(np.linalg.norm(points[:, None] - points, axis=-1).ravel())
@@ -42,12 +37,16 @@ def test_shapes_of_pair_b_have_the_same_distances(recipe):
 
 @pytest.mark.parametrize("name", ["schnet", "geomatt2", "geomatt3"])
 @pytest.mark.usefixtures("float64")
-def test_logits_equal_the_reference(recipe, golden, name):
+def test_logits_equal_the_reference(golden, name):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
     try:
         step = name == "schnet"
-        model = recipe.StepClassifier() if step else recipe.AttentionClassifier(int(name[-1]))
+        model = (
+            geomatt_shapes.StepClassifier()
+            if step
+            else geomatt_shapes.AttentionClassifier(int(name[-1]))
+        )
         positions = keras.ops.convert_to_tensor(golden["R"], "float64")
         model(positions)
     finally:
@@ -76,8 +75,8 @@ def test_logits_equal_the_reference(recipe, golden, name):
     np.testing.assert_allclose(logits, golden[f"{name}/logit"], rtol=1e-10)
 
 
-def test_tiny_run_reports_every_network(recipe, tmp_path):
-    results = recipe.main(
+def test_tiny_run_reports_every_network(tmp_path):
+    results = geomatt_shapes.main(
         num_train=8, num_test=4, num_epochs=1, seeds=(0,), orders=(2,), folder=str(tmp_path)
     )
     assert list(results) == ["A", "B"]

@@ -5,7 +5,7 @@ fixed distance the energy of every in-plane shift, relative to AB. What a model 
 attraction ends at its cutoff; with 4 to 6 Å only part of dispersion is seen, and a model whose
 energy jumps at the cutoff shows it in the binding curve.
 
-Run: python recipes/bilayer_graphene.py --preset=runs/alphanet_graphene/model
+Run: python recipes/studies/bilayer_graphene.py --preset=runs/alphanet_graphene/model
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """CMRET on CH2 with batches from tf.data service: a dispatcher and workers of their own processes.
 
-Run: python recipes/distribute_data_service.py --num-workers=2
+Run: python recipes/studies/distribute_data_service.py --num-workers=2
 On several machines: one `--role=dispatcher`, a `--role=worker --dispatcher=host:5000` on each that
 prepares data, and a `--role=training --dispatcher=host:5000`, all with a folder that they share.
 """

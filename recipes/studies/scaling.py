@@ -6,7 +6,7 @@ Each case has a process of its own, so that its peak of memory is its own; a ser
 case fails or takes longer than allowed. Times are those of energy, forces and stress after
 compilation; the search for neighbors is measured apart.
 
-Run: python recipes/scaling.py --architectures CMRET AlphaNet
+Run: python recipes/studies/scaling.py --architectures CMRET AlphaNet
 """
 
 from __future__ import annotations

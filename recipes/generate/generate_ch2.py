@@ -21,7 +21,7 @@ and the one that gives the energies of the paper's repository; the triplet is UK
 that repository has UKS in its training set and ROKS in its surface; the surface has 51 x 46 points
 instead of 100 x 100.
 
-Run: python recipes/generate_ch2.py  (40 minutes on one core; continues where it was stopped)
+Run: python recipes/generate/generate_ch2.py  (40 minutes on one core; continues where it was stopped)
 """
 
 import json
@@ -310,7 +310,7 @@ def main(
     spin_squares = np.concatenate([solutions[path]["spin_square"] for path in triplet_paths])
     metadata = {
         "content": "CH2 singlet and triplet: grid, angle scan and energy surface",
-        "recipe": "recipes/generate_ch2.py",
+        "recipe": "recipes/generate/generate_ch2.py",
         "units": "Å, degrees, eV, eV/Å (CODATA 2018); scf thresholds in hartree, hartree/bohr",
         "theory": theory,
         "functional_note": "b3lyp5 is 0.08 Slater + 0.72 B88 + 0.2 exact exchange + 0.81 LYP + "

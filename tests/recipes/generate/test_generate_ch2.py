@@ -1,22 +1,17 @@
 """The recipe itself at toy size, then the file that it wrote for the package."""
 
-import importlib
 import json
 import os
 import sys
 from pathlib import Path
 
+import generate_ch2
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "keras_mlff" / "datasets" / "ch2.npz"
 NUM_GRID = 10
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    return importlib.import_module("generate_ch2")
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +77,10 @@ def minimum(shipped, multiplicity):
 
 
 @pytest.mark.slow
-def test_tiny_run_writes_every_array(recipe, tmp_path):
+def test_tiny_run_writes_every_array(tmp_path):
     """A basis set that is too small for science shows the same file in seconds."""
     pytest.importorskip("pyscf", reason="needs the pip extra qm")
-    output = recipe.main(
+    output = generate_ch2.main(
         output=str(tmp_path / "ch2.npz"),
         num_grid=2,
         num_scan=2,
@@ -107,12 +102,14 @@ def test_tiny_run_writes_every_array(recipe, tmp_path):
     np.testing.assert_allclose(lengths[1], np.tile(np.repeat([0.95, 1.2], 2), 4))
 
 
-def test_mirrored_geometry_has_the_forces_of_its_own_calculation(recipe):
+def test_mirrored_geometry_has_the_forces_of_its_own_calculation():
     """The recipe solves one of the two orders of unequal bonds; the other must agree."""
     pytest.importorskip("pyscf", reason="needs the pip extra qm")
     angles = (100.0,)
-    one = recipe.solve(recipe.AnglePath(1, 1.0, 1.1, angles, True), "b3lyp5", "sto-3g")
-    other = recipe.solve(recipe.AnglePath(1, 1.1, 1.0, angles, True), "b3lyp5", "sto-3g")
+    one = generate_ch2.solve(generate_ch2.AnglePath(1, 1.0, 1.1, angles, True), "b3lyp5", "sto-3g")
+    other = generate_ch2.solve(
+        generate_ch2.AnglePath(1, 1.1, 1.0, angles, True), "b3lyp5", "sto-3g"
+    )
 
     # hartree 1e-11 and hartree/bohr 1e-7 of the SCF, times 27 and 51
     np.testing.assert_allclose(other["energy"], one["energy"], rtol=0, atol=1e-9)
@@ -120,15 +117,15 @@ def test_mirrored_geometry_has_the_forces_of_its_own_calculation(recipe):
     np.testing.assert_allclose(other["forces"], mirrored, rtol=0, atol=1e-5)
 
 
-def test_missing_pyscf_names_the_extra(recipe, monkeypatch):
+def test_missing_pyscf_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyscf", None)
     with pytest.raises(ImportError, match=r"keras-mlff\[qm\]"):
-        recipe.main()
+        generate_ch2.main()
 
 
-def test_interrupted_run_continues(recipe, tmp_path):
+def test_interrupted_run_continues(tmp_path):
     """Paths that the partial file holds are not solved again."""
-    paths = [recipe.AnglePath(1, 1.0, length, (90.0,), False) for length in (1.0, 1.1, 1.2)]
+    paths = [generate_ch2.AnglePath(1, 1.0, length, (90.0,), False) for length in (1.0, 1.1, 1.2)]
     solved = []
 
     def solve_path(path):
@@ -138,20 +135,20 @@ def test_interrupted_run_continues(recipe, tmp_path):
         return {"energy": np.array([path.length_2]), "spin_square": np.zeros(1)}
 
     with pytest.raises(KeyboardInterrupt):
-        recipe.solve_all(paths, solve_path, tmp_path / "partial", "level")
+        generate_ch2.solve_all(paths, solve_path, tmp_path / "partial", "level")
     solved.clear()
-    solutions = recipe.solve_all(paths, solve_path, tmp_path / "partial", "level")
+    solutions = generate_ch2.solve_all(paths, solve_path, tmp_path / "partial", "level")
 
     assert solved == paths[2:]
     assert [solutions[path]["energy"][0] for path in paths] == [1.0, 1.1, 1.2]
     with pytest.raises(ValueError, match="another level of theory"):
-        recipe.solve_all(paths, solve_path, tmp_path / "partial", "other level")
+        generate_ch2.solve_all(paths, solve_path, tmp_path / "partial", "other level")
 
 
-def test_random_motion_keeps_the_molecule(recipe):
-    positions = np.stack([recipe.geometry(1.0, 1.1, 100.0)] * 2000)
+def test_random_motion_keeps_the_molecule():
+    positions = np.stack([generate_ch2.geometry(1.0, 1.1, 100.0)] * 2000)
     forces = np.broadcast_to(np.arange(9.0).reshape(3, 3), positions.shape)
-    moved, turned = recipe.random_motion(positions, forces, seed=3)
+    moved, turned = generate_ch2.random_motion(positions, forces, seed=3)
 
     for before, after in zip(
         internal_coordinates(positions), internal_coordinates(moved), strict=True

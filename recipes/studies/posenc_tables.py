@@ -5,8 +5,8 @@ egnn_md17.py; table 2 errors of 12 properties on QM9, by dimenet_pp_qm9.py and e
 trained with the same settings is not trained again, what was interrupted goes on, and what fails is
 tried again the next time. The table stands beside the paper's as Markdown.
 
-Run: python recipes/posenc_tables.py --table=2 --columns mu U0 --settings num_epochs=8
-The paper's EGNN: python recipes/posenc_tables.py --backbones EGNN --settings paper=true
+Run: python recipes/studies/posenc_tables.py --table=2 --columns mu U0 --settings num_epochs=8
+The paper's EGNN: python recipes/studies/posenc_tables.py --backbones EGNN --settings paper=true
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Kept are molecules with a structure and all 12 properties that did not fail the 
 ordered by index and holds `index`, `n_atoms`, `atomic_numbers`, `positions` and the 12 labels, in
 e·Å, Å³, eV, Å² and eV/K.
 
-Run: python recipes/convert_qm9.py --folder=qm9 --output=runs/qm9.npz
+Run: python recipes/generate/convert_qm9.py --folder=qm9 --output=runs/qm9.npz
 Then: keras_mlff.datasets.load("runs/qm9.npz", labels=["U0", "mu"])
 """
 

@@ -1,19 +1,13 @@
 """The check of stability runs some steps, is stopped and goes on, and is lengthened."""
 
-import importlib
 import json
 import shutil
 
 import numpy as np
 import pytest
+import stability
 
 from keras_mlff import models
-
-
-@pytest.fixture
-def recipe():
-    pytest.importorskip("matplotlib")
-    return importlib.import_module("stability")
 
 
 @pytest.fixture
@@ -56,9 +50,9 @@ def figures(folder):
     return {file.name for file in folder.glob("*.png")}
 
 
-def test_goes_on_where_it_stopped(recipe, settings, model, tmp_path):
-    recipe.main(nvt_ps=0.004, nve_ps=0.0, **settings)
-    results = recipe.main(nvt_ps=0.004, nve_ps=0.004, **settings)
+def test_goes_on_where_it_stopped(settings, model, tmp_path):
+    stability.main(nvt_ps=0.004, nve_ps=0.0, **settings)
+    results = stability.main(nvt_ps=0.004, nve_ps=0.004, **settings)
     assert results["nvt"]["length_ps"] == results["nve"]["length_ps"] == pytest.approx(0.004)
     assert results["nvt"]["first_broken_ps"] is None
     assert abs(results["nve"]["drift_meV_per_atom_ps"]) < 1e-6
@@ -66,9 +60,11 @@ def test_goes_on_where_it_stopped(recipe, settings, model, tmp_path):
     np.testing.assert_allclose(frames(tmp_path / "run")["nvt/times"], [0.0, 1.0, 2.0, 3.0, 4.0])
     assert figures(tmp_path / "run") == {"stability.png"}
     with pytest.raises(ValueError, match="other settings"):
-        recipe.main(nvt_ps=0.004, **settings | {"temperature": 20.0})
+        stability.main(nvt_ps=0.004, **settings | {"temperature": 20.0})
     # dynamics at constant energy alone
-    results = recipe.main(nvt_ps=0.0, nve_ps=0.002, **settings | {"folder": str(tmp_path / "nve")})
+    results = stability.main(
+        nvt_ps=0.0, nve_ps=0.002, **settings | {"folder": str(tmp_path / "nve")}
+    )
     assert "nvt" not in results
     assert results["nve"]["length_ps"] == pytest.approx(0.002)
     assert figures(tmp_path / "nve") == {"stability.png"}
@@ -78,15 +74,15 @@ def test_goes_on_where_it_stopped(recipe, settings, model, tmp_path):
     shutil.rmtree(tmp_path / "still")
     save(model, tmp_path)
     with pytest.raises(ValueError, match=f"other weights.*{digest}"):
-        recipe.main(nvt_ps=0.004, **settings)
+        stability.main(nvt_ps=0.004, **settings)
 
 
-def test_a_finished_run_is_lengthened_as_if_it_had_been_longer(recipe, settings, tmp_path):
+def test_a_finished_run_is_lengthened_as_if_it_had_been_longer(settings, tmp_path):
     """Constant energy begins where constant temperature ends, so that is done anew."""
-    recipe.main(nvt_ps=0.002, nve_ps=0.004, **settings)
-    recipe.main(nvt_ps=0.004, nve_ps=0.002, **settings)
-    recipe.main(nvt_ps=0.004, nve_ps=0.004, **settings)
-    recipe.main(nvt_ps=0.004, nve_ps=0.004, **settings | {"folder": str(tmp_path / "whole")})
+    stability.main(nvt_ps=0.002, nve_ps=0.004, **settings)
+    stability.main(nvt_ps=0.004, nve_ps=0.002, **settings)
+    stability.main(nvt_ps=0.004, nve_ps=0.004, **settings)
+    stability.main(nvt_ps=0.004, nve_ps=0.004, **settings | {"folder": str(tmp_path / "whole")})
     lengthened, whole = frames(tmp_path / "run"), frames(tmp_path / "whole")
     assert lengthened.keys() == whole.keys()
     for name, values in whole.items():
@@ -95,8 +91,8 @@ def test_a_finished_run_is_lengthened_as_if_it_had_been_longer(recipe, settings,
 
 # a piece is 0.002 ps, and every second step of 0.0005 ps is recorded
 @pytest.mark.parametrize("length", [0.0005, 0.001, 0.0015, 0.0025, 0.0035])
-def test_runs_are_as_long_as_asked(recipe, settings, tmp_path, length):
-    results = recipe.main(nvt_ps=length, nve_ps=length, **settings)
+def test_runs_are_as_long_as_asked(settings, tmp_path, length):
+    results = stability.main(nvt_ps=length, nve_ps=length, **settings)
     for ensemble in ("nvt", "nve"):
         assert results[ensemble]["length_ps"] == pytest.approx(length)
         times = frames(tmp_path / "run")[f"{ensemble}/times"]
@@ -105,22 +101,22 @@ def test_runs_are_as_long_as_asked(recipe, settings, tmp_path, length):
 
 
 @pytest.mark.parametrize("length", [0.0002, -1.0])
-def test_lengths_below_a_step_are_refused(recipe, settings, length):
+def test_lengths_below_a_step_are_refused(settings, length):
     with pytest.raises(ValueError, match=f"nve_ps={length} ps, time_step=0.5 fs. Pass 0.0005"):
-        recipe.main(nvt_ps=0.0, nve_ps=length, **settings)
+        stability.main(nvt_ps=0.0, nve_ps=length, **settings)
 
 
-def test_folders_of_the_earlier_version_are_refused(recipe, settings, tmp_path):
+def test_folders_of_the_earlier_version_are_refused(settings, tmp_path):
     file = tmp_path / "frames.npz"
     np.savez(file, settings=json.dumps(settings), positions=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="An earlier version"):
-        recipe.resume(file, settings)
+        stability.resume(file, settings)
 
 
-def test_stops_at_a_broken_bond(recipe):
+def test_stops_at_a_broken_bond():
     stored = {"nvt/stretches": np.asarray([0.7, 1.2]), "nvt/times": np.asarray([0.0, 5.0])}
     stored["nvt/temperatures"] = np.asarray([500.0, 500.0])
-    assert recipe.is_broken(stored)
-    assert recipe.summarize(stored, 3)["nvt"]["first_broken_ps"] == pytest.approx(0.005)
-    limits = recipe.breaking_lengths(np.asarray([8, 1, 1]), np.asarray([[0, 1], [0, 2]]))
+    assert stability.is_broken(stored)
+    assert stability.summarize(stored, 3)["nvt"]["first_broken_ps"] == pytest.approx(0.005)
+    limits = stability.breaking_lengths(np.asarray([8, 1, 1]), np.asarray([[0, 1], [0, 2]]))
     assert np.all((limits > 1.3) & (limits < 1.6))

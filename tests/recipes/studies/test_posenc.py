@@ -36,7 +36,7 @@ def molecule(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def qm9(tmp_path_factory):
-    """Molecules in the layout of recipes/convert_qm9.py."""
+    """Molecules in the layout of recipes/generate/convert_qm9.py."""
     targets = importlib.import_module("cmret_qm9").TARGETS
     random = np.random.default_rng(0)
     place = np.asarray([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])

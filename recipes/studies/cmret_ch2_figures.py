@@ -4,7 +4,7 @@ Trains the ablations of figure 2 (no attention; one output block; one output blo
 residual perceptron) and of figure 3 (attention by sqrt(d), swish) for equally many epochs, unless
 their folders hold them already, and draws all of them.
 
-Run: python recipes/cmret_ch2_figures.py
+Run: python recipes/studies/cmret_ch2_figures.py
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Table 3 measures the tables. All come from EGNNs on QM9, one for each property: 
 cutoff, where tables end; `--paper` takes the authors' network, whose tables reach to the largest
 distance. `--paper --num-train=0 --num-epochs=0 --batch-size=0` is the paper's budget.
 
-Run: python recipes/posenc_figures.py --commands, which prints the trainings that are missing; and
-    after these python recipes/posenc_figures.py, which draws what is there.
+Run: python recipes/studies/posenc_figures.py --commands, which prints the trainings that are missing; and
+    after these python recipes/studies/posenc_figures.py, which draws what is there.
 """
 
 from __future__ import annotations

@@ -1,22 +1,21 @@
 """The rotor scans at toy size: two points of the smallest chain in the smallest basis."""
 
 import copy
-import importlib
 import types
+from pathlib import Path
 
+import generate_cumulene
 import numpy as np
 import pytest
 
 from keras_mlff import datasets, units
+from keras_mlff.bench.systems import cumulene
+
+SCANS = Path(generate_cumulene.__file__).with_name("cumulene_scans.npz")
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    return importlib.import_module("generate_cumulene")
-
-
-def test_chains_have_the_bonds_of_the_published_scans(recipe):
-    positions, numbers = recipe.geometry(5, 90.0)
+def test_chains_have_the_bonds_of_the_published_scans():
+    positions, numbers = cumulene(5, 90.0)
     assert numbers.tolist() == [6] * 5 + [1] * 4
     np.testing.assert_allclose(np.diff(positions[:5, 2]), [1.315, 1.279, 1.279, 1.315])
     hydrogens = positions[5:]
@@ -27,22 +26,21 @@ def test_chains_have_the_bonds_of_the_published_scans(recipe):
     assert np.abs(hydrogens[2:, 0]).max() < 1e-15
 
 
-def test_angles_above_90_degrees_are_mirror_images(recipe):
+def test_angles_above_90_degrees_are_mirror_images():
     """What turns forces over turns positions over too."""
-    low, _ = recipe.geometry(4, 35.0)
-    high, _ = recipe.geometry(4, 145.0)
-    np.testing.assert_allclose(recipe.mirrored(low), high, atol=1e-14)
+    low, _ = cumulene(4, 35.0)
+    high, _ = cumulene(4, 145.0)
+    np.testing.assert_allclose(generate_cumulene.mirrored(low), high, atol=1e-14)
 
 
-def test_the_scans_beside_the_recipe_are_whole(recipe):
-    file = importlib.import_module("so3krates_cumulene").COMPUTED
+def test_the_scans_beside_the_recipe_are_whole():
     angles = np.arange(0.0, 181.0, 30.0)
     barriers = []
     for carbons in range(3, 10):
-        points = datasets.load(str(file), f"C{carbons}H4")
+        points = datasets.load(str(SCANS), f"C{carbons}H4")
         assert len(points) == len(angles)
         for point, angle in zip(points, angles, strict=True):
-            positions, numbers = recipe.geometry(carbons, angle)
+            positions, numbers = cumulene(carbons, angle)
             np.testing.assert_allclose(point["positions"], positions, atol=1e-12)
             assert point["atomic_numbers"].tolist() == numbers.tolist()
             np.testing.assert_allclose(point["forces"].sum(axis=0), 0.0, atol=1e-8)
@@ -57,7 +55,7 @@ def test_the_scans_beside_the_recipe_are_whole(recipe):
 
 
 def test_the_scans_have_broken_symmetry_where_the_recipe_says():
-    with np.load(importlib.import_module("so3krates_cumulene").COMPUTED) as file:
+    with np.load(SCANS) as file:
         excess = file["restricted_energy"] - file["energy"]
         is_restricted = file["spin_square"] < 1e-3
         allene = file["split_C3H4"][:4]  # from planar to stable, in steps of 30 degrees
@@ -76,7 +74,7 @@ def solution(carbons, is_lowest=True):
     return values | {"forces": np.zeros((carbons + 4, 3)), "is_lowest": np.asarray(is_lowest)}
 
 
-def test_points_are_not_solved_twice(recipe, tmp_path, capsys):
+def test_points_are_not_solved_twice(tmp_path, capsys):
     solved = []
 
     def solve(carbons, angle):
@@ -87,20 +85,22 @@ def test_points_are_not_solved_twice(recipe, tmp_path, capsys):
 
     points, partial = [(3, 0.0), (3, 90.0)], tmp_path / "partial.npz"
     with pytest.raises(KeyboardInterrupt):
-        recipe.solve_all(points, solve, partial, "level")
-    assert list(recipe.solve_all(points, solve, partial, "level")) == points
+        generate_cumulene.solve_all(points, solve, partial, "level")
+    assert list(generate_cumulene.solve_all(points, solve, partial, "level")) == points
     assert solved == [(3, 0.0), (3, 90.0), (3, 90.0)]
     assert "[1/1] C3H4 at 90.0000 degrees: 1.000000 eV" in capsys.readouterr().out
     with pytest.raises(ValueError, match="another level"):
-        recipe.solve_all(points, solve, partial, "other")
+        generate_cumulene.solve_all(points, solve, partial, "other")
 
 
-def test_points_that_are_not_the_lowest_are_marked_and_left_out(
-    recipe, tmp_path, capsys, monkeypatch
-):
+def test_points_that_are_not_the_lowest_are_marked_and_left_out(tmp_path, capsys, monkeypatch):
     pytest.importorskip("pyscf", reason="needs the pip extra qm")
-    monkeypatch.setattr(recipe, "solve", lambda carbons, angle, *_: solution(carbons, angle > 0.0))
-    output = recipe.main(output=str(tmp_path / "scan.npz"), num_carbons=(3, 4), num_angles=2)
+    monkeypatch.setattr(
+        generate_cumulene, "solve", lambda carbons, angle, *_: solution(carbons, angle > 0.0)
+    )
+    output = generate_cumulene.main(
+        output=str(tmp_path / "scan.npz"), num_carbons=(3, 4), num_angles=2
+    )
     assert "['C3H4 at 0.0000 degrees', 'C4H4 at 0.0000 degrees']" in capsys.readouterr().out
     assert len(datasets.load(str(output), "C4H4")) == 1
     with np.load(output) as file:
@@ -156,37 +156,37 @@ class Solver:
     ],
 )
 def test_points_above_the_restricted_solution_get_other_starts(
-    recipe, monkeypatch, energies, chosen, is_lowest
+    monkeypatch, energies, chosen, is_lowest
 ):
     left = list(energies)
     monkeypatch.setattr(
-        recipe, "solver", lambda kind, _, dihedral, *level: Solver(kind, dihedral, left)
+        generate_cumulene, "solver", lambda kind, _, dihedral, *level: Solver(kind, dihedral, left)
     )
-    found = recipe.solve(3, 20.0, "pbe0", "sto-3g")
+    found = generate_cumulene.solve(3, 20.0, "pbe0", "sto-3g")
     assert not left
     assert bool(found["is_lowest"]) is is_lowest
     np.testing.assert_allclose(found["energy"], chosen * units.hartree)
 
 
 @pytest.mark.slow
-def test_instabilities_are_followed_downwards(recipe):
+def test_instabilities_are_followed_downwards():
     pytest.importorskip("pyscf", reason="needs the pip extra qm")
     restricted, unrestricted = (
-        recipe.solver(kind, 3, 0.0, "pbe0", "sto-3g") for kind in ("RKS", "UKS")
+        generate_cumulene.solver(kind, 3, 0.0, "pbe0", "sto-3g") for kind in ("RKS", "UKS")
     )
     restricted.kernel()
     unrestricted.kernel(dm0=np.stack([0.5 * restricted.make_rdm1()] * 2))
     np.testing.assert_allclose(unrestricted.e_tot, restricted.e_tot, atol=1e-7)
-    assert not recipe.descend(unrestricted, num_rounds=0)
-    assert recipe.descend(unrestricted)
+    assert not generate_cumulene.descend(unrestricted, num_rounds=0)
+    assert generate_cumulene.descend(unrestricted)
     assert unrestricted.e_tot < restricted.e_tot - 1e-3
 
 
 @pytest.mark.slow
-def test_tiny_run_writes_what_the_package_reads(recipe, tmp_path):
+def test_tiny_run_writes_what_the_package_reads(tmp_path):
     pytest.importorskip("pyscf", reason="needs the pip extra qm")
     settings = {"num_carbons": (3,), "num_angles": 2, "basis": "sto-3g", "functional": "pbe0"}
-    output = recipe.main(output=str(tmp_path / "scan.npz"), **settings)
+    output = generate_cumulene.main(output=str(tmp_path / "scan.npz"), **settings)
     assert [file.name for file in tmp_path.iterdir()] == ["scan.npz"]
     points = datasets.load(str(output), "C3H4")
     assert len(points) == 3

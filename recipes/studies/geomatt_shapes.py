@@ -12,7 +12,7 @@ both shapes. Expected accuracy on the test set:
 The authors' shapes are not at hand; these are the data set `geometry_shapes`. Their script has a
 rate of 1e-4.
 
-Run: python recipes/geomatt_shapes.py
+Run: python recipes/studies/geomatt_shapes.py
 
 Reference: Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549
 """

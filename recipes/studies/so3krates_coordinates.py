@@ -4,7 +4,7 @@ The coordinates q of an atom are the coefficients of a function on the sphere, t
 of q_m Y_m: where it is large, the atom has met others, at first its neighbors, in later layers what
 these have met. It is drawn on a map of all directions, with dots where neighbors are.
 
-Run: python recipes/so3krates_coordinates.py --preset=so3krates/md17_ethanol --atoms 0 2
+Run: python recipes/studies/so3krates_coordinates.py --preset=so3krates/md17_ethanol --atoms 0 2
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Each is trained with the same budget and seed: with its own radial basis, and with a table of the
 same width in its place that starts from random numbers or from Gaussians.
 
-Run: python recipes/posenc_rmd17.py --molecule=ethanol --num-epochs=100
-From a file: python recipes/posenc_rmd17.py --data=rmd17_ethanol.npz --training=train_01
+Run: python recipes/studies/posenc_rmd17.py --molecule=ethanol --num-epochs=100
+From a file: python recipes/studies/posenc_rmd17.py --data=rmd17_ethanol.npz --training=train_01
     --validation=train_02 --test=test_01
 """
 

@@ -3,7 +3,7 @@
 Each device gets `batch_size` structures a step. Without accelerators, processors are divided into
 devices, which shows that it works, not that it is faster.
 
-Run: python recipes/distribute_devices.py --num-devices=2
+Run: python recipes/studies/distribute_devices.py --num-devices=2
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ All but the readout is frozen, energies get the references of the new molecule, 
 learns for 1,000 epochs at a constant rate. The start is a preset of recipes/geomatt_md17.py. Its
 attention to the new molecule, which the readout does not change, is drawn and compared with bonds.
 
-Run: python recipes/geomatt_transfer.py --preset=geomatt/md17_aspirin --molecule=benzene
+Run: python recipes/studies/geomatt_transfer.py --preset=geomatt/md17_aspirin --molecule=benzene
 From a file: add --data=md17_benzene.npz --training=cmret_train --test=cmret_test
 """
 

@@ -17,7 +17,7 @@ https://doi.org/10.5281/zenodo.4288677 (Hoja et al., 2021,
 https://doi.org/10.1038/s41597-021-00812-2). The named data set `qm7x` cannot take the file's place:
 it does not say where a molecule ends.
 
-Run: python recipes/so3krates_qm7x.py --data=qm7x_2500.npz
+Run: python recipes/studies/so3krates_qm7x.py --data=qm7x_2500.npz
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 With the filters of coordinates and, as an ablation, without (appendix A.4 of the paper). Every
 training has as many steps, so that fewer frames do not mean less training.
 
-Run: python recipes/so3krates_data_efficiency.py --data=md17_ethanol.npz --training=cmret_train
+Run: python recipes/studies/so3krates_data_efficiency.py --data=md17_ethanol.npz --training=cmret_train
     --validation=rmd17_train_01 --test=cmret_test
 """
 
