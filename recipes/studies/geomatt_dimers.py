@@ -13,19 +13,27 @@ The file has the frames of each dimer one after the other, by rising distance (C
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import keras
-import md17
 import numpy as np
 
-from keras_mlff import analysis, cli, datasets, models, plots, saving
+from keras_mlff import analysis, cli, datasets, models, plots
 from keras_mlff.datasets.tools import splits
-from keras_mlff.experiments import experiment
+from keras_mlff.experiments import Parts
+from keras_mlff.experiments.study import Study
 from keras_mlff.graph import Array, Graph
 from keras_mlff.md import observables
 
+RECIPE = "geomatt_md17"
+# of energies of two molecules that add up, for structures of many sizes
+CHANGES = {
+    "model.subtract_far_value": True,
+    "training.loss_weights": {"energy": 0.01, "forces": 0.99},
+    "training.batch_size": 8,
+    "training.num_epochs": 100,
+    "report.published_for": "",
+    "report.published": {},
+}
 FRAMES = 8  # of each dimer
 EQUILIBRIUM = 2  # which of them is at the equilibrium distance
 LONGEST, SMALLEST = 2.5, 120.0  # of a hydrogen bond H...A in Å, D-H...A in degrees
@@ -36,17 +44,9 @@ def main(
     data: str = "s66x8.npz",
     num_validation: int = 6,
     num_test: int = 12,
-    orders: tuple[int, ...] = (2, 3, 4),
-    num_features: int = 128,
-    num_layers: int = 3,
-    subtract_far_value: bool = True,
     shown: int = 16,
-    batch_size: int = 8,
-    num_epochs: int = 100,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
+    settings: tuple[str, ...] = (),
     folder: str = "runs/geomatt_dimers",
-    resume: bool = False,
     verbose: int = 2,
 ) -> dict[str, Any]:
     """Trains on dimers and compares coefficients between molecules with hydrogen bonds.
@@ -55,46 +55,23 @@ def main(
         data: File of the dimers.
         num_validation: Dimers that choose the best weights.
         num_test: Dimers to be judged on.
-        orders: Of the streams.
-        num_features: Width.
-        num_layers: Of each stream.
-        subtract_far_value: Whether energies of far molecules add up.
         shown: Which dimer is drawn; 16 is the Watson-Crick pair of uracil.
-        batch_size: Structures per step.
-        num_epochs: Of the cosine decay.
-        learning_rate: Its peak.
-        seed: Of the split, weights and order.
-        folder: Receives log, state, best weights, results and figure.
-        resume: Goes on after an interruption.
-        verbose: As in Keras.
+        settings: Settings of the training beside those of the recipe `geomatt_md17`, such as
+            `model.orders=[2,3]`; `training.seed` decides which dimers are held out too.
+        folder: Receives the training, `results.json` and `dimer.png`.
+        verbose: Progress, as in Keras.
+
+    Returns:
+        Test errors, and the areas of all dimers and of those that were not trained on.
     """
-    keras.utils.set_random_seed(seed)
+    study = Study(folder, settings=settings, verbose=verbose)
     graphs = datasets.load(data)
     groups = np.arange(len(graphs)) // FRAMES
     sizes = {"training": -1, "validation": num_validation, "test": num_test}
-    rows = splits.by_group(groups, sizes, seed)
-    parts = experiment.Parts(*([graphs[row] for row in rows[name]] for name in sizes))
-    model = models.GeomAtt(
-        num_features=num_features,
-        num_layers=num_layers,
-        orders=orders,
-        subtract_far_value=subtract_far_value,
-        cutoff=1.0,  # of no meaning for molecules, and few edges take little memory
-    )
-    errors = experiment.run(
-        model,
-        parts,
-        folder,
-        loss={"energy": "mse", "forces": "mse"},
-        loss_weights={"energy": 0.01, "forces": 0.99},
-        batch_size=batch_size,
-        num_epochs=num_epochs,
-        learning_rate=learning_rate,
-        seed=seed,
-        resume=resume,
-        verbose=verbose,
-        display=md17.DISPLAY,
-    )
+    rows = splits.by_group(groups, sizes, study.settle(RECIPE, CHANGES).training.seed)
+    parts = Parts(*([graphs[row] for row in rows[name]] for name in sizes))
+    errors = study.train("training", RECIPE, CHANGES, parts=parts)
+    model = study.model("training")
     unseen = sorted({int(row) // FRAMES for row in rows["test"]})
     dimers = graphs[EQUILIBRIUM::FRAMES]
     results = {
@@ -102,8 +79,8 @@ def main(
         "auc_all": areas(model, dimers),
         "auc_unseen": areas(model, [dimers[index] for index in unseen]),
     }
-    saving.write_json(Path(folder, experiment.RESULTS), results)
-    figure(model, dimers[shown % len(dimers)]).savefig(Path(folder, "dimer.png"), dpi=120)
+    study.write(results)
+    draw_dimer(model, dimers[shown % len(dimers)]).savefig(study.folder / "dimer.png", dpi=120)
     return results
 
 
@@ -149,7 +126,7 @@ def contacts(positions: Array, numbers: Array) -> tuple[Array, Array]:
     return ~reached, bonded
 
 
-def figure(model: models.ForceField, dimer: Graph) -> Any:
+def draw_dimer(model: models.ForceField, dimer: Graph) -> Any:
     """Draws sizes of coefficients between the two molecules; hydrogen bonds are circled."""
     positions, numbers = dimer["positions"], dimer["atomic_numbers"]
     apart, bonded = contacts(positions, numbers)

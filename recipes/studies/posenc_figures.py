@@ -2,29 +2,30 @@
 
 1: dimensions of the tables without and with regularization; 2: their principal components; 3: where
 slopes are large; 4: similarity of what 12 properties learn; 5: errors against knots and dimensions.
-Table 3 measures the tables. All come from EGNNs on QM9, one for each property: by default with a
-cutoff, where tables end; `--paper` takes the authors' network, whose tables reach to the largest
-distance. `--paper --num-train=0 --num-epochs=0 --batch-size=0` is the paper's budget.
+Table 3 measures the tables. All come from EGNNs on QM9, one for each property, by the recipe
+`egnn_qm9`: by default with a cutoff, where tables end; `--variants paper` takes the authors'
+network, whose tables reach to the largest distance, and their budget.
 
-Run: python recipes/studies/posenc_figures.py --commands, which prints the trainings that are missing; and
-    after these python recipes/studies/posenc_figures.py, which draws what is there.
+Run: python recipes/studies/posenc_figures.py --train, which trains what is missing before it draws;
+    short trainings: --settings training.num_epochs=8 training.batch_size=8
+    data.sizes.training=20000 model.distance_encoding.smoothness=1.0, since 0.01 would leave tables
+    as they began.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import cmret_qm9
 import numpy as np
 
-from keras_mlff import analysis, cli, models, plots, saving
+from keras_mlff import analysis, cli, plots
+from keras_mlff.experiments import recipes
+from keras_mlff.experiments.study import Study
 
-TARGETS = tuple(cmret_qm9.TARGETS)
+RECIPE = "egnn_qm9"
 ENCODINGS = ("posenc", "smooth")
-# EGNN +smooth; of the diversity most is not at hand
+# EGNN +smooth, in the order of the targets of QM9; of the diversity most is not at hand
 PUBLISHED = {
     "non_linearity": (0.21, 0.27, 0.19, 0.36, 0.27, 0.19, 0.38, 0.41, 0.35, 0.41, 0.30, 0.26),
     "non_monotonicity": (0.15, 0.19, 0.13, 0.24, 0.18, 0.18, 0.28, 0.33, 0.33, 0.29, 0.22, 0.23),
@@ -32,135 +33,127 @@ PUBLISHED = {
 }
 
 
+class Case(NamedTuple):
+    """One training: a property, the kind of its table, and the table's knots and dimensions."""
+
+    target: str
+    kind: str
+    knots: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}_{self.kind}_knots{self.knots}_size{self.size}"
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return {
+            "training.labels": [self.target],
+            "model.distance_encoding.num_knots": self.knots,
+            "model.distance_encoding.num_features": self.size,
+        }
+
+    @property
+    def variants(self) -> list[str]:
+        return [] if self.kind == "smooth" else [self.kind]
+
+
 def main(
-    folder: str = "",
-    data: str = "runs/qm9.npz",
-    targets: tuple[str, ...] = TARGETS,
+    targets: tuple[str, ...] = (),
     num_knots: int = 36,
     encoding_size: int = 32,
     sweep_target: str = "U0",
     sweep_knots: tuple[int, ...] = (6, 12, 24, 36, 72),
     sweep_sizes: tuple[int, ...] = (2, 4, 8, 16, 32),
-    paper: bool = False,
-    num_features: int = 128,
-    num_layers: int = 7,
-    num_train: int = 20000,
-    batch_size: int = 8,
-    num_epochs: int = 8,
-    smoothness: float = 1.0,
-    commands: bool = False,
+    train: bool = False,
+    variants: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    folder: str = "runs/posenc_figures",
+    verbose: int = 2,
 ) -> dict[str, Any]:
-    """Draws what is trained, or lists what is not.
+    """Draws what is trained.
 
     Args:
-        folder: Holds a folder for each training; receives `figure1.png` to `figure5.png` and
-            `table3.json`. Under runs/, named by the settings below, where empty.
-        data: Of recipes/egnn_qm9.py.
-        targets: Properties of figure 4 and table 3.
-        num_knots: Of all but the sweep of knots.
-        encoding_size: Dimensions of all but the sweep of dimensions.
+        targets: Properties of figure 4 and table 3; all 12 where empty.
+        num_knots: Knots of all tables but those of the sweep of knots.
+        encoding_size: Dimensions of all tables but those of the sweep of dimensions.
         sweep_target: Property of figure 5.
         sweep_knots: Numbers of knots in figure 5.
         sweep_sizes: Numbers of dimensions in figure 5.
-        paper: Of recipes/egnn_qm9.py.
-        num_features: Width of each network.
-        num_layers: Layers of each network.
-        num_train: Molecules of each training; 0 takes all.
-        batch_size: Molecules per step, about; 0 takes that of recipes/egnn_qm9.py. Tables move
-            little in a step, so that short trainings need many.
-        num_epochs: Of each training; 0 takes those of recipes/egnn_qm9.py.
-        smoothness: Factor of the smoothness loss; 0.01 would leave short trainings as they began.
-        commands: Whether to print the trainings that are missing instead of drawing.
+        train: Whether to train what is missing first.
+        variants: Variants of the recipe, such as "paper".
+        settings: Settings of all trainings.
+        folder: Receives a folder for each training, `figure1.png` to `figure5.png`, `results.json`.
+        verbose: Progress, as in Keras.
 
     Returns:
         Table 3: the measures of each property that is trained, by name.
     """
-    network = {
-        "num_features": num_features,
-        "num_layers": num_layers,
-        "num_train": num_train,
-        "batch_size": batch_size,
-        "num_epochs": num_epochs,
-        "smoothness": smoothness,
-    }
-    folder = folder or "_".join(
-        [
-            "runs/posenc_qm9_paper" if paper else "runs/posenc_qm9",
-            *(f"{name.removeprefix('num_')}{value}" for name, value in network.items()),
-        ]
-    )
-
-    def place(target: str, kind: str, knots: int = num_knots, size: int = encoding_size) -> Path:
-        return Path(folder, f"{target}_{kind}_knots{knots}_size{size}")
-
+    study = Study(folder, variants, settings, verbose)
+    targets = targets or all_targets()
     sweeps = {
         "knots": [
-            (sweep_target, kind, n, encoding_size) for kind in ENCODINGS for n in sweep_knots
+            Case(sweep_target, kind, knots, encoding_size)
+            for kind in ENCODINGS
+            for knots in sweep_knots
         ],
         "dimensions": [
-            (sweep_target, kind, num_knots, s) for kind in ENCODINGS for s in sweep_sizes
+            Case(sweep_target, kind, num_knots, size) for kind in ENCODINGS for size in sweep_sizes
         ],
     }
-    wanted = [(target, "smooth", num_knots, encoding_size) for target in targets]
-    wanted += [(sweep_target, kind, num_knots, encoding_size) for kind in ENCODINGS]
-    wanted += [case for cases in sweeps.values() for case in cases]
-    if commands:
-        for case in dict.fromkeys(wanted):
-            if not (place(*case) / "model").exists():
-                print(command(case, place(*case), {"data": data, "paper": paper, **network}))
-        return {}
-    trained = {
-        target: read(place(target, "smooth"))
-        for target in targets
-        if (place(target, "smooth") / "model").exists()
+    regularized = {target: Case(target, "smooth", num_knots, encoding_size) for target in targets}
+    compared = {
+        label: Case(sweep_target, kind, num_knots, encoding_size)
+        for kind, label in (("posenc", "no regularization"), ("smooth", "regularized"))
     }
+    if train:
+        wanted = [
+            *regularized.values(),
+            *compared.values(),
+            *sweeps["knots"],
+            *sweeps["dimensions"],
+        ]
+        for case in dict.fromkeys(wanted):
+            study.train(case.name, RECIPE, case.overrides, case.variants)
+    trained, pair = (
+        {key: read(study, case) for key, case in cases.items() if case.name in study.errors}
+        for cases in (regularized, compared)
+    )
     if not trained:
         raise ValueError(
             f"There is nothing to draw. Received: folder='{folder}', which has no trained models. "
-            "`--commands` prints the trainings."
+            "`--train` trains them."
         )
-    pair = {
-        label: read(place(sweep_target, kind))
-        for kind, label in (("posenc", "no regularization"), ("smooth", "regularized"))
-        if (place(sweep_target, kind) / "model").exists()
-    }
     figures = {
-        "figure1": tables_figure(pair),
-        "figure2": components_figure(pair),
-        "figure3": slopes_figure(trained),
-        "figure4": similarity_figure(trained),
-        "figure5": sweep_figure(
-            {name: [(case, place(*case)) for case in cases] for name, cases in sweeps.items()}
-        ),
+        "figure1": draw_tables(pair),
+        "figure2": draw_components(pair),
+        "figure3": draw_slopes(trained),
+        "figure4": draw_similarities(trained),
+        "figure5": draw_sweeps(study, sweeps),
     }
     for name, figure in figures.items():
         if figure is not None:
-            figure.savefig(Path(folder, f"{name}.png"), dpi=120)
+            figure.savefig(study.folder / f"{name}.png", dpi=120)
     table = {
         target: analysis.encoding_metrics(item.tables, item.knots)
         for target, item in trained.items()
     }
     print_table_3(table)
-    saving.write_json(Path(folder, "table3.json"), table)
+    study.write(table)
     return table
 
 
-def command(case: tuple[str, str, int, int], folder: Path, settings: dict[str, Any]) -> str:
-    """Writes the command of one training."""
-    names = ("targets", "distance_encoding", "num_knots", "encoding_size")
-    settings = {**settings, **dict(zip(names, case, strict=True)), "folder": folder, "resume": True}
-    flags = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
-    words = (f"{flag} {value}" for flag, value in flags.items() if not isinstance(value, bool))
-    switches = (flag for flag, value in flags.items() if value is True)
-    return " ".join(["python recipes/egnn_qm9.py", *words, *switches])
+def all_targets() -> tuple[str, ...]:
+    """Lists the properties of QM9 in the order of the papers."""
+    return tuple(recipes.load(RECIPE).table["report"]["units"])
 
 
-def read(folder: Path) -> analysis.Encodings:
+def read(study: Study, case: Case) -> analysis.Encodings:
     """Reads the tables of a training."""
-    return analysis.encodings(models.load_preset(str(folder / "model")))["distance"]
+    return analysis.encodings(study.model(case.name))["distance"]
 
 
-def tables_figure(pair: dict[str, analysis.Encodings]) -> Any:
+def draw_tables(pair: dict[str, analysis.Encodings]) -> Any:
     """Draws the first ten dimensions of the first layer's table."""
     if not pair:
         return None
@@ -170,7 +163,7 @@ def tables_figure(pair: dict[str, analysis.Encodings]) -> Any:
     return figure
 
 
-def components_figure(pair: dict[str, analysis.Encodings]) -> Any:
+def draw_components(pair: dict[str, analysis.Encodings]) -> Any:
     """Draws the knots of the first layer's table in two dimensions."""
     if not pair:
         return None
@@ -181,7 +174,7 @@ def components_figure(pair: dict[str, analysis.Encodings]) -> Any:
     return figure
 
 
-def slopes_figure(trained: dict[str, analysis.Encodings]) -> Any:
+def draw_slopes(trained: dict[str, analysis.Encodings]) -> Any:
     """Draws where slopes are large for two energies, and two properties of far electrons."""
     chosen = [target for target in ("U0", "H", "mu", "r2") if target in trained]
     if not chosen:
@@ -193,7 +186,7 @@ def slopes_figure(trained: dict[str, analysis.Encodings]) -> Any:
     return figure
 
 
-def similarity_figure(trained: dict[str, analysis.Encodings]) -> Any:
+def draw_similarities(trained: dict[str, analysis.Encodings]) -> Any:
     """Draws the similarity of all properties, as printed and normalized."""
     tables = [item.tables for item in trained.values()]
     figure, axes = plots.subplots(1, 2, width=5.2, height=4.6)
@@ -204,37 +197,32 @@ def similarity_figure(trained: dict[str, analysis.Encodings]) -> Any:
     return figure
 
 
-def sweep_figure(sweeps: dict[str, list[tuple[Any, Path]]]) -> Any:
+def draw_sweeps(study: Study, sweeps: Mapping[str, list[Case]]) -> Any:
     """Draws test errors against the number of knots and of dimensions."""
     figure, axes = plots.subplots(1, len(sweeps))
-    drawn = 0
     for panel, (name, cases) in zip(axes[0], sweeps.items(), strict=True):
-        place = 2 if name == "knots" else 3
+        place = Case._fields.index("knots" if name == "knots" else "size")
+        unit = ""
         for kind in ENCODINGS:
-            points = list(_errors(cases, kind, place))
+            points = []
+            for case in cases:
+                if case.kind == kind and case.name in study.errors:
+                    errors = study.errors[case.name][case.target]
+                    points.append((case[place], errors["test_mae"]))
+                    unit = errors["unit"]
             if points:
                 panel.plot(*np.asarray(points).T, marker="o", label=kind)
-                drawn += 1
-        target = cases[0][0][0]
-        unit = cmret_qm9.TARGETS[target][0]
-        panel.set(xlabel=name, ylabel=f"test MAE of {target} / {unit}", xscale="log")
+        panel.set(xlabel=name, ylabel=f"test MAE of {cases[0].target} / {unit}", xscale="log")
         panel.minorticks_off()
-        panel.set_xticks(*[sorted({case[place] for case, _ in cases})] * 2)
+        panel.set_xticks(*[sorted({case[place] for case in cases})] * 2)
         if panel.lines:
             panel.legend(frameon=False)
-    return figure if drawn else None
-
-
-def _errors(cases: list[tuple[Any, Path]], kind: str, place: int) -> Iterator[tuple[int, float]]:
-    for case, folder in cases:
-        if case[1] == kind and (folder / "results.json").exists():
-            results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            yield case[place], results[case[0]]["test_mae"]
+    return figure if any(panel.lines for panel in axes[0]) else None
 
 
 def print_table_3(table: dict[str, dict[str, float]]) -> None:
     """Prints the measures, the paper's in brackets, and those of a polynomial."""
-    knots = np.linspace(0.0, 1.0, 36)
+    targets, knots = all_targets(), np.linspace(0.0, 1.0, 36)
     powers = np.stack([knots, knots**2, knots**3], axis=1)[None]
     rows = {**table, "polynomial": analysis.encoding_metrics(powers, knots)}
     print("".join(f"{name:>24}" for name in ("", *analysis.METRICS)))
@@ -242,8 +230,8 @@ def print_table_3(table: dict[str, dict[str, float]]) -> None:
         cells = []
         for name, value in values.items():
             cell = f"{value:.2f}"
-            if name in PUBLISHED and target in TARGETS:
-                cell += f" ({PUBLISHED[name][TARGETS.index(target)]:.2f})"
+            if name in PUBLISHED and target in targets:
+                cell += f" ({PUBLISHED[name][targets.index(target)]:.2f})"
             cells.append(cell)
         print("".join(f"{cell:>24}" for cell in (target, *cells)))
 

@@ -3,113 +3,83 @@
 Each is trained with the same budget and seed: with its own radial basis, and with a table of the
 same width in its place that starts from random numbers or from Gaussians.
 
-Run: python recipes/studies/posenc_rmd17.py --molecule=ethanol --num-epochs=100
-From a file: python recipes/studies/posenc_rmd17.py --data=rmd17_ethanol.npz --training=train_01
-    --validation=train_02 --test=test_01
+Run: python recipes/studies/posenc_rmd17.py --settings molecule=ethanol
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import egnn_md17
-import keras
+from keras_mlff import cli
+from keras_mlff.experiments.study import Study
 
-from keras_mlff import cli, models, saving
-
-RATES = {"CMRET": 5e-4, "So3krates": 1e-3}  # peaks; 1e-3 for others
-TABLES = ("posenc", "smooth")
+# what differs from the recipes of the architectures: one budget, squared errors, one scale for all
+COMMON = {
+    "molecule": "ethanol",
+    "data.split.test": "train[1200:2200]",
+    "training.loss": "mse",
+    "training.loss_weights": {"energy": 0.01, "forces": 0.99},
+    "training.batch_size": 5,
+    "report.units": {"energy": "meV", "forces": "meV/Å"},
+}
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "CMRET": ("cmret_md17", {"training.learning_rate": 5e-4}),
+    "So3krates": (
+        "so3krates_md17",
+        {"training.learning_rate": 1e-3, "model.neighbor_scale": "None"},
+    ),
+}
 
 
 def main(
-    molecule: str = "ethanol",
-    data: str = "",
-    training: str = "train[:1000]",
-    validation: str = "train[1000:1200]",
-    test: str = "train[1200:2200]",
-    num_validation: int = 200,
-    architectures: tuple[str, ...] = ("CMRET", "So3krates"),
+    architectures: tuple[str, ...] = tuple(ARCHITECTURES),
     encodings: tuple[str, ...] = ("original", "smooth"),
-    num_features: int = 0,
-    num_layers: int = 0,
+    initials: tuple[str, ...] = ("normal", "gaussian_rbf"),
     num_knots: int = 36,
-    smoothness: float = 0.01,
-    initials: tuple[egnn_md17.Start, ...] = ("normal", "gaussian_rbf"),
-    batch_size: int = 5,
     num_epochs: int = 100,
-    energy_weight: float = 0.01,
-    seed: int = 0,
+    variants: tuple[str, ...] = ("rmd17",),
+    settings: tuple[str, ...] = (),
     folder: str = "runs/posenc_rmd17",
     verbose: int = 2,
 ) -> dict[str, Any]:
     """Trains every architecture with every encoding and writes `results.json`.
 
-    Trainings that are complete are judged again, interrupted ones go on.
-
     Args:
-        molecule: Such as "ethanol" or "aspirin".
-        data: File of the molecule, in kcal/mol and Å, instead of the data set.
-        training: Split to learn from.
-        validation: Split that chooses the best weights; frames of the other two are left out.
-        test: Split to be judged on.
-        num_validation: How many of the validation frames.
-        architectures: Any that take `distance_encoding`.
+        architectures: "CMRET", "So3krates".
         encodings: "original", "mlp", "posenc" or "smooth".
-        num_features: Width; 0 for that of each architecture.
-        num_layers: Layers; 0 for those of each architecture.
-        num_knots: Of the tables, which are as wide as the radial basis.
-        smoothness: Factor of the smoothness loss.
         initials: What tables start from, each in a training of its own.
-        batch_size: Frames per step.
-        num_epochs: Of the cosine decay.
-        energy_weight: Of the energy's squared error in eV; forces have the rest of one.
-        seed: Of weights and order.
+        num_knots: Knots of the tables, which are as wide as the radial basis.
+        num_epochs: Epochs of each training.
+        variants: Variants of the recipes; "file" instead of "rmd17" reads a file.
+        settings: Settings of all trainings, such as `molecule=aspirin`.
         folder: Receives a folder for each training, and `results.json`.
-        verbose: As in Keras.
+        verbose: Progress, as in Keras.
+
+    Returns:
+        Test errors by architecture, encoding and start.
     """
-    sizes = {"num_features": num_features, "num_layers": num_layers}
-    sizes = {name: value for name, value in sizes.items() if value}
+    study = Study(folder, variants, settings, verbose)
     results: dict[str, Any] = {}
-    variants = [
-        (kind, initial)
-        for kind in encodings
-        for initial in (initials if kind in TABLES else ("normal",))
-    ]
     for architecture in architectures:
-        for kind, initial in variants:
-            name = f"{architecture}_{kind}" + ("" if initial == "normal" else f"_{initial}")
-            settings = [f"{key}{value}" for key, value in sizes.items()]
-            settings += [f"epochs{num_epochs}", f"batch{batch_size}", f"seed{seed}"]
-            if kind in TABLES:
-                settings += [f"knots{num_knots}", f"smoothness{smoothness:g}"]
-            run_folder = Path(folder, "_".join([molecule, name, *settings]))
-            chosen = egnn_md17.encoding(kind, num_knots, 0, smoothness, initial)
-            if chosen is not None:
-                del chosen["num_features"]  # as many as the basis has
-            keras.utils.set_random_seed(seed)
-            model = models.ARCHITECTURES[architecture](**sizes, distance_encoding=chosen)
-            results[name] = egnn_md17.train(
-                model,
-                molecule,
-                "rmd17",
-                data,
-                (training, validation, test),
-                num_validation,
-                kind,
-                str(run_folder),
-                energy_weight,
-                batch_size=batch_size,
-                num_epochs=num_epochs,
-                learning_rate=RATES.get(architecture, 1e-3),
-                seed=seed,
-                resume=True,
-                verbose=verbose,
-            )
-    saving.write_json(Path(folder, "results.json"), results)
-    for name, result in results.items():
-        errors = (f"{key} {result[key]['test_mae']:.2f} {result[key]['unit']}" for key in result)
-        print(f"{name}: {', '.join(errors)}")
+        recipe, own = ARCHITECTURES[architecture]
+        for kind in encodings:
+            is_table = kind in ("posenc", "smooth")
+            for initial in initials if is_table else ("normal",):
+                encoding = {"num_knots": num_knots, "initial": initial} if is_table else {}
+                chosen = {
+                    **COMMON,
+                    **own,
+                    "training.num_epochs": num_epochs,
+                    "model.distance_encoding": {"kind": kind, **encoding},
+                }
+                name = f"{architecture}_{kind}" + ("" if initial == "normal" else f"_{initial}")
+                results[name] = study.train(name, recipe, chosen)
+                errors = (
+                    f"{label} {error['test_mae']:.2f} {error['unit']}"
+                    for label, error in results[name].items()
+                )
+                print(f"{name}: {', '.join(errors)}", flush=True)
+    study.write(results)
     return results
 
 

@@ -15,7 +15,7 @@ trains the local model with 2 and 8 layers too and draws what that changes (abla
 figures nothing is known here).
 
 Run: python recipes/studies/so3krates_cumulene.py --preset=zoo/so3krates/cumulene
-From a file: add --data=gnl_v0.2.npz, with their scans --scans=gnl_scans.npz
+From a file: add --variants file --settings file=gnl_v0.2.npz, with their scans --scans=gnl_scans.npz
 """
 
 from __future__ import annotations
@@ -25,54 +25,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_mlff import analysis, cli, datasets, models, plots, saving
-from keras_mlff.experiments import experiment
+from keras_mlff import analysis, cli, datasets, models, plots
+from keras_mlff.bench.systems import cumulene
+from keras_mlff.experiments import Recipe, measure_errors
+from keras_mlff.experiments.data import load
+from keras_mlff.experiments.study import Study
 from keras_mlff.graph import Array, Graph, structure
 
-COMPUTED = Path(__file__).parents[1] / "generate" / "cumulene_scans.npz"  # by generate_cumulene.py --num-angles=4
+RECIPE = "so3krates_cumulene"
+# by generate_cumulene.py --num-angles=4
+COMPUTED = Path(__file__).parents[1] / "generate" / "cumulene_scans.npz"
 UNSEEN = {"11 and 12 carbons": (11, 12), "15 and 16 carbons": (15, 16)}
 ANGLES = np.linspace(0.0, 180.0, 37)
-DISPLAY = {"energy": ("meV", 1e-3), "forces": ("meV/Å", 1e-3)}
 GNL = "GNL"  # where known energies are from, beside the computed ones
-# the data set has a split for each part of the test, a file has the source's three
-DATASET_SPLITS = ("train", "validation", "test+test_11_12+test_15_16")
-FILE_SPLITS = ("train", "val", "test")
 ENDS = {"start": "tab:red", "end": "tab:green"}
 
 
 def main(
-    data: str = "cumulene/gnl",
     scans: str = "",
     profile: str = "",
     reference: str = "",
     kinds: tuple[str, ...] = ("local", "nonlocal"),
-    num_features: int = 132,
-    num_layers: int = 4,
-    max_degree: int = 1,
-    cutoff: float = 2.5,
-    variant: str = "smooth",
-    neighbor_scale: float = 0.5,
-    batch_size: int = 5,
-    num_epochs: int = 500,
-    learning_rate: float = 1e-3,
-    loss: str = "mse",
-    energy_weight: float = 0.01,
     profiles: tuple[int, ...] = (3, 4, 5, 6, 7, 8, 9, 12),
     projected: int = 9,
-    seed: int = 0,
+    variants: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
     folder: str = "runs/so3krates_cumulene",
     preset: str = "",
     verbose: int = 2,
 ) -> dict[str, Any]:
-    """Trains what is missing, judges it and draws.
+    """Trains what is missing by the recipe `so3krates_cumulene`, measures errors and draws.
 
     Args:
-        data: The GNL cumulenes: the data set, or a file with the splits `train`, `val` and `test`.
-        scans: Their scans, a file with the names of the source's files in `scan` and angles in
-            `phi_deg`; may be left out.
+        scans: Scans of the GNL cumulenes, a file with the names of the source's files in `scan` and
+            angles in `phi_deg`; may be left out.
         profile: A chain turned rigidly, `z`, `R`, `E` and `F`, such as C9H4 of
             https://github.com/thorben-frank/euclidean_fast_attention
             (datasets/cumulene_profile.npz); may be left out.
@@ -80,116 +68,63 @@ def main(
             written for seven angles of each chain.
         kinds: Models to train and draw: "local", "nonlocal", or with another number of layers,
             "local-8".
-        num_features: Width.
-        num_layers: Layers.
-        max_degree: Of the coordinates, from 1 on.
-        cutoff: Å.
-        variant: "smooth", or "paper" as published.
-        neighbor_scale: What the first coordinates of the non-local model are divided by.
-        batch_size: Frames per step.
-        num_epochs: Of the cosine decay.
-        learning_rate: Its peak.
-        loss: Of energies in eV and forces in eV/Å: "mse", as in the paper, or "mae".
-        energy_weight: Of the energy's loss; forces have the rest of one.
         profiles: Numbers of carbons of the chains to turn.
         projected: Number of carbons of the chain whose coordinates are projected.
-        seed: Of weights and order.
+        variants: Variants of the recipe for all trainings, such as "file".
+        settings: Settings of all trainings, such as `training.num_epochs=100`.
         folder: Receives a folder for each model, `results.json` and the figures.
-        preset: Folder to write the non-local model into.
-        verbose: As in Keras.
+        preset: Folder to write a preset of the non-local model into.
+        verbose: Progress, as in Keras.
 
     Returns:
         Test errors by model and part of the test.
     """
-    parts = experiment.load_parts(data, *(FILE_SPLITS if Path(data).suffix else DATASET_SPLITS))
+    study = Study(folder, variants, settings, verbose)
     trained, results = {}, {}
     coordinates: dict[str, dict[str, Array]] = {}
     for kind in kinds:
-        place = Path(folder, kind)
-        model, fresh = (
-            build(kind, num_features, num_layers, max_degree, cutoff, variant, neighbor_scale, seed)
-            for _ in range(2)
-        )
-        experiment.run(
-            model,
-            parts,
-            place,
-            loss={"energy": loss, "forces": loss},
-            loss_weights={"energy": energy_weight, "forces": 1.0 - energy_weight},
-            batch_size=batch_size,
-            num_epochs=num_epochs,
-            learning_rate=learning_rate,
-            seed=seed,
-            resume=True,  # what is finished is judged again, and published where asked
-            verbose=verbose,
-            display=DISPLAY,
-            preset=preset if kind == "nonlocal" else "",
-            description="Cumulenes C3H4 to C14H4, turned and distorted; non-local corrections.",
-            dataset="Guaranteed Non-Local cumulenes v0.2",
-            level_of_theory="DFT in ORCA, not named in the data",
-            recipe=cli.command(main, locals()),
-            license="Apache-2.0",
-            citation="Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276",
-        )
-        trained[kind] = model
-        results[kind] = judge(model, parts.test)
-        coordinates[kind] = {
-            when: last_coordinates(each, projected)
-            for when, each in {"before": fresh, "after": model}.items()
-        }
+        reach, _, layers = kind.partition("-")
+        chosen = {"model.num_layers": int(layers)} if layers else {}
+        changes = {"local": ["local"], "nonlocal": []}[reach]
+        published = preset if kind == "nonlocal" else ""
+        study.train(kind, RECIPE, chosen, changes, preset=published)
+        fresh = study.untrained(RECIPE, chosen, changes)
+        coordinates[kind] = {"before": last_coordinates(fresh, projected)}
+    recipe = study.settle(RECIPE)
+    test = load(recipe.data, ("energy", "forces"), recipe.training.seed).parts.test
+    for kind in kinds:
+        trained[kind] = study.model(kind)
+        results[kind] = errors_by_length(trained[kind], test, recipe)
+        coordinates[kind]["after"] = last_coordinates(trained[kind], projected)
         results[kind]["separation of the ends"] = {
             when: end_separation(values, projected) for when, values in coordinates[kind].items()
         }
-    saving.write_json(Path(folder, experiment.RESULTS), results)
+    study.write(results)
     figures = {
-        "profiles": profile_figure(trained, profiles, scans, reference),
-        "coordinates": coordinate_figure(coordinates, projected),
+        "profiles": draw_profiles(trained, profiles, scans, reference),
+        "coordinates": draw_coordinates(coordinates, projected),
     }
     if profile:
-        figures["rigid"] = rigid_figure(trained, profile)
+        figures["rigid"] = draw_rigid(trained, profile)
     if scans:
-        figures["lengths"] = length_figure(trained, scans)
+        figures["lengths"] = draw_lengths(trained, scans)
     if len({model.num_layers for model in trained.values()}) > 1:
-        figures["layers"] = layer_figure(trained, results, projected)
+        figures["layers"] = draw_layers(trained, results, projected)
     if "nonlocal" in trained:
-        figures["attention"] = attention_figure(trained["nonlocal"], projected)
+        figures["attention"] = draw_attention(trained["nonlocal"], projected)
     for name, figure in figures.items():
-        figure.savefig(Path(folder, f"{name}.png"), dpi=120)
+        figure.savefig(study.folder / f"{name}.png", dpi=120)
     return results
 
 
-def build(
-    kind: str,
-    num_features: int,
-    num_layers: int,
-    max_degree: int,
-    cutoff: float,
-    variant: str,
-    neighbor_scale: float,
-    seed: int,
-) -> models.So3krates:
-    """Makes a model as it is before training."""
-    keras.utils.set_random_seed(seed)
-    reach, _, layers = kind.partition("-")
-    return models.So3krates(
-        num_features=num_features,
-        num_layers=int(layers or num_layers),
-        degrees=tuple(range(1, max_degree + 1)),
-        cutoff=cutoff,
-        variant=variant,
-        nonlocal_={"local": False, "nonlocal": True}[reach],
-        neighbor_scale=neighbor_scale if reach == "nonlocal" else None,
-    )
-
-
-def judge(model: models.So3krates, test: list[Graph]) -> dict[str, Any]:
+def errors_by_length(model: models.So3krates, test: list[Graph], recipe: Recipe) -> dict[str, Any]:
     """Computes errors for chains as long as those of the training, and for others."""
     others = {number for numbers in UNSEEN.values() for number in numbers}
     groups = {"known lengths": [g for g in test if count_carbons(g) not in others]}
     for name, numbers in UNSEEN.items():
         groups[name] = [graph for graph in test if count_carbons(graph) in numbers]
     return {
-        name: experiment.judge(model, graphs, ("energy", "forces"), DISPLAY)
+        name: measure_errors(model, graphs, ("energy", "forces"), recipe.report)
         for name, graphs in groups.items()
         if graphs
     }
@@ -205,7 +140,7 @@ def rotor(num_carbons: int, angles: Array) -> list[Graph]:
     return [structure(*cumulene(num_carbons, angle)) for angle in angles]
 
 
-def profile_figure(
+def draw_profiles(
     trained: Mapping[str, models.So3krates], profiles: tuple[int, ...], scans: str, reference: str
 ) -> Any:
     """Draws energies against the dihedral angle, each relative to its own minimum (figure 2a)."""
@@ -247,7 +182,7 @@ def references(carbons: int, scans: str, reference: str) -> dict[str, tuple[Arra
     return found
 
 
-def rigid_figure(trained: Mapping[str, models.So3krates], profile: str) -> Any:
+def draw_rigid(trained: Mapping[str, models.So3krates], profile: str) -> Any:
     """Draws energies of the structures of a real scan, relative to the lowest (figure 2a)."""
     structures = datasets.load(profile)
     known = np.asarray([float(graph["energy"][0]) for graph in structures])
@@ -280,7 +215,7 @@ def dihedral(graph: Graph) -> float:
     return float(np.degrees(np.arccos(np.clip(abs(lines[0] @ lines[1]), 0.0, 1.0))))
 
 
-def length_figure(trained: Mapping[str, models.So3krates], scans: str) -> Any:
+def draw_lengths(trained: Mapping[str, models.So3krates], scans: str) -> Any:
     """Draws what turning from 5 to 85 degrees costs, against the length of the chain."""
     structures = datasets.load(scans)
     with np.load(scans) as file:
@@ -301,7 +236,7 @@ def length_figure(trained: Mapping[str, models.So3krates], scans: str) -> Any:
     return figure
 
 
-def layer_figure(
+def draw_layers(
     trained: Mapping[str, models.So3krates], results: Mapping[str, Any], carbons: int
 ) -> Any:
     """Draws errors, and what turning a chain costs, against layers times cutoff (A.11)."""
@@ -320,7 +255,7 @@ def layer_figure(
         known = [results[kind]["known lengths"]["forces"]["test_mae"] for kind in kinds]
         errors.plot(reached, known, marker="o", markersize=4, label=reach)
         turns.plot(reached, costs, marker="o", markersize=4, label=reach)
-    errors.set(ylabel=f"force MAE / {DISPLAY['forces'][0]}", title="known lengths")
+    errors.set(ylabel="force MAE / meV/Å", title="known lengths")
     turns.set(ylabel="energy of turning / eV", title=f"C{carbons}H4")
     for axes in (errors, turns):
         axes.axvline(length, color="0.7", linewidth=1.0, label=f"length of C{carbons}H4")
@@ -335,7 +270,7 @@ def last_coordinates(model: models.So3krates, carbons: int, angle: float = 45.0)
     return model.inspect(molecule)[f"layer{model.num_layers - 1}/coordinates"]
 
 
-def coordinate_figure(coordinates: Mapping[str, Mapping[str, Array]], carbons: int) -> Any:
+def draw_coordinates(coordinates: Mapping[str, Mapping[str, Array]], carbons: int) -> Any:
     """Projects the last coordinates of all atoms, before and after training (figure 3)."""
     groups = {
         "carbon": (range(carbons), "0.6"),
@@ -360,7 +295,7 @@ def end_separation(coordinates: Array, carbons: int) -> float:
     return float(distances[:2, 2:].min() / max(distances[0, 1], distances[2, 3]))
 
 
-def attention_figure(model: models.So3krates, carbons: int, angle: float = 45.0) -> Any:
+def draw_attention(model: models.So3krates, carbons: int, angle: float = 45.0) -> Any:
     """Draws the size of the non-local attention of each layer, degrees averaged (figure 8)."""
     (molecule,) = rotor(carbons, np.asarray([angle]))
     inside = model.inspect(molecule)

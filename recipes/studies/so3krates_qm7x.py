@@ -23,23 +23,19 @@ Run: python recipes/studies/so3krates_qm7x.py --data=qm7x_2500.npz
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_mlff import cli, datasets, models, plots, saving, units
-from keras_mlff.experiments import experiment
-from keras_mlff.experiments.experiment import Parts
+from keras_mlff import cli, datasets, plots
+from keras_mlff.experiments import Parts, measure_errors
+from keras_mlff.experiments.study import Study
 from keras_mlff.graph import Graph, elements
 
-DISPLAY = {
-    "energy": ("kcal/mol", units.kcal_per_mol),
-    "forces": ("kcal/mol/Å", units.kcal_per_mol_per_angstrom),
-}
+RECIPE = "so3krates_qm7x"
 FRAMES = 10  # of a molecule, one after the other
-NUM_TRAIN, NUM_VALIDATION = 7, 1  # of them
+NUM_TRAINING, NUM_VALIDATION = 7, 1  # of them
+Molecule = list[Graph]  # its frames
 
 
 def main(
@@ -48,18 +44,11 @@ def main(
     max_degrees: tuple[int, ...] = (0, 1, 2, 3),
     num_unknown: int = 25,
     num_individual: int = 5,
-    num_features: int = 132,
-    num_layers: int = 6,
-    joint_batch_size: int = 10,
-    individual_batch_size: int = 1,
-    joint_epochs: int = 100,
-    individual_epochs: int = 300,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
+    settings: tuple[str, ...] = (),
     folder: str = "runs/so3krates_qm7x",
     verbose: int = 2,
 ) -> dict[str, Any]:
-    """Trains what is missing, judges it and draws.
+    """Trains what is missing and draws `degrees.png`.
 
     Args:
         data: File with ten frames of each molecule, one after the other; see above.
@@ -67,70 +56,48 @@ def main(
         max_degrees: Coordinates have the degrees from 1 to this one, or 0 alone.
         num_unknown: Molecules held out, for the joint models.
         num_individual: Molecules with models of their own.
-        num_features: Width, divisible by 1 to 4.
-        num_layers: Layers.
-        joint_batch_size: Frames per step.
-        individual_batch_size: Frames per step.
-        joint_epochs: Of the cosine decay.
-        individual_epochs: Of the cosine decay.
-        learning_rate: Its peak.
-        seed: Of held-out molecules, weights and order.
+        settings: Settings of all trainings, such as `model.num_layers=3`; `training.seed` decides
+            which molecules are held out too.
         folder: Receives a folder for each model, `results.json` and `degrees.png`.
-        verbose: As in Keras.
+        verbose: Progress, as in Keras.
 
     Returns:
         By kind and degree, errors for frames of known and of unknown molecules.
     """
-    molecules = split_molecules(datasets.load(data), seed)
-    known, unknown = hold_out(molecules, num_unknown, seed)
-    chosen = np.random.default_rng([seed, 1]).permutation(len(known))[:num_individual]
+    study = Study(folder, settings=settings, verbose=verbose)
+    recipe = study.settle(RECIPE)
+    molecules = split_molecules(datasets.load(data), recipe.training.seed)
+    known, unknown = hold_out(molecules, num_unknown, recipe.training.seed)
+    order = np.random.default_rng([recipe.training.seed, 1]).permutation(len(known))
     results: dict[str, Any] = {kind: {} for kind in kinds}
-
-    def train(kind: str, degree: int, name: str, learned: list[list[Graph]]) -> dict[str, Any]:
-        keras.utils.set_random_seed(seed)
-        joint = kind == "joint"
-        model = models.So3krates(
-            num_features=num_features,
-            num_layers=num_layers,
-            degrees=range(1, degree + 1) if degree else (0,),
-        )
-        errors = {
-            "known": experiment.run(
-                model,
-                parts(learned),
-                Path(folder, name),
-                loss={"energy": "mse", "forces": "mse"},
-                loss_weights={"energy": 0.01, "forces": 0.99},
-                batch_size=joint_batch_size if joint else individual_batch_size,
-                num_epochs=joint_epochs if joint else individual_epochs,
-                learning_rate=learning_rate,
-                seed=seed,
-                resume=True,  # what is finished is only judged again
-                verbose=verbose,
-                display=DISPLAY,
-            )
-        }
-        if joint and unknown:
-            frames = [graph for molecule in unknown for graph in molecule]
-            errors["unknown"] = experiment.judge(model, frames, ("energy", "forces"), DISPLAY)
-        return errors
-
     for degree in max_degrees:
-        for kind in kinds:
-            if kind == "joint":
-                results[kind][str(degree)] = train(kind, degree, f"joint_{degree}", known)
-                continue
+        chosen = {"model.degrees": list(range(1, degree + 1)) or [0]}
+        if "joint" in kinds:
+            name = f"joint_{degree}"
+            errors = {"known": study.train(name, RECIPE, chosen, parts=split_frames(known))}
+            if unknown:
+                frames = [frame for molecule in unknown for frame in molecule]
+                model = study.model(name)
+                errors["unknown"] = measure_errors(model, frames, errors["known"], recipe.report)
+            results["joint"][str(degree)] = errors
+        if "individual" in kinds:
             single = [
-                train(kind, degree, f"individual_{degree}_{index}", [known[index]])
-                for index in chosen
+                study.train(
+                    f"individual_{degree}_{index}",
+                    RECIPE,
+                    chosen,
+                    ["individual"],
+                    split_frames([known[index]]),
+                )
+                for index in order[:num_individual]
             ]
-            results[kind][str(degree)] = {"known": mean([item["known"] for item in single])}
-        saving.write_json(Path(folder, experiment.RESULTS), results)
-    figure(results).savefig(Path(folder, "degrees.png"), dpi=120)
+            results["individual"][str(degree)] = {"known": average(single)}
+        study.write(results)
+    draw_degrees(results).savefig(study.folder / "degrees.png", dpi=120)
     return results
 
 
-def split_molecules(graphs: list[Graph], seed: int = 0) -> list[list[Graph]]:
+def split_molecules(graphs: list[Graph], seed: int = 0) -> list[Molecule]:
     """Gathers the frames of each molecule, in random order: files may sort them by energy.
 
     Raises:
@@ -144,7 +111,7 @@ def split_molecules(graphs: list[Graph], seed: int = 0) -> list[list[Graph]]:
             raise ValueError(
                 f"Each molecule needs {FRAMES} frames, one after the other. Received: "
                 f"{len(frames)} frames of {len(kinds)} lists of atoms from number {first} on, of "
-                f"{len(graphs)}. The first lines of this recipe say which file it needs."
+                f"{len(graphs)}. The first lines of this program say which file it needs."
             )
         order = np.random.default_rng((seed, 2, first // FRAMES)).permutation(FRAMES)
         molecules.append([frames[place] for place in order])
@@ -152,9 +119,9 @@ def split_molecules(graphs: list[Graph], seed: int = 0) -> list[list[Graph]]:
 
 
 def hold_out(
-    molecules: list[list[Graph]], number: int, seed: int
-) -> tuple[list[list[Graph]], list[list[Graph]]]:
-    """Parts molecules into known and unknown ones; none lists the same atoms as an unknown one.
+    molecules: list[Molecule], number: int, seed: int
+) -> tuple[list[Molecule], list[Molecule]]:
+    """Splits molecules into known and unknown ones; none lists the same atoms as an unknown one.
 
     Held out too, but of neither kind, are molecules with an element that no known one has: their
     energies would be off by that of an atom.
@@ -176,9 +143,9 @@ def hold_out(
     return known, [molecule for molecule in unknown if learned.issuperset(elements(molecule))]
 
 
-def parts(molecules: list[list[Graph]]) -> Parts:
+def split_frames(molecules: list[Molecule]) -> Parts:
     """Takes from each molecule frames to learn from, to choose by and to judge by."""
-    bounds = [0, NUM_TRAIN, NUM_TRAIN + NUM_VALIDATION, FRAMES]
+    bounds = [0, NUM_TRAINING, NUM_TRAINING + NUM_VALIDATION, FRAMES]
     return Parts(
         *(
             [graph for molecule in molecules for graph in molecule[first:last]]
@@ -187,7 +154,7 @@ def parts(molecules: list[list[Graph]]) -> Parts:
     )
 
 
-def mean(errors: list[dict[str, Any]]) -> dict[str, Any]:
+def average(errors: list[dict[str, Any]]) -> dict[str, Any]:
     """Averages errors over models."""
     return {
         name: {
@@ -201,7 +168,7 @@ def mean(errors: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def figure(results: dict[str, Any]) -> Any:
+def draw_degrees(results: dict[str, Any]) -> Any:
     """Draws force errors against the degree, of known and of unknown molecules."""
     made, axes = plots.subplots(1, 2)
     for panel, where in zip(axes[0], ("known", "unknown"), strict=True):
