@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from keras_mlff.experiments import toml
 from keras_mlff.experiments.settings import Recipe
 
 RECIPE = "recipe.toml"  # in the folder of a preset
-_KINDS = ("kind", "class")  # keys whose change replaces the table that they are in
+_KINDS = ("kind", "class", "preset")  # keys whose change replaces the table that they are in
 _NOT_SECTIONS = ("parameters", "variants", "extends")
 
 
@@ -71,10 +72,12 @@ class Source:
     Attributes:
         path: Its file.
         table: Its content, what it extends underneath.
+        extended: The files that it extends, the nearest first.
     """
 
     path: Path
     table: Mapping[str, Any]
+    extended: tuple[Path, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -85,6 +88,15 @@ class Source:
     def variants(self) -> dict[str, Any]:
         """Changes by name."""
         return dict(self.table.get("variants", {}))
+
+    def replacing(self, **sections: Mapping[str, Any]) -> Source:
+        """Makes the same recipe with other sections, and without their changes in variants."""
+        variants = {
+            name: {key: value for key, value in changes.items() if key not in sections}
+            for name, changes in self.variants.items()
+        }
+        table = {**self.table, **sections} | ({"variants": variants} if variants else {})
+        return dataclasses.replace(self, table=table)
 
     def settle(
         self, variants: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
@@ -124,10 +136,18 @@ def load(name: str | Path) -> Source:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not written in TOML: {error}.") from error
-    if "extends" in table:
-        base = path.parent / f"{table['extends']}.toml"
-        table = lay_over(load(base if base.is_file() else table["extends"]).table, table)
-    return Source(path, table)
+    if "extends" not in table:
+        return Source(path, table)
+    beside = path.parent / f"{table['extends']}.toml"
+    base = load(beside if beside.is_file() else table["extends"])
+    return Source(path, lay_over(base.table, table), (base.path, *base.extended))
+
+
+def source_of(source: Source) -> str:
+    """Tells which data a recipe takes, its parameters filled in."""
+    section = source.table.get("data", {})
+    named = _fill(section.get("source", ""), source.parameters, str(source.path))
+    return " ".join(named) if isinstance(named, list) else str(named)
 
 
 def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,10 +161,24 @@ def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
             merged[key] = value
         elif any(name in value and value[name] != old.get(name) for name in _KINDS):
-            merged[key] = ({"heads": old["heads"]} if "heads" in old else {}) | value
+            merged[key] = {name: old[name] for name in ("heads",) if name in old} | dict(value)
         else:
             merged[key] = lay_over(old, value)
     return merged
+
+
+def run_name(source: Source, variants: Sequence[str], overrides: Mapping[str, Any]) -> str:
+    """Names a folder by the recipe and by what was chosen, so that others have another.
+
+    Example: `cmret_md17_paper_molecule-aspirin_seed-1`.
+    """
+    stem = source.path.stem if source.path.name != RECIPE else source.path.absolute().parent.name
+    chosen = [f"{key.rpartition('.')[2]}-{value}" for key, value in overrides.items()]
+    name = "_".join([stem, *variants, *chosen])
+    short = re.sub(r"[^\w.=-]+", "-", name).strip("-")
+    if len(short) <= 100:
+        return short
+    return f"{short[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
@@ -186,7 +220,10 @@ def _set(table: dict[str, Any], key: str, value: Any, file: str) -> None:
         # a name alone becomes a table where arguments follow
         inner[name] = dict(old) if isinstance(old, Mapping) else {"kind": old}
         inner = inner[name]
-    inner[key.split(".")[-1]] = value
+    last = key.split(".")[-1]
+    if key == "model.preset" and value:
+        inner.clear()  # a preset is a model of its own, with its own arguments
+    inner[last] = value
 
 
 def _fill(value: Any, parameters: Mapping[str, Any], file: str) -> Any:

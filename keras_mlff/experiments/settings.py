@@ -80,8 +80,8 @@ class DataSettings:
         sizes: By part how many structures are drawn at random: a number, a share of all between 0
             and 1 (at least one structure), or -1 for the rest, which is the default of a part that
             has a split and of `training`. Parts of one split are drawn in the order that is
-            written here, and do not change with the sizes of later ones. Validation and test have
-            a tenth each where neither split, file nor size says anything.
+            written here, training last, and do not change with the sizes of later ones. Validation
+            and test have a tenth each where neither split, file nor size says anything.
         seed: Of the drawing; that of the training where -1.
         validation_file: A file or data set that validation is taken from instead of `source`.
         test_file: The same for the test.
