@@ -58,7 +58,7 @@ def test_what_stands_in_the_way_of_a_preset_is_said_before_the_training(
     tmp_path, monkeypatch, missing
 ):
     monkeypatch.setattr(experiment.training, "train", None)
-    monkeypatch.setattr("keras_mlff.publish.publish.nve_drift", None)
+    monkeypatch.setattr("keras_mlff.publish.publishing.nve_drift", None)
     (tmp_path / "notes.txt").write_text("three years")
     model = models.EGNN(num_features=4, num_layers=1)
     taken = {"folder": tmp_path, "recipe": tmp_path / "new"}[missing]
