@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_mlff import analysis
-from keras_mlff.graph import Array
+from keras_mlff.graph import Array, Graph
+from keras_mlff.models import ForceField
 
 Axes = Any
 _SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 16: "S", 17: "Cl"}
@@ -157,6 +158,35 @@ def attention_figure(
     for axes in panels[len(attention_by_layer) + 1 :]:
         axes.set_axis_off()
     return figure
+
+
+def bond_attention(
+    model: ForceField, molecules: Sequence[Graph]
+) -> tuple[Any, dict[str, tuple[float, float]]]:
+    """Draws the attention of the first molecule and measures how well that of all finds bonds.
+
+    Args:
+        model: One that has attention.
+        molecules: Structures without cells.
+
+    Returns:
+        The figure, and by layer mean and standard deviation over the molecules of the areas that
+        `analysis.bond_areas` finds; `nearness` ranks pairs by their distance alone.
+    """
+    from keras_mlff.md import observables  # needs ASE
+
+    figure, areas = None, []
+    for molecule in molecules:
+        positions, numbers = molecule["positions"], molecule["atomic_numbers"]
+        found = model.attention(molecule)
+        bonds = observables.bonds(positions, numbers)
+        distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+        if figure is None:
+            figure = attention_figure(found, distances, bonds, numbers.tolist())
+        nearness = {"nearness": 1.0 / (1.0 + distances)}
+        areas.append(analysis.bond_areas({**found, **nearness}, bonds))
+    by_name = {name: np.asarray([item[name] for item in areas]) for name in areas[0]}
+    return figure, {name: (float(x.mean()), float(x.std())) for name, x in by_name.items()}
 
 
 def encoding_dimensions(

@@ -5,7 +5,7 @@ on a V100; the defaults are smaller and take hours on one CPU core. Errors again
 the card of the preset `qm9`.
 
 Data: `datasets.load("qm9")` needs the original archive. From pieces of it, see
-recipes/convert_qm9.py, which writes the file that `--data` names by default.
+recipes/generate/convert_qm9.py, which writes the file that `--data` names by default.
 
 Run: python recipes/cmret_qm9.py --preset=zoo/cmret/qm9
 """
@@ -69,7 +69,7 @@ def main(
     """Trains CMRET on all 12 properties and reports the test errors.
 
     Args:
-        data: File of recipes/convert_qm9.py, or "qm9" for the data set of TensorFlow Datasets.
+        data: File of recipes/generate/convert_qm9.py, or "qm9" for the data set of TensorFlow Datasets.
         num_validation: Molecules that choose the best weights.
         num_test: Molecules that are judged.
         num_train: Molecules to learn from; 0 takes the rest.
@@ -197,7 +197,7 @@ def train(
         },
         preset=preset,
         dataset="QM9, the molecules whose structure and 12 properties are all at hand "
-        "(recipes/convert_qm9.py), those that failed the consistency check left out",
+        "(recipes/generate/convert_qm9.py), those that failed the consistency check left out",
         level_of_theory="B3LYP/6-31G(2df,p)",
         notes=[
             "Published errors are those of one model per property, trained on 100,000 to 110,000 "

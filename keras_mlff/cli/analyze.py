@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from keras_mlff.cli.tables import print_table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from keras_mlff.graph import Graph
-    from keras_mlff.models import ForceField
 
 
 def encoding(presets: list[str], output: str, layer: int) -> None:
@@ -34,7 +26,7 @@ def encoding(presets: list[str], output: str, layer: int) -> None:
 
 def attention(file: str, preset: str, output: str) -> None:
     """Draws whom each atom attends to, beside distances, and tells whether that finds the bonds."""
-    from keras_mlff import models
+    from keras_mlff import models, plots
     from keras_mlff.datasets.tools.files import load_structures
 
     molecules = load_structures(file, labels=())
@@ -44,7 +36,7 @@ def attention(file: str, preset: str, output: str) -> None:
             f"have no place in the picture. Received: a periodic structure in '{file}'. "
             "`model.attention(graph)` returns the coefficients of crystals."
         )
-    figure, areas = draw_attention(models.load_preset(preset), molecules)
+    figure, areas = plots.bond_attention(models.load_preset(preset), molecules)
     heading = "ROC AUC, size of the coefficient against bonds"
     rows = [["layer", f"{heading}, mean of {len(molecules)}", "standard deviation"]]
     for name, (mean, spread) in areas.items():
@@ -53,29 +45,3 @@ def attention(file: str, preset: str, output: str) -> None:
     print_table(rows)
     figure.savefig(output, dpi=120)
     print(f"written: {output}")
-
-
-def draw_attention(
-    model: ForceField, molecules: Sequence[Graph]
-) -> tuple[Any, dict[str, tuple[float, float]]]:
-    """Draws the attention of the first molecule and computes how well that of all finds bonds.
-
-    Returns:
-        The figure, and mean and standard deviation of what `analysis.bond_areas` finds; `nearness`
-        ranks pairs by their distance alone.
-    """
-    from keras_mlff import analysis, plots
-    from keras_mlff.md import observables
-
-    figure, areas = None, []
-    for molecule in molecules:
-        positions, numbers = molecule["positions"], molecule["atomic_numbers"]
-        found = model.attention(molecule)
-        bonds = observables.bonds(positions, numbers)
-        distances = np.linalg.norm(positions[:, None] - positions, axis=2)
-        if figure is None:
-            figure = plots.attention_figure(found, distances, bonds, numbers.tolist())
-        nearness = {"nearness": 1.0 / (1.0 + distances)}
-        areas.append(analysis.bond_areas({**found, **nearness}, bonds))
-    by_name = {name: np.asarray([item[name] for item in areas]) for name in areas[0]}
-    return figure, {name: (float(x.mean()), float(x.std())) for name, x in by_name.items()}

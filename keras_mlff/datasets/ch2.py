@@ -15,7 +15,7 @@ from keras_mlff.graph import Graph
 class CH2(AtomisticDatasetBuilder):
     """Carbene with two lengths and the angle on a grid, 1,000 geometries per spin state.
 
-    Computed by recipes/generate_ch2.py as the CMRET paper describes, and part of
+    Computed by recipes/generate/generate_ch2.py as the CMRET paper describes, and part of
     the package, so nothing is downloaded.
     """
 

@@ -21,7 +21,7 @@ SHAPES = {
 
 
 def ch2(config: str = "both") -> dict[str, list[Graph]]:
-    """Reads singlet and triplet carbene; recipes/generate_ch2.py computed it.
+    """Reads singlet and triplet carbene; recipes/generate/generate_ch2.py computed it.
 
     Args:
         config: `"singlet"`, `"triplet"` or `"both"`.

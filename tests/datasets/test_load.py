@@ -48,7 +48,7 @@ def test_scan_and_surface_of_ch2_have_geometries(invented_ch2):
 
 def test_shipped_ch2_has_the_sizes_of_the_paper():
     if not shipped.CH2_FILE.exists():
-        pytest.skip("recipes/generate_ch2.py has not written the file yet")
+        pytest.skip("recipes/generate/generate_ch2.py has not written the file yet")
     assert len(datasets.load("ch2", split="train")) == 1500
     assert len(datasets.load("ch2", split="test")) == 500
     for name in ("singlet", "triplet"):
