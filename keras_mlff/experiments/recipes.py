@@ -89,6 +89,13 @@ class Source:
         """Changes by name."""
         return dict(self.table.get("variants", {}))
 
+    def filled(self, key: str) -> Any:
+        """Finds a value by `"section.key"`, its parameters filled in; an empty text if absent."""
+        value: Any = self.table
+        for name in key.split("."):
+            value = value.get(name, "") if isinstance(value, Mapping) else ""
+        return _fill(value, self.parameters, str(self.path))
+
     def replacing(self, **sections: Mapping[str, Any]) -> Source:
         """Makes the same recipe with other sections, and without their changes in variants."""
         variants = {
@@ -141,13 +148,6 @@ def load(name: str | Path) -> Source:
     beside = path.parent / f"{table['extends']}.toml"
     base = load(beside if beside.is_file() else table["extends"])
     return Source(path, lay_over(base.table, table), (base.path, *base.extended))
-
-
-def source_of(source: Source) -> str:
-    """Tells which data a recipe takes, its parameters filled in."""
-    section = source.table.get("data", {})
-    named = _fill(section.get("source", ""), source.parameters, str(source.path))
-    return " ".join(named) if isinstance(named, list) else str(named)
 
 
 def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
