@@ -248,7 +248,7 @@ def check_elements(graphs: Iterable[Graph], preset: Preset) -> None:
             "The graph holds elements that the preset was not trained on, so their energy has no "
             f"meaning. Received: atomic_numbers={unknown}, preset='{preset.name}', which knows "
             f"{sorted(preset.elements)}. Choose a preset that covers them (`keras-mlff zoo list`) "
-            "or fine-tune this one (recipes/finetune.py)."
+            "or fine-tune this one (`keras-mlff train --preset`)."
         )
 
 

@@ -21,7 +21,7 @@ def comparison():
         batch_sizes=[1],
         repeats=6,
         arguments=SMALL,
-        say=said.append,
+        report_progress=said.append,
     )
     assert said[0] == "CMRET, ethanol, batch size 1"
     return compared

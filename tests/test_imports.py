@@ -19,7 +19,8 @@ EXTRAS = {"ase", "matplotlib", "pyscf", "vesin"}
 TENSORFLOW_ROOMS = {"export"}
 # the part of datasets/ that needs TensorFlow at once: builders and what they share
 BUILDER = re.compile(
-    r"^(import tensorflow_datasets|from keras_mlff\.datasets\.(builder|sgdml) )", re.MULTILINE
+    r"^(import tensorflow_datasets|from keras_mlff\.datasets\.tools\.(builder|sgdml) )",
+    re.MULTILINE,
 )
 
 
@@ -43,7 +44,7 @@ def importable_modules(backend: str) -> Iterator[str]:
         needs_tensorflow = backend != "tensorflow" and (
             room in TENSORFLOW_ROOMS
             or (room == "datasets" and bool(BUILDER.search(path.read_text(encoding="utf-8"))))
-            or parts[1:] == ("datasets", "builder")
+            or parts[1:] == ("datasets", "tools", "builder")
         )
         if not (other_backend or needs_tensorflow or room == "md"):
             yield ".".join(parts).removesuffix(".__init__")

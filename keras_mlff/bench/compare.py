@@ -60,7 +60,7 @@ def compare(
     repeats: int = 20,
     threads: int = 1,
     arguments: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    report_progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Times training steps and evaluations of energy and forces.
 
@@ -70,18 +70,18 @@ def compare(
 
     Args:
         architectures: Names of model classes.
-        backends: All that are installed where `None`; ratios refer to the first.
-            `"tensorflow-graph"` is TensorFlow without XLA.
-        batch_sizes: Structures in a batch.
-        system: See `systems.make`.
-        repeats: Measured steps of each kind.
-        threads: Cores that each process may use.
-        arguments: Of the constructors, instead of their defaults.
-        say: Is told about progress.
+        backends: The backends to compare; `None` takes all that are installed. Ratios refer to the
+            first. `"tensorflow-graph"` is TensorFlow without XLA.
+        batch_sizes: Numbers of structures in a batch, each of which is measured.
+        system: What the batch consists of, see `systems.make`.
+        repeats: How many steps of each kind are measured.
+        threads: How many cores each process may use.
+        arguments: Arguments of the constructors, in place of their defaults.
+        report_progress: Is called with a line of text whenever something begins.
 
     Returns:
-        `machine`, `settings` and `results`, a row per architecture, batch size, task and backend;
-        see `table`.
+        A dict with `machine` (processor, versions), `settings` and `results`, a row for each
+        architecture, batch size, task and backend, which `table` prints.
 
     Raises:
         ValueError: If a backend or the system is unknown, or a number is not positive.
@@ -103,14 +103,14 @@ def compare(
     try:
         for architecture in architectures:
             for batch_size in sorted(batch_sizes):
-                say(f"{architecture}, {system}, batch size {batch_size}")
+                report_progress(f"{architecture}, {system}, batch size {batch_size}")
                 case = {
                     "architecture": architecture,
                     "arguments": dict(arguments or {}),
                     "system": system,
                     "batch_size": batch_size,
                 }
-                results += _measure(workers, case, repeats, say)
+                results += _measure(workers, case, repeats, report_progress)
     finally:
         for worker in workers.values():
             worker.stop()
@@ -127,7 +127,16 @@ def compare(
 
 
 def table(comparison: Mapping[str, Any]) -> str:
-    """Writes the results as a table; ratios are times over those of the first backend."""
+    """Writes the results of `compare` as a Markdown table.
+
+    Args:
+        comparison: What `compare` returned.
+
+    Returns:
+        A table with median and quartiles of a step's time in ms, the ratio to the first backend,
+        atoms per second, the time that compiling took in s, and memory in MiB. Columns without any
+        number are left out.
+    """
     rows = [list(_COLUMNS)]
     for result in comparison["results"]:
         rows.append([_cell(result[key]) for key in _COLUMNS.values()])
@@ -167,7 +176,18 @@ class _Worker:
             os.sched_setaffinity(self._process.pid, cores)
 
     def ask(self, action: str, **request: Any) -> dict[str, Any]:
-        """Sends a request and waits for its answer."""
+        """Sends a request and waits for its answer.
+
+        Args:
+            action: Name of what to do: `"prepare"`, `"warm_up"`, `"measure"` or `"finish"`.
+            **request: Arguments of the action.
+
+        Returns:
+            The answer of the process.
+
+        Raises:
+            RuntimeError: If the process has ended or reports an error.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         line = ""
@@ -198,19 +218,29 @@ def _measure(
     workers: Mapping[str, _Worker],
     case: Mapping[str, Any],
     repeats: int,
-    say: Callable[[str], None],
+    report_progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Measures one case on all backends."""
+    """Measures one case on all backends, which take turns of a few steps.
+
+    Args:
+        workers: The processes by the name of their backend.
+        case: Architecture, arguments, system and batch size.
+        repeats: How many steps of each kind are measured.
+        report_progress: Is called with a line of text whenever something begins.
+
+    Returns:
+        A row for each task and backend.
+    """
     first: dict[tuple[str, str], dict[str, Any]] = {}
     times: dict[tuple[str, str], list[float]] = {}
     late = dict.fromkeys([(task, name) for task in TASKS for name in workers], 0)
     for name, worker in workers.items():
-        say(f"  {name} compiles")
+        report_progress(f"  {name} compiles")
         worker.ask("prepare", **case, xla=name not in PLAIN)
         for task in TASKS:
             first[task, name] = worker.ask("warm_up", task=task)
             times[task, name] = []
-    say("  taking turns")
+    report_progress("  taking turns")
     for start in range(0, repeats, _TURN):
         for name, worker in workers.items():
             for task in TASKS:

@@ -33,10 +33,13 @@ def make(system: str, count: int, seed: int = 0) -> list[Graph]:
     """Makes structures with small random displacements and random labels.
 
     Args:
-        system: `"ethanol"`; `"cluster:21"` for so many atoms cut out of diamond; `"silicon:64"` or
-            `"salt:64"` (NaCl) for a crystal of so many atoms (a multiple of 8).
-        count: How many.
-        seed: Of displacements and labels.
+        system: `"ethanol"`; `"cluster:21"` for 21 atoms cut out of diamond; `"silicon:64"` or
+            `"salt:64"` (NaCl) for a crystal of 64 atoms, a multiple of 8.
+        count: How many structures to make.
+        seed: Fixes displacements and labels.
+
+    Returns:
+        Structures with `energy` and `forces`, without edges.
 
     Raises:
         ValueError: If there is no such system.

@@ -30,10 +30,13 @@ class Case:
 
     Args:
         architecture: Name of a model class.
-        arguments: Of its constructor.
-        system: See `systems.make`.
-        batch_size: Structures in the batch.
-        xla: Whether XLA compiles, where the backend has it.
+        arguments: Arguments of its constructor.
+        system: What the batch consists of, see `systems.make`.
+        batch_size: The number of structures in the batch.
+        xla: Whether XLA compiles the steps, on backends that have it.
+
+    Attributes:
+        num_traces: How often Python has run the network, which compiled steps do not.
     """
 
     def __init__(
@@ -72,10 +75,14 @@ class Case:
         self._count_traces()
 
     def measure(self, task: str, repeats: int) -> dict[str, Any]:
-        """Times `"train"` steps as `fit` makes them, or `"predict"` of energies and forces.
+        """Times single steps up to the moment their result is a number on the host.
+
+        Args:
+            task: `"train"` for steps as `fit` makes them, `"predict"` for energies and forces.
+            repeats: How many steps.
 
         Returns:
-            `times` in seconds, and how many steps had to compile.
+            `times`, a list in seconds, and `compilations`, how many of the steps had to compile.
         """
         timer = _StepTimer(self)
         if task == "train":
@@ -93,7 +100,7 @@ class Case:
         return {"times": timer.times, "compilations": timer.compilations * backend.COMPILES}
 
     def warm_up(self, task: str) -> dict[str, Any]:
-        """Measures the first steps, compilation included."""
+        """Measures the first steps, compilation included; arguments and returns as in `measure`."""
         return self.measure(task, _WARM_UP)
 
     def facts(self) -> dict[str, Any]:
@@ -180,8 +187,11 @@ def _answer(cases: dict[str, Case], request: dict[str, Any]) -> dict[str, Any]:
 
 
 def serve() -> None:
-    """Answers requests until there are no more."""
-    # frameworks print what they like: the answers get a channel of their own
+    """Answers requests on the standard input until there are no more.
+
+    What frameworks print goes to the standard error, so that the answers are all that the other
+    side reads.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     cases: dict[str, Case] = {}

@@ -189,7 +189,7 @@ def md(
         print(f"energy drift: {1e3 * drift:.4f} meV per atom and ps")
     if not atoms.pbc.any():
         for first, second in observables.bonds(trajectory.positions[0], atoms.numbers):
-            lengths = observables.distances(trajectory.positions, [first, second])
+            lengths = observables.pair_distances(trajectory.positions, [first, second])
             pair = f"{atoms.symbols[first]}{first}-{atoms.symbols[second]}{second}"
             print(f"bond {pair}: {lengths.mean():.4f} ± {lengths.std():.4f} Å")
     if output is not None:
@@ -210,7 +210,7 @@ def bench(settings: list[str], json_file: str | None, **arguments: Any) -> None:
     comparison = benchmark.compare(
         **arguments,
         arguments=_parsed(settings),
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        report_progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(benchmark.table(comparison))
     if json_file is not None:

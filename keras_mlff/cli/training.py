@@ -16,8 +16,9 @@ def recipe_list() -> None:
     rows = [["recipe", "data", "variants", "description"]]
     for name in recipes.available():
         source = recipes.load(name)
-        described = str(source.table.get("description", ""))
-        rows.append([name, recipes.source_of(source), " ".join(source.variants), described])
+        data = source.filled("data.source")
+        described = " ".join(data) if isinstance(data, list) else data
+        rows.append([name, described, " ".join(source.variants), source.filled("description")])
     print_table(rows)
 
 

@@ -69,6 +69,7 @@ class ForceField(Trainer):
     is_size_consistent: bool = True  # energies of far fragments add up
     supports_periodic: bool = True  # energies of crystals are defined
     sees_all_pairs: bool = False  # of a molecule, whatever the cutoff
+    has_attention: bool = True  # coefficients that `attention` returns
     num_continuous_derivatives: ClassVar[int] = 2  # of the energy, where an edge reaches the cutoff
     presets = PresetNames()  # trained models of this class that are at hand, by name
 

@@ -89,6 +89,13 @@ class Source:
         """Changes by name."""
         return dict(self.table.get("variants", {}))
 
+    def filled(self, key: str) -> Any:
+        """Finds a value by `"section.key"`, its parameters filled in; an empty text if absent."""
+        value: Any = self.table
+        for name in key.split("."):
+            value = value.get(name, "") if isinstance(value, Mapping) else ""
+        return _fill(value, self.parameters, str(self.path))
+
     def replacing(self, **sections: Mapping[str, Any]) -> Source:
         """Makes the same recipe with other sections, and without their changes in variants."""
         variants = {
@@ -143,15 +150,8 @@ def load(name: str | Path) -> Source:
     return Source(path, lay_over(base.table, table), (base.path, *base.extended))
 
 
-def source_of(source: Source) -> str:
-    """Tells which data a recipe takes, its parameters filled in."""
-    section = source.table.get("data", {})
-    named = _fill(section.get("source", ""), source.parameters, str(source.path))
-    return " ".join(named) if isinstance(named, list) else str(named)
-
-
 def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges tables; one that names another `kind` or `class` replaces the whole of the other.
+    """Merges tables; one that is of another `kind` or `class` replaces the whole of the other.
 
     The heads of a model stay when its class changes, since they belong to the data.
     """
@@ -160,11 +160,18 @@ def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         old = merged.get(key)
         if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
             merged[key] = value
-        elif any(name in value and value[name] != old.get(name) for name in _KINDS):
-            merged[key] = {name: old[name] for name in ("heads",) if name in old} | dict(value)
+        elif _is_another(old, value):
+            kept = ("heads",) if "class" in value else ()
+            merged[key] = {name: old[name] for name in kept if name in old} | dict(value)
         else:
             merged[key] = lay_over(old, value)
     return merged
+
+
+def _is_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tells whether two tables name different things, whose arguments do not go together."""
+    before, after = ({name: t[name] for name in _KINDS if name in t} for t in (old, new))
+    return bool(before) and any(before.get(name) != value for name, value in after.items())
 
 
 def run_name(source: Source, variants: Sequence[str], overrides: Mapping[str, Any]) -> str:

@@ -249,7 +249,17 @@ def _run(
     written = None
     if preset:
         written = _publish(
-            model, parts, folder, settings, labels, card, preset, errors, about, started_from
+            model,
+            parts,
+            folder,
+            settings,
+            labels,
+            card,
+            preset,
+            {part: errors},
+            evaluation.published_errors(report),
+            about,
+            started_from,
         )
     return Results(model, errors, history.history, parts, folder, written)
 
@@ -262,7 +272,8 @@ def _publish(
     labels: Sequence[str],
     card: CardSettings,
     target: str | Path,
-    errors: dict[str, Any],
+    errors: dict[str, dict[str, Any]],
+    published: Mapping[str, Mapping[str, float]],
     about: dict[str, str],
     started_from: presets.Preset | None,
 ) -> presets.Preset:
@@ -276,6 +287,19 @@ def _publish(
         "license": card.license or earlier.get("license", ""),
         "citation": about["citation"] or earlier.get("citation", ""),
     }
+    # errors of all presets stand in one form; those of a validation are no test's
+    measured = {
+        part: {
+            label: {
+                "unit": values["unit"],
+                "test_mae": values[f"{part}_mae"],
+                "test_rmse": values[f"{part}_rmse"],
+            }
+            for label, values in of_part.items()
+        }
+        for part, of_part in errors.items()
+    }
+    metrics = measured.pop("test", {})
     notes = [*card.notes, *rare_elements(parts.training)]
     if started_from is not None:
         name = f"{started_from.architecture.lower()}/{started_from.name}"
@@ -285,6 +309,14 @@ def _publish(
             f"This training went on from the weights of the preset {name}"
             + (f", which `{made}` made." if made else "."),
         )
+        before = {
+            label: values.get(f"{part}_mae_before")
+            for part, of_part in errors.items()
+            for label, values in of_part.items()
+        }
+        texts = [f"{label} {value:.4g}" for label, value in before.items() if value is not None]
+        if texts:
+            notes.insert(1, f"Mean absolute errors before it: {', '.join(texts)}.")
     return publish.publish(
         model,
         target,
@@ -299,7 +331,12 @@ def _publish(
         },
         seed=settings.seed,
         compute=f"{training.cpu_hours(folder):.2f} CPU hours ({keras.backend.backend()})",
-        metrics=errors,
+        metrics=metrics,
+        published={
+            source: {label: value for label, value in values.items() if label in metrics}
+            for source, values in published.items()
+        },
+        **({"metrics_of_parts": measured} if any(measured.values()) else {}),
         properties=[*labels, *(["atomic_energies"] if "energy" in labels else [])],
         notes=notes,
         recipe=about["recipe"],

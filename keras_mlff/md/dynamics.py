@@ -22,7 +22,7 @@ from keras_mlff.graph import Array, Graph
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """What a run of molecular dynamics leaves, frame by frame.
+    """What a run of molecular dynamics recorded, frame by frame.
 
     Attributes:
         times: `(num_frames,)`, fs.
@@ -49,7 +49,15 @@ class Trajectory:
 
 
 def to_atoms(graph: Graph) -> Atoms:
-    """Makes ASE's atoms from a single structure, with `info["charge"]` and `info["spin"]`."""
+    """Makes ASE's atoms from a single structure.
+
+    Args:
+        graph: One structure.
+
+    Returns:
+        ASE's atoms, with the cell where there is one. Total charge and spin multiplicity are in
+        `info["charge"]` and `info["spin"]`, where the calculator looks for them.
+    """
     periodic = {"cell": graph["cell"][0], "pbc": graph["pbc"][0]} if "cell" in graph else {}
     info = {
         "charge": float(graph["total_charge"][0]),
@@ -62,9 +70,12 @@ def set_temperature(atoms: Atoms, temperature: float, seed: int = 0) -> None:
     """Draws velocities of exactly this temperature, without drift or, for molecules, rotation.
 
     Args:
-        atoms: Changed in place.
-        temperature: K.
-        seed: Of the draw.
+        atoms: ASE's atoms, whose momenta are replaced.
+        temperature: The temperature in K, which the velocities have exactly.
+        seed: Fixes the velocities.
+
+    Raises:
+        ValueError: If the temperature is negative.
     """
     if temperature < 0.0:
         raise ValueError(f"A temperature is at least 0 K. Received: {temperature}.")
@@ -89,11 +100,14 @@ def run_nve(
     """Runs at constant energy (velocity Verlet) from the velocities that the atoms have.
 
     Args:
-        atoms: With a calculator; moved in place.
-        num_steps: Steps.
-        time_step: fs.
+        atoms: ASE's atoms with a calculator. They are moved.
+        num_steps: The number of steps.
+        time_step: The length of a step in fs.
         interval: Steps from one recorded frame to the next.
-        output: Extended XYZ file to write the frames to.
+        output: An extended XYZ file to write the frames to; `None` writes none.
+
+    Returns:
+        The recorded frames.
     """
     return _run(
         VelocityVerlet(atoms, timestep=time_step * units.femtosecond),
@@ -117,14 +131,17 @@ def run_nvt(
     """Runs at constant temperature (Langevin), with the center of mass held in place.
 
     Args:
-        atoms: With a calculator; moved in place.
-        temperature: K.
-        num_steps: Steps.
-        time_step: fs.
-        friction: 1/fs.
-        seed: Of the random forces.
+        atoms: ASE's atoms with a calculator. They are moved.
+        temperature: The temperature of the bath in K.
+        num_steps: The number of steps.
+        time_step: The length of a step in fs.
+        friction: How strongly atoms are coupled to the bath, in 1/fs.
+        seed: Fixes the random forces.
         interval: Steps from one recorded frame to the next.
-        output: Extended XYZ file to write the frames to.
+        output: An extended XYZ file to write the frames to; `None` writes none.
+
+    Returns:
+        The recorded frames.
     """
     constraints = list(atoms.constraints)
     free = not constraints and len(atoms) > 1
@@ -155,20 +172,28 @@ def run_npt(
     interval: int = 1,
     output: str | Path | None = None,
 ) -> Trajectory:
-    """Runs a crystal at constant temperature and pressure; its cell breathes and keeps its shape.
+    """Runs a crystal at constant temperature and pressure, with a cell that keeps its shape.
 
     The thermostat is a Nosé-Hoover chain, the barostat that of Martyna, Tobias and Klein.
 
     Args:
-        atoms: Periodic, with a calculator that knows stress; moved in place.
-        temperature: K.
-        num_steps: Steps.
-        pressure: GPa.
-        time_step: fs.
-        thermostat_time: fs, of the thermostat's answer.
-        barostat_time: fs, of the barostat's answer.
+        atoms: ASE's periodic atoms with a calculator that knows stress. They are moved.
+        temperature: The temperature of the bath in K.
+        num_steps: The number of steps.
+        pressure: The pressure outside in GPa.
+        time_step: The length of a step in fs.
+        thermostat_time: The time in fs within which the thermostat answers.
+        barostat_time: The time in fs within which the barostat answers.
         interval: Steps from one recorded frame to the next.
-        output: Extended XYZ file to write the frames to.
+        output: An extended XYZ file to write the frames to; `None` writes none.
+
+    Returns:
+        The recorded frames.
+
+    Raises:
+        ValueError: If the atoms are not periodic in all directions.
+
+    Reference: Martyna, Tobias and Klein, 1994, https://doi.org/10.1063/1.467468
     """
     if not np.all(atoms.pbc):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What is measured on trajectories: drift, lengths, angles, radii."""
+"""What is measured on trajectories: drift, bonds, distances and angles."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from keras_mlff.graph import Array
 
 
 def energy_drift(times: Array, energies: Array, num_atoms: int) -> float:
-    """Fits a line to the total energy and returns its slope, eV per atom and ps.
+    """Fits a line to the total energy and returns its slope per atom.
 
     Args:
-        times: `(num_frames,)`, fs.
-        energies: `(num_frames,)`, eV.
-        num_atoms: What the slope is divided by.
+        times: Times of the frames, `(num_frames,)`, fs.
+        energies: Total energies of the frames, `(num_frames,)`, eV.
+        num_atoms: Number of atoms, by which the slope is divided.
+
+    Returns:
+        The slope in eV per atom and ps.
+
+    Raises:
+        ValueError: If there are fewer than two frames.
     """
     if len(times) < 2:
         raise ValueError(f"A drift needs at least two frames. Received: {len(times)}.")
@@ -25,15 +31,15 @@ def energy_drift(times: Array, energies: Array, num_atoms: int) -> float:
 
 
 def bonds(positions: Array, atomic_numbers: Array, tolerance: float = 1.25) -> Array:
-    """Lists pairs of a molecule's atoms no farther apart than their covalent radii allow.
+    """Lists the bonds of a molecule: pairs no farther apart than their covalent radii allow.
 
     Args:
-        positions: `(num_atoms, 3)`, Å.
-        atomic_numbers: `(num_atoms,)`.
-        tolerance: Factor on the sum of the radii.
+        positions: Positions of the atoms, `(num_atoms, 3)`, Å.
+        atomic_numbers: Their elements, `(num_atoms,)`.
+        tolerance: A factor on the sum of the two radii.
 
     Returns:
-        `(num_bonds, 2)`, the lower index first.
+        Indices of the bonded atoms, `(num_bonds, 2)`, the lower index first.
     """
     first, second = np.triu_indices(len(positions), k=1)
     lengths = np.linalg.norm(positions[first] - positions[second], axis=1)
@@ -42,12 +48,15 @@ def bonds(positions: Array, atomic_numbers: Array, tolerance: float = 1.25) -> A
     return np.stack([first[near], second[near]], axis=1)
 
 
-def distances(positions: Array, pairs: npt.ArrayLike) -> Array:
-    """Measures pairs of atoms in each frame: `(num_frames, num_pairs)`, Å.
+def pair_distances(positions: Array, pairs: npt.ArrayLike) -> Array:
+    """Measures the distance of pairs of atoms in each frame.
 
     Args:
-        positions: `(num_frames, num_atoms, 3)`, Å.
-        pairs: `(num_pairs, 2)` indices of atoms.
+        positions: Positions in each frame, `(num_frames, num_atoms, 3)`, Å.
+        pairs: Indices of the atoms of each pair, `(num_pairs, 2)`.
+
+    Returns:
+        `(num_frames, num_pairs)`, Å.
     """
     first, second = np.asarray(pairs, np.int64).reshape(-1, 2).T
     lengths: Array = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
@@ -55,29 +64,18 @@ def distances(positions: Array, pairs: npt.ArrayLike) -> Array:
 
 
 def angles(positions: Array, triples: npt.ArrayLike) -> Array:
-    """Measures the angle at the middle atom of each triple: `(num_frames, num_triples)`, degrees.
+    """Measures the angle at the middle atom of triples of atoms in each frame.
 
     Args:
-        positions: `(num_frames, num_atoms, 3)`, Å.
-        triples: `(num_triples, 3)` indices of atoms.
+        positions: Positions in each frame, `(num_frames, num_atoms, 3)`, Å.
+        triples: Indices of the atoms of each triple, `(num_triples, 3)`.
+
+    Returns:
+        `(num_frames, num_triples)`, degrees between 0 and 180, exact near both ends too.
     """
     first, middle, last = np.asarray(triples, np.int64).reshape(-1, 3).T
     a, b = positions[:, first] - positions[:, middle], positions[:, last] - positions[:, middle]
     sines = np.linalg.norm(np.cross(a, b), axis=-1)
     cosines = np.sum(a * b, axis=-1)
-    found: Array = np.degrees(np.arctan2(sines, cosines))  # exact near 0 and 180 degrees too
+    found: Array = np.degrees(np.arctan2(sines, cosines))
     return found
-
-
-def radii_of_gyration(positions: Array, masses: Array) -> Array:
-    """Measures how far the mass reaches from its center in each frame: `(num_frames,)`, Å.
-
-    Args:
-        positions: `(num_frames, num_atoms, 3)`, Å.
-        masses: `(num_atoms,)`, amu.
-    """
-    weights = masses / np.sum(masses)
-    centers = np.einsum("a,fax->fx", weights, positions)
-    squares = np.sum(np.square(positions - centers[:, None]), axis=-1)
-    radii: Array = np.sqrt(squares @ weights)
-    return radii

@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from keras_mlff import presets as preset_store
+from keras_mlff.publish.metadata import with_published
 
 LOG = "log.csv"  # of the training, beside the card
 
 
 def card(preset: preset_store.Preset) -> str:
-    """Writes the model card from the metadata alone."""
+    """Writes the model card of a preset from its metadata alone.
+
+    Args:
+        preset: The preset, as `presets.read` finds it.
+
+    Returns:
+        Markdown with a description, how to load the model, facts, test errors beside published
+        ones, a learning curve, checks on each backend, dynamics, notes and figures.
+    """
     about = preset.metadata
     name = f'{preset.architecture}.from_preset("{preset.name}")'
     facts = {
@@ -36,7 +45,10 @@ def card(preset: preset_store.Preset) -> str:
     lines += ["This card is written by the program that published the preset.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
-    lines += ["", "## Errors", "", *_table(about["metrics"])]
+    beside = with_published(about["metrics"], about.get("published", {}))
+    lines += ["", "## Errors", "", *_table(beside)]
+    for part, measured in about.get("metrics_of_parts", {}).items():
+        lines += ["", f"Of the test, {part}:", "", *_table(measured)]
     if about.get("learning_curve"):
         lines += ["", "## Learning curve", ""]
         lines += ["Validation during training, in eV, Å and e, by number of epochs.", ""]
@@ -67,7 +79,7 @@ def card(preset: preset_store.Preset) -> str:
 
 
 def _without_copies(curve: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves out losses that are the mean absolute errors beside them."""
+    """Leaves out columns of losses that repeat the mean absolute errors beside them."""
 
     def is_copy(key: str) -> bool:
         error = key.removesuffix("_loss") + "_mae"
@@ -80,7 +92,15 @@ def _without_copies(curve: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(content: Mapping[str, Any], transpose: bool = False) -> list[str]:
-    """Lays a dict of dicts out as a table; plain values as a list of rows."""
+    """Lays out a dict of rows as a Markdown table, or a dict of plain values as two columns.
+
+    Args:
+        content: Rows by name, each a dict of values by column; or plain values by name.
+        transpose: Whether the names become columns instead of rows.
+
+    Returns:
+        The lines of the table.
+    """
     if not all(isinstance(row, Mapping) for row in content.values()):
         rows = [f"| {key} | {_number(value)} |" for key, value in content.items()]
         return ["| | value |", "|---|---|", *rows]

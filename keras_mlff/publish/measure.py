@@ -18,14 +18,22 @@ REFERENCE = "reference.json"
 
 
 def measure(folder: str | Path) -> dict[str, float]:
-    """Measures a preset on the backend in use.
+    """Measures on the backend in use how exactly a preset keeps what every model promises.
+
+    Args:
+        folder: The folder of a preset with pinned values.
 
     Returns:
-        Largest deviations from the reference values, under rotation, and of forces and stress from
-        finite differences (in float64): in eV, eV/Å and eV/Å³, or for a model without energy in
-        shares of the largest value of each property.
+        The largest deviations over all pinned structures: from the pinned values and under a
+        rotation, in float32 and in float64 (`energy_agreement_float32`, `forces_rotation_float64`,
+        ...), and of forces and stress from central differences of the energy, in float64. The units
+        are eV, eV/Å and eV/Å³. For a model without energy they are shares of the largest value of
+        each property.
+
+    Raises:
+        ValueError: If the preset has no pinned values.
     """
-    pinned = references(folder)
+    pinned = pinned_values(folder)
     structures = [item["structure"] for item in pinned]
     turned = [_rotated(item) for item in structures]
     single = models.load_preset(str(folder))
@@ -56,12 +64,18 @@ def measure(folder: str | Path) -> dict[str, float]:
 
 
 def nve_drift(model: ForceField, example: Graph, num_steps: int) -> dict[str, Any]:
-    """Runs at constant energy from 300 K and measures how well the energy is kept.
+    """Runs dynamics at constant energy from 300 K and measures how well the energy is kept.
+
+    Args:
+        model: A model with forces.
+        example: The structure to start from.
+        num_steps: Number of steps of 0.5 fs.
 
     Returns:
-        Slope of the total energy (meV per atom and ps), its largest deviation (meV), the length of
-        the run (ps) and the time step (fs). Where the dynamics break down, why they did is there
-        instead of the former two.
+        The slope of the total energy (`drift_meV_per_atom_ps`), its largest deviation
+        (`largest_deviation_meV`), the length of the run (`length_ps`) and the time step
+        (`time_step_fs`). Where the dynamics break down, `failure` says why, in place of the first
+        two.
     """
     from keras_mlff import md
     from keras_mlff.md import observables
@@ -83,14 +97,25 @@ def nve_drift(model: ForceField, example: Graph, num_steps: int) -> dict[str, An
     }
 
 
-def references(folder: str | Path) -> list[dict[str, Any]]:
-    """Reads the pinned structures and predictions of a preset."""
+def pinned_values(folder: str | Path) -> list[dict[str, Any]]:
+    """Reads the structures of a preset and the predictions that are pinned for them.
+
+    Args:
+        folder: The folder of the preset.
+
+    Returns:
+        For each structure a dict with `structure`, ready for `predict`, and `predictions`, the
+        values in float64 by name.
+
+    Raises:
+        ValueError: If the preset has none.
+    """
     file = Path(folder) / REFERENCE
     if not file.is_file():
         raise ValueError(
             f"The preset has no '{REFERENCE}', with whose values it could be compared. Received: "
             f"'{folder}'. `publish.publish` writes one, as recipes do with --preset; "
-            "`save_to_preset` and `keras-mlff train` know no structures to pin."
+            "`save_to_preset` alone knows no structures to pin."
         )
     pinned = json.loads(file.read_text(encoding="utf-8"))
     return [
@@ -119,7 +144,10 @@ def _rotated(graph: Graph) -> Graph:
 def _finite_difference_error(
     model: ForceField, structures: Sequence[Graph], step: float = 1e-4
 ) -> float:
-    """Compares all force components with central differences, in one batch per structure."""
+    """Finds the largest difference between forces and central differences of the energy, eV/Å.
+
+    Of each structure the first eight atoms are moved, in one batch.
+    """
     errors = [0.0]
     for item in structures:
         moved = []
@@ -136,7 +164,7 @@ def _finite_difference_error(
 
 
 def _stress_finite_difference(model: ForceField, crystal: Graph, step: float = 1e-4) -> float:
-    """Compares the stress with central differences of the energy by strain."""
+    """Finds the largest difference between stress and central differences by strain, eV/Å³."""
     strained = []
     for row, column in np.ndindex(3, 3):
         for sign in (1.0, -1.0):

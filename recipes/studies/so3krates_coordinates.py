@@ -46,7 +46,7 @@ def main(
     if not isinstance(model, models.So3krates):
         raise TypeError(f"Only So3krates has such coordinates. Received: preset='{preset}'.")
     assert model.preset is not None
-    molecule = publish.example(model.preset, data, split)
+    molecule = publish.example_structure(model.preset, data, split)
     wrong = [atom for atom in atoms if not 0 <= atom < len(molecule["atomic_numbers"])]
     if wrong or not atoms:
         raise ValueError(

@@ -71,7 +71,7 @@ def main(
     }
     model = models.load_preset(preset)
     assert model.preset is not None
-    start = publish.example(model.preset, data, split)
+    start = publish.example_structure(model.preset, data, split)
     atoms = md.to_atoms(start)
     atoms.calc = md.MLFFCalculator(model, dtype=dtype)
     file = Path(folder, FRAMES)
@@ -109,7 +109,7 @@ def main(
             begun = time.monotonic()
             frames = run(num_steps, piece, min(interval, num_steps))
             first = 0 if piece == 0 else 1  # the last frame of the piece before
-            stretches = observables.distances(frames.positions, bonds) / limits
+            stretches = observables.pair_distances(frames.positions, bonds) / limits
             parts = {
                 "times": frames.times + done * time_step,
                 "temperatures": frames.temperatures,

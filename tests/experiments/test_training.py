@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import fit, models
-from keras_mlff.experiments import training
+from keras_mlff.experiments import Parts, Settings, training
 from keras_mlff.fit import schedules
 from keras_mlff.graph import structure
 from keras_mlff.packing.loader import GraphLoader
@@ -75,18 +75,13 @@ def run(graphs, folder, kill_after=None, kill_amid=None, **kwargs):
     return model
 
 
-def train(model, edges, folder, optimizer, **kwargs):
-    training.train(
-        model,
-        edges[:6],
-        edges[6:],
-        folder,
-        optimizer,
-        loss=kwargs.pop("loss", {"energy": "mse", "forces": "mse"}),
-        batch_size=2,
-        verbose=0,
-        **{"num_epochs": NUM_EPOCHS} | kwargs,
+def train(model, edges, folder, optimizer, resume=False, **kwargs):
+    loss = kwargs.pop("loss", {"energy": "mse", "forces": "mse"})
+    settings = Settings(
+        optimizer=optimizer, loss=loss, batch_size=2, **{"num_epochs": NUM_EPOCHS} | kwargs
     )
+    parts = Parts(edges[:6], edges[6:], [])
+    training.fit_model(model, parts, folder, settings, tuple(loss), resume=resume, verbose=0)
 
 
 @pytest.fixture(scope="module")

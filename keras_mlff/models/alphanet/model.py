@@ -158,6 +158,8 @@ class AlphaNet(ForceField):
         'weighted_mean'
     """
 
+    has_attention = False
+
     def __init__(
         self,
         num_features: int = 128,

@@ -60,6 +60,8 @@ class DimeNetPP(ForceField):
         True
     """
 
+    has_attention = False
+
     uses_triplets: ClassVar[bool] = True
 
     def __init__(

@@ -17,7 +17,8 @@ from keras_mlff import presets as preset_store
 from keras_mlff.graph import Graph, structure
 from keras_mlff.models import ForceField
 from keras_mlff.publish.card import LOG, card
-from keras_mlff.publish.measure import REFERENCE, measure, nve_drift, references
+from keras_mlff.publish.measure import REFERENCE, measure, nve_drift, pinned_values
+from keras_mlff.publish.metadata import REQUIRED, check_metadata
 
 CARD = "README.md"
 
@@ -30,18 +31,32 @@ def publish(
     num_nve_steps: int = 4000,
     **metadata: Any,
 ) -> preset_store.Preset:
-    """Writes a trained model as a preset with log, reference values, measurements and card.
+    """Writes a trained model as a preset with its log, pinned values, measurements and card.
+
+    The folder then holds everything that somebody needs to trust the model: how it was made, what
+    it predicts for a few structures, and how well symmetry and derivatives hold. `verify` repeats
+    the measurements on other backends.
 
     Args:
         model: The trained model.
-        folder: Such as `zoo/cmret/ch2`.
-        examples: A few structures on which the model is measured and pinned.
-        log: The training's CSV log.
-        num_nve_steps: Of dynamics at constant energy, where there are forces; 0 leaves it out.
-        **metadata: See `presets.save`; `recipe`, `seed` and `metrics` are required, since a model
-            without them cannot be made again or judged.
+        folder: Where to write the preset, such as `zoo/cmret/ch2`.
+        examples: A few structures. Their predictions are pinned in the preset, and the model is
+            measured on them.
+        log: The CSV log of the training, which is copied.
+        num_nve_steps: Number of steps of dynamics at constant energy that are run where the model
+            has forces. 0 leaves the dynamics out.
+        **metadata: What the preset says about itself, see `Metadata`. `recipe`, `seed` and
+            `metrics` are required, since a model without them can be neither made again nor judged.
+
+    Returns:
+        The preset, as `presets.read` finds it.
+
+    Raises:
+        ValueError: If something else is in the folder, or the metadata are not in the form of
+            `Metadata`.
     """
-    check(folder, metadata)
+    preset_store.check_folder(folder)
+    check_metadata(metadata)
     metadata["keras_mlff_version"] = keras_mlff.__version__
     metadata["learning_curve"] = learning_curve(log)
     folder = preset_store.save(model, folder, **metadata).folder
@@ -61,17 +76,17 @@ def publish(
 
 
 def check(folder: str | Path, metadata: Iterable[str]) -> None:
-    """Refuses what `publish` would refuse; call it before a training, not after.
+    """Refuses what `publish` would refuse, so that it is known before a training and not after.
 
     Args:
-        folder: Where to publish.
-        metadata: Names of what will be given.
+        folder: Where the preset will be written.
+        metadata: Names of the metadata that will be given.
 
     Raises:
         ValueError: If something else is in the folder, or what is required will be missing.
     """
     preset_store.check_folder(folder)
-    missing = sorted({"recipe", "seed", "metrics"} - set(metadata))
+    missing = sorted(set(REQUIRED) - set(metadata))
     if missing:
         raise ValueError(
             f"A preset needs {missing} besides its weights. Received: {sorted(metadata)}."
@@ -79,10 +94,15 @@ def check(folder: str | Path, metadata: Iterable[str]) -> None:
 
 
 def learning_curve(log: str | Path, num_rows: int = 8) -> dict[str, dict[str, float]]:
-    """Reads validation errors from a CSV log at epochs that are about evenly spaced in scale.
+    """Reads validation errors from a CSV log, at epochs that are evenly spaced on a log scale.
+
+    Args:
+        log: The CSV log that `train` writes.
+        num_rows: How many epochs to choose at most.
 
     Returns:
-        By number of epochs: columns of the log that begin with `val_`, in this package's units.
+        The columns that begin with `val_`, without that prefix and in this package's units, by the
+        number of epochs as text.
     """
     with open(log, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get("val_loss") not in (None, "", "NA")]
@@ -102,6 +122,12 @@ def verify(folder: str | Path) -> preset_store.Preset:
     """Measures a preset on the backend in use and writes the figures into its metadata and card.
 
     Run it once on each backend: `keras-mlff zoo verify FOLDER`.
+
+    Args:
+        folder: The folder of the preset.
+
+    Returns:
+        The preset with the new figures under `metadata["checks"]`.
     """
     measured = {keras.backend.backend(): measure(folder)}
     preset = preset_store.read(folder)  # only now: another backend may have written meanwhile
@@ -113,10 +139,13 @@ def add_figure(folder: str | Path, name: str, figure: Any, caption: str) -> pres
     """Puts a figure into a preset's folder and card.
 
     Args:
-        folder: Of the preset.
-        name: File, such as `attention.png`; one of that name is replaced.
-        figure: Matplotlib's.
-        caption: What it shows, whole sentences.
+        folder: The folder of the preset.
+        name: Name of the file, such as `attention.png`. A file of that name is replaced.
+        figure: A figure of Matplotlib.
+        caption: What the figure shows, in whole sentences.
+
+    Returns:
+        The preset with the figure under `metadata["figures"]`.
     """
     preset = preset_store.read(folder)
     with saving.replacing(preset.folder / name) as file:
@@ -133,17 +162,21 @@ def _update(preset: preset_store.Preset, **changes: Any) -> preset_store.Preset:
     return preset
 
 
-def example(preset: preset_store.Preset, data: str = "", split: str = "all[:1]") -> Graph:
-    """Picks a structure: the first of a split of a file, or of those that the preset pins.
+def example_structure(preset: preset_store.Preset, data: str = "", split: str = "all[:1]") -> Graph:
+    """Picks a structure to show a preset on.
 
     Args:
-        preset: Whose structure is taken where `data` is empty.
-        data: File or data set.
-        split: Of that.
+        preset: The preset whose first pinned structure is taken where `data` is empty.
+        data: A file or a named data set, as `datasets.load` takes it.
+        split: Which part of it; the first structure of the part is taken.
+
+    Returns:
+        One structure, without edges.
     """
     if data:
         return datasets.load(data, split, labels=())[0]
-    return references(preset.folder)[0]["structure"]
+    structure_: Graph = pinned_values(preset.folder)[0]["structure"]
+    return structure_
 
 
 def _arguments(graph: Graph) -> dict[str, Any]:
