@@ -2,7 +2,6 @@
 
 import functools
 import json
-import shlex
 import typing
 from pathlib import Path
 
@@ -308,18 +307,6 @@ def test_flags_of_a_recipe_have_the_types_of_its_arguments():
     assert received == recipe("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3, keys)
     assert type(received["learning_rate"]) is float
     assert cli.run(recipe, ["--no-fast"])["fast"] is False
-
-
-def test_the_command_of_a_recipe_gives_the_same_arguments(tmp_path):
-    """Defaults and where results go are left out; a file is named without its folder."""
-    data = tmp_path / "my frames.npz"
-    data.touch()
-    arguments = recipe(str(data), 4, 2.0, (5, 6), True, "part", "x", 3, {"energy": "my E"})
-    line = cli.command(recipe, arguments | {"helper": 1}, without=["output"])
-    python, file, *flags = shlex.split(line)
-    assert (python, file) == ("python", "recipes/test_cli.py")
-    assert cli.run(recipe, flags) == arguments | {"molecule": "my frames.npz", "output": None}
-    assert cli.command(recipe, recipe()) == "python recipes/test_cli.py"
 
 
 def test_the_help_of_a_recipe_is_its_docstring(capsys):
