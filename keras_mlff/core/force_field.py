@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -70,7 +71,7 @@ class ForceField(Trainer):
     supports_periodic: bool = True  # energies of crystals are defined
     sees_all_pairs: bool = False  # of a molecule, whatever the cutoff
     has_attention: bool = True  # coefficients that `attention` returns
-    num_continuous_derivatives: ClassVar[int] = 2  # of the energy, where an edge reaches the cutoff
+    num_continuous_derivatives: int = 2  # of the energy, where an edge reaches the cutoff
     presets = PresetNames()  # trained models of this class that are at hand, by name
 
     def __init__(
@@ -423,10 +424,50 @@ class ForceField(Trainer):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Makes the model of a config, with fresh weights."""
-        return cls(**config)
+        return cls(**cls.upgrade_config(dict(config)))
+
+    @classmethod
+    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Turns a config that an earlier version wrote into the constructor's arguments of today.
+
+        Architectures whose arguments have changed override it; a config of today stays as it is.
+
+        Args:
+            config: What `get_config` returned when the model was saved.
+        """
+        return config
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Does nothing: the constructor has created the weights that are loaded now."""
+
+    @classmethod
+    def from_port(
+        cls, hyperparameters: Mapping[str, Any], weights: Mapping[str, Array], **kwargs: Any
+    ) -> Self:
+        """Builds the network of the authors' program, with the weights trained there.
+
+        The module `port` beside the architecture's own does it; its function `build` documents the
+        names of hyper-parameters and weights.
+
+        Args:
+            hyperparameters: The settings of the authors' program by that program's names.
+            weights: Arrays by the names that `build` documents. Matrices are (in, out).
+            **kwargs: Replace arguments of the constructor, such as `dtype="float32"`.
+
+        Raises:
+            NotImplementedError: If there is no port for the architecture.
+            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+        """
+        package = cls.__module__.rpartition(".")[0]
+        if not package or importlib.util.find_spec(f"{package}.port") is None:
+            raise NotImplementedError(
+                f"{cls.__name__} has no port, so it cannot read weights of another program. "
+                f"Received: a class of the module '{cls.__module__}', which has no `port` beside "
+                "it. Write one with a function `build(model_class, hyperparameters, weights)`."
+            )
+        port = importlib.import_module(f"{package}.port")
+        model: Self = port.build(cls, hyperparameters, weights, **kwargs)
+        return model
 
     @classmethod
     def from_preset(cls, preset: str, **kwargs: Any) -> Self:

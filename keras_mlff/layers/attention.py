@@ -15,7 +15,16 @@ from keras_mlff.ops import safe, segment
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:
-    """Computes a softmax in which masked places have weight zero; all masked gives zeros."""
+    """Computes a softmax in which masked places have weight zero.
+
+    Args:
+        scores: An array of any shape.
+        mask: `bool` of the same shape or one that broadcasts to it; false for places to leave out.
+        axis: Axis, or axes, over which weights sum to one.
+
+    Returns:
+        Weights in the shape of `scores`; zeros where all places of the axis are masked.
+    """
     lowest = ops.where(mask, scores, ops.full_like(scores, -1e30))
     # the maximum only keeps numbers small: it has no gradient of its own
     highest = ops.stop_gradient(ops.max(lowest, axis=axis, keepdims=True))
@@ -24,7 +33,10 @@ def masked_softmax(scores: Tensor, mask: Tensor, axis: int | tuple[int, ...] = -
 
 
 def mish(x: Tensor) -> Tensor:
-    """Computes x tanh(softplus(x)). Reference: Misra, 2019, https://arxiv.org/abs/1908.08681."""
+    """Computes x tanh(softplus(x)), elementwise.
+
+    Reference: Misra, 2019, https://arxiv.org/abs/1908.08681
+    """
     return x * ops.tanh(ops.softplus(x))
 
 
@@ -42,16 +54,21 @@ ACTIVATIONS = ("softmax", "softmax2d", *ELEMENTWISE)
 class GraphAttention(keras.layers.Layer):
     """Attends from each atom to all atoms of its graph, itself included, blind to distance.
 
-    A_ij = softmax_j(q_i . k_j / tau), tau = sqrt(temperature_coeff * head width).
+    1. q, k and v are linear maps of the features, cut into heads.
+    2. A_ij = softmax_j(q_i . k_j / tau) with tau = sqrt(temperature_coeff * width of a head).
+    3. Atom i gets the sum of A_ij v_j.
 
     Args:
         num_features: Width of the features, divisible by `num_heads`.
         num_heads: Blocks of features that attend on their own.
         temperature_coeff: Factor under the root of tau.
-        activation: `"softmax"`, `"softmax2d"` (over all pairs of a graph) or an elementwise one,
-            after which masked pairs are zero.
+        activation: What makes A of scores: `"softmax"`, `"softmax2d"` (over all pairs of a graph)
+            or an elementwise one of `ELEMENTWISE`, after which masked pairs are zero.
         projections: Whether further maps stand before and after, as in the attention of
             Vaswani et al.; an ablation of the paper.
+
+    Raises:
+        ValueError: If the heads do not divide the features or the activation is unknown.
 
     Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
@@ -91,10 +108,17 @@ class GraphAttention(keras.layers.Layer):
             self.outer = torch_dense(num_features, num_features)
 
     def call(self, features: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Computes messages `(num_atoms, num_features)` and coefficients.
+        """Computes what each atom gets.
 
-        The coefficients are `(num_graphs, num_heads, max_atoms, max_atoms)`, receiver first.
+        Call arguments:
+            features: `(num_atoms, num_features)`.
+            graph: The batch, whose atoms attend to those of the same graph.
+
+        Returns:
+            Messages `(num_atoms, num_features)`, and coefficients
+            `(num_graphs, num_heads, max_atoms, max_atoms)`, receiver first.
         """
+        # 1. Queries, keys and values
         stacked = self.query_key_value(features)
         if self.projections:
             parts = ops.reshape(stacked, (-1, 3, self.num_features))
@@ -106,14 +130,17 @@ class GraphAttention(keras.layers.Layer):
         query, key, value = (
             ops.transpose(table[:, :, part], (0, 2, 1, 3)) for part in range(3)
         )  # (num_graphs, num_heads, max_atoms, width)
+        # 2. Coefficients
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / self.temperature
         coefficients = self._coefficients(scores, segment.table_mask(graph))
+        # 3. Messages
         messages = ops.transpose(ops.matmul(coefficients, value), (0, 2, 1, 3))
         messages = ops.reshape(messages, (num_graphs, max_atoms, self.num_features))
         messages = segment.from_table(messages, graph)
         return (self.outer(messages) if self.projections else messages), coefficients
 
     def _coefficients(self, scores: Tensor, filled: Tensor) -> Tensor:
+        """Turns scores into coefficients; `filled` `(num_graphs, max_atoms)` are real atoms."""
         senders = filled[:, None, None, :]
         if self.activation == "softmax":
             return masked_softmax(scores, ops.broadcast_to(senders, ops.shape(scores)))

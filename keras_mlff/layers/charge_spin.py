@@ -16,10 +16,16 @@ from keras_mlff.ops import safe, segment
 class ChargeSpinEmbedding(keras.layers.Layer):
     """Shares total charge and unpaired electrons out to the atoms and embeds each share.
 
-    An atom's share is softplus(q . k / sqrt(F)) over the sum of all atoms, where q is a map of its
-    features and k a learned vector, another one for negative values. Neutral singlets get exactly
-    zero. Shares depend on all atoms of the structure: with it, charged fragments that are far
-    apart do not have exactly the sum of their energies.
+    For each of the two, with psi the charge or the number of unpaired electrons:
+
+    1. An atom weighs softplus(q . k / sqrt(F)), where q is a linear map of its features and k a
+       learned vector, another one for negative psi.
+    2. Its share is psi times its weight over the sum of all weights.
+    3. The share times a learned vector, another one for negative psi, is its embedding.
+
+    Both embeddings are added, and a perceptron without biases of the sum is added to it.
+    Neutral singlets get exactly zero. Shares depend on all atoms of the structure: with it, charged
+    fragments that are far apart do not have exactly the sum of their energies.
 
     Reference: Unke et al., 2021 (SpookyNet), eqs. 9 to 11, https://arxiv.org/abs/2105.00304
     """
@@ -39,7 +45,15 @@ class ChargeSpinEmbedding(keras.layers.Layer):
             layer.build((None, width))
 
     def call(self, features: Tensor, graph: Graph) -> Tensor:
-        """Computes what to add to the features, `(num_atoms, num_features)`."""
+        """Computes what to add to the features.
+
+        Call arguments:
+            features: `(num_atoms, num_features)`.
+            graph: The batch, with `total_charge` in e and `spin_multiplicity`.
+
+        Returns:
+            `(num_atoms, num_features)`.
+        """
         dtype, width = features.dtype, features.shape[-1]
         charge = ops.cast(graph["total_charge"], dtype)
         unpaired = ops.cast(graph["spin_multiplicity"], dtype) - 1.0

@@ -1,4 +1,8 @@
-"""Envelopes that take an interaction to zero at the cutoff."""
+"""Envelopes that take an interaction to zero at the cutoff.
+
+Each maps edge lengths `(num_edges,)` in Å and a cutoff r_c in Å to factors `(num_edges,)` from one,
+where d = 0, to zero, from d = r_c on.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from keras_mlff.graph import Tensor
 
 
 def cosine(edge_lengths: Tensor, cutoff: float) -> Tensor:
-    """Computes (1 + cos(pi d / r_c)) / 2 inside the cutoff, else 0; once differentiable.
+    """Computes (1 + cos(pi d / r_c)) / 2, once differentiable at the cutoff.
 
     Reference: Behler and Parrinello, 2007, https://doi.org/10.1103/PhysRevLett.98.146401
     """
@@ -21,7 +25,17 @@ def cosine(edge_lengths: Tensor, cutoff: float) -> Tensor:
 
 
 def polynomial(edge_lengths: Tensor, cutoff: float, exponent: int = 6) -> Tensor:
-    """Computes the polynomial envelope, twice differentiable at the cutoff.
+    """Computes a polynomial of x = d / r_c, twice differentiable at the cutoff.
+
+    u = 1 - (p + 1)(p + 2) / 2 x^p + p (p + 2) x^(p + 1) - p (p + 1) / 2 x^(p + 2)
+
+    Args:
+        edge_lengths: d, of any shape.
+        cutoff: r_c, in the same unit.
+        exponent: p. The larger it is, the longer the envelope stays near one.
+
+    Returns:
+        u in the shape of `edge_lengths`, zero beyond the cutoff.
 
     Reference: Gasteiger et al., 2020, eq. 8, https://arxiv.org/abs/2003.03123
     """
@@ -38,7 +52,7 @@ def polynomial(edge_lengths: Tensor, cutoff: float, exponent: int = 6) -> Tensor
 
 
 def smooth(edge_lengths: Tensor, cutoff: float) -> Tensor:
-    """Computes exp(1 - 1 / (1 - (d / r_c)²)), which has all derivatives, all zero at the cutoff."""
+    """Computes exp(1 - 1 / (1 - (d / r_c)²)), all of whose derivatives are zero at the cutoff."""
     x = edge_lengths / cutoff
     inside = x < 1.0
     gap = ops.where(inside, 1.0 - ops.square(x), ops.ones_like(x))
@@ -53,13 +67,16 @@ CUTOFFS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "smooth": smooth,
 }
 
-
 # how many derivatives of each are continuous; 100 stands for all
 NUM_CONTINUOUS_DERIVATIVES = {"cosine": 1, "polynomial": 2, "smooth": 100}
 
 
 def get(name: str) -> Callable[[Tensor, float], Tensor]:
-    """Finds an envelope by name."""
+    """Finds an envelope by name.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
     if name not in CUTOFFS:
         raise ValueError(
             f"Unknown cutoff function. Received: '{name}'. Choose one of {sorted(CUTOFFS)}."

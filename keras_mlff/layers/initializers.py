@@ -1,7 +1,8 @@
 """Starting weights, drawn with NumPy: a seed gives the same ones on every backend.
 
-JAX would compile the drawing of each shape, which takes longer than all else of making a model.
-As in Keras, one initializer gives the same numbers whenever it is called: each weight has its own.
+JAX would compile the drawing of each shape, which takes longer than everything else in making a
+model. As in Keras, an initializer draws the same numbers whenever it is called, so that each weight
+needs one of its own.
 """
 
 from __future__ import annotations
@@ -18,28 +19,32 @@ _TRUNCATED = 0.87962566103423978  # deviation of what a normal distribution has 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class Uniform(keras.initializers.RandomUniform):
-    """As `keras.initializers.RandomUniform`."""
+    """Draws evenly between two numbers, as `keras.initializers.RandomUniform` does."""
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Draws an array of a shape; `dtype` defaults to that of the global policy."""
         return _tensor(_random(self).uniform(self.minval, self.maxval, shape), dtype)
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class Normal(keras.initializers.RandomNormal):
-    """As `keras.initializers.RandomNormal`."""
+    """Draws from a normal distribution, as `keras.initializers.RandomNormal` does."""
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Draws an array of a shape; `dtype` defaults to that of the global policy."""
         return _tensor(_random(self).normal(self.mean, self.stddev, shape), dtype)
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class Scaled(keras.initializers.VarianceScaling):
-    """As `keras.initializers.VarianceScaling`, for `(..., inputs, outputs)`.
+    """Draws kernels whose variance is a number over their width.
 
-    Axes before the last two count kernels, which Keras would take for inputs.
+    It is `keras.initializers.VarianceScaling` for kernels `(..., inputs, outputs)`: axes before the
+    last two count kernels, each scaled by itself, which Keras would take for inputs.
     """
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Draws an array of a shape; `dtype` defaults to that of the global policy."""
         fan_in, fan_out = shape[-2:]
         fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": 0.5 * (fan_in + fan_out)}
         deviation = (self.scale / fans[self.mode]) ** 0.5
@@ -60,10 +65,11 @@ class GlorotOrthogonal(keras.initializers.OrthogonalInitializer):
     """Draws orthogonal matrices, scaled to the variance 2 / (fan_in + fan_out) of their numbers.
 
     Args:
-        num_blocks: Matrices that stand one below the other in the kernel, each with its own rows.
-        seed: Of the random numbers.
+        num_blocks: How many matrices lie one below the other in the kernel, each with rows of its
+            own; the width of one of them counts.
+        seed: Seed of the random numbers; drawn from the global one by default.
 
-    Reference: Gasteiger et al., 2020, https://arxiv.org/abs/2003.03123, in the authors' program
+    Reference: the authors' program of Gasteiger et al., 2020, https://arxiv.org/abs/2003.03123
     """
 
     def __init__(self, num_blocks: int = 1, seed: Any = None) -> None:
@@ -71,6 +77,7 @@ class GlorotOrthogonal(keras.initializers.OrthogonalInitializer):
         self.num_blocks = num_blocks
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Draws a kernel `(rows, columns)`."""
         rows, columns = shape
         tall = _random(self).normal(size=(max(shape), min(shape)))
         matrix, triangle = np.linalg.qr(tall)
@@ -101,7 +108,11 @@ def fan_in_uniform() -> Scaled:
 
 
 def constants(values: Array) -> Any:
-    """Makes an initializer that gives these values."""
+    """Makes an initializer that gives these values, in whatever shape is asked for.
+
+    Args:
+        values: As many numbers as the weight has.
+    """
 
     def initializer(shape: Any, dtype: Any = None) -> Any:
         return _tensor(values.reshape(shape), dtype)
@@ -110,7 +121,14 @@ def constants(values: Array) -> Any:
 
 
 def torch_dense(units: int, fan_in: int, use_bias: bool = True, **kwargs: Any) -> Any:
-    """Makes a Dense layer that starts as PyTorch's would, its bias included."""
+    """Makes a Dense layer that starts as PyTorch's would, its bias included.
+
+    Args:
+        units: Width of the output.
+        fan_in: Width of the input, which bounds kernel and bias: ±1/sqrt(fan_in).
+        use_bias: Whether there is a bias.
+        **kwargs: Further arguments of `keras.layers.Dense`, which replace the initializers too.
+    """
     bound = fan_in**-0.5
     options: dict[str, Any] = {
         "kernel_initializer": fan_in_uniform(),

@@ -1,4 +1,7 @@
-"""Radial bases: edge lengths -> `num_radial` functions."""
+"""Radial bases: functions that a network sees instead of an edge's length.
+
+Each layer maps edge lengths `(num_edges,)` in Å to `(num_edges, num_radial)`.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,15 @@ from keras_mlff.layers.initializers import constants
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class ExponentialGaussianBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å on Gaussians of exp(-d), centers and widths learned.
+    """Expands edge lengths on Gaussians of exp(-d), whose centers and widths are learned.
 
-    g_k(d) = exp(-beta_k (exp(-d) - mu_k)²), with mu_k spread from exp(-r_c) to 1.
+    g_k(d) = exp(-beta_k (exp(-d) - mu_k)²), with mu_k spread evenly from exp(-r_c) to 1 and
+    beta_k = ((2 / num_radial) (1 - exp(-r_c)))^-2 at the start.
+
+    Args:
+        num_radial: Number of functions.
+        cutoff: r_c, Å.
+        trainable: Whether centers and widths are learned.
 
     Reference: Unke and Meuwly, 2019, eq. 7, https://arxiv.org/abs/1902.08408
     """
@@ -50,12 +59,12 @@ class ExponentialGaussianBasis(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class BesselBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å on sin(k pi d / r_c) / d, num_radial of them.
+    """Expands edge lengths on sin(k pi d / r_c) / d.
 
     Args:
         num_radial: Number of functions.
         cutoff: r_c, Å.
-        first: The lowest k. The first of functions that start at 0 is zero everywhere.
+        first: The lowest k. With 0, the first function is zero everywhere.
 
     Reference: Gasteiger et al., 2020, eq. 7 without its factor, https://arxiv.org/abs/2003.03123
     """
@@ -73,7 +82,11 @@ class BesselBasis(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class FixedExponentialGaussianBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å as `ExponentialGaussianBasis` does before training.
+    """Expands edge lengths as `ExponentialGaussianBasis` does before training.
+
+    Args:
+        num_radial: Number of functions.
+        cutoff: r_c, Å.
 
     Reference: Unke and Meuwly, 2019, eq. 7, https://arxiv.org/abs/1902.08408
     """
@@ -93,7 +106,11 @@ class FixedExponentialGaussianBasis(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class GaussianBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å on exp(-10 (d - o_k)²), o_k evenly from 0 to r_c.
+    """Expands edge lengths on exp(-10 (d - o_k)²), with o_k spread evenly from 0 to r_c.
+
+    Args:
+        num_radial: Number of functions.
+        cutoff: r_c, Å.
 
     Reference: Schütt et al., 2017, https://arxiv.org/abs/1706.08566
     """
@@ -110,7 +127,13 @@ class GaussianBasis(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class BernsteinBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å on the Bernstein polynomials of exp(-d / 2 bohr).
+    """Expands edge lengths on the Bernstein polynomials of t = exp(-d / 2 bohr).
+
+    b_k(d) = binom(n, k) t^k (1 - t)^(n - k), with n = num_radial - 1 and k = 0..n.
+
+    Args:
+        num_radial: Number of functions.
+        cutoff: Not used; the functions decay by themselves.
 
     Reference: Unke et al., 2021 (SpookyNet), eq. 13, https://arxiv.org/abs/2105.00304
     """
@@ -151,10 +174,13 @@ def get(
     """Makes a radial basis by name, or the learned encoding that takes its place.
 
     Args:
-        name: Of the basis.
-        num_radial: Width.
-        cutoff: Å.
+        name: Name of the basis in `BASES`.
+        num_radial: Number of functions.
+        cutoff: Cutoff of the model, Å.
         distance_encoding: See `keras_mlff.layers.positional_encoding.get`; `None` for the basis.
+
+    Raises:
+        ValueError: If there is no basis of that name.
     """
     encoding = positional_encoding.get(distance_encoding, 0.0, cutoff, num_features=num_radial)
     if encoding is not None:

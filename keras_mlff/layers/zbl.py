@@ -17,9 +17,9 @@ from keras_mlff.ops import geometry, segment
 
 
 class Screening(NamedTuple):
-    """How electrons screen two nuclei: sum of weight * exp(-rate * d / length).
+    """How electrons screen two nuclei: phi(d) = sum of weight * exp(-rate * d / length).
 
-    Numbers, or tensors where they are learned.
+    Its fields are numbers, or tensors where they are learned.
     """
 
     weights: Any
@@ -46,17 +46,22 @@ SCREENINGS = {
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class ZBLRepulsion(keras.layers.Layer):
-    """Adds half of Z_i Z_j e² / (4 pi eps0 d) times screening and envelope to each end of a pair.
+    """Computes the screened Coulomb repulsion of nuclei that are closer than any bond.
 
-    Bonds longer than `cutoff` are left as they are.
+    E = Z_i Z_j e² / (4 pi eps0 d) phi(d) w(d) for each pair, half of it at each end, with the
+    screening phi of `Screening` and the envelope w. Bonds longer than `cutoff` are left as they
+    are.
 
     Args:
-        cutoff: Å, where the repulsion ends.
-        screening: `"universal"` (Ziegler, Biersack and Littmark), or `"alphanet"`, the constants of
-            the AlphaNet authors' program.
-        cutoff_function: What takes it to zero, see `keras_mlff.layers.cutoff`.
+        cutoff: Distance in Å where the repulsion ends.
+        screening: `"universal"`, the constants of Ziegler, Biersack and Littmark, or `"alphanet"`,
+            those of the AlphaNet authors' program.
+        cutoff_function: Name of the envelope w, see `keras_mlff.layers.cutoff`.
         learned: Whether the constants of the screening are where learning begins; they stay
             positive, and the weights of its terms keep the sum of one.
+
+    Raises:
+        ValueError: If the cutoff is not positive or a name is unknown.
 
     Reference: Ziegler, Biersack and Littmark, The Stopping and Range of Ions in Solids, 1985
     """
@@ -90,14 +95,21 @@ class ZBLRepulsion(keras.layers.Layer):
             self.constants.append(self.add_weight(start.shape, constants(start), name=name))
 
     def _screening(self) -> Screening:
-        """Finds the constants in use."""
+        """Gives the constants in use: the fixed ones, or those that are learned."""
         if not self.learned:
             return self.screening
         weights, rates, length, power = (ops.softplus(weight) for weight in self.constants)
         return Screening(weights / ops.sum(weights), rates, length[0], power[0])
 
     def call(self, graph: Graph) -> Tensor:
-        """Computes the energy of each atom, `(num_atoms,)`, eV."""
+        """Computes the repulsion of each atom.
+
+        Call arguments:
+            graph: A batch with edges at least up to the cutoff.
+
+        Returns:
+            `(num_atoms,)`, eV.
+        """
         edge_vectors = geometry.edge_vectors(graph, 2.0 * self.cutoff)
         lengths = geometry.edge_lengths(edge_vectors)
         # beyond its reach the repulsion must be finite, or its gradient would not be zero
@@ -126,8 +138,14 @@ def get(zbl: bool | Mapping[str, Any], cutoff: float) -> ZBLRepulsion | None:
     """Makes the repulsion that a model asks for.
 
     Args:
-        zbl: Whether there is one, or its arguments.
-        cutoff: Å, of the model, whose edges the repulsion shares.
+        zbl: Whether there is one, or the arguments of `ZBLRepulsion`.
+        cutoff: Cutoff of the model in Å, whose edges the repulsion shares.
+
+    Returns:
+        The layer, or `None` for a model without repulsion.
+
+    Raises:
+        ValueError: If the repulsion reaches beyond the model's edges.
     """
     if zbl is False or zbl is None:
         return None

@@ -9,10 +9,15 @@ from keras_mlff.ops import safe, segment
 
 
 def edge_vectors(graph: Graph, cutoff: float) -> Tensor:
-    """Computes sender minus receiver plus shift: `(num_edges, 3)`, Å.
+    """Computes sender minus receiver plus the shift between periodic images.
 
-    Padding edges get a vector of twice the cutoff, so that no basis meets a zero length and every
-    envelope is zero there.
+    Args:
+        graph: A batch with edges.
+        cutoff: Length in Å of which padding edges get a vector of twice as much, so that no basis
+            meets a zero length and every envelope is zero there.
+
+    Returns:
+        `(num_edges, 3)`, Å.
     """
     positions = graph["positions"]
     vectors = ops.take(positions, graph["senders"], axis=0) - ops.take(
@@ -39,6 +44,9 @@ def strain(graph: Graph, positions: Tensor, strains: Tensor) -> Graph:
         graph: Any graph with a cell.
         positions: `(num_atoms, 3)`, Å.
         strains: `(num_graphs, 3, 3)`; the antisymmetric part, a rotation, is left out.
+
+    Returns:
+        A graph with new positions and cell, x (1 + strain) and cell (1 + strain).
     """
     symmetric = 0.5 * (strains + ops.transpose(strains, (0, 2, 1)))
     per_atom = ops.take(symmetric, graph["graph_ids"], axis=0)

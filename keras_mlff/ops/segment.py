@@ -9,24 +9,37 @@ from keras_mlff.graph import Graph, Tensor
 
 
 def sum_over_edges(values: Tensor, graph: Graph) -> Tensor:
-    """Sums `(num_edges, ...)` over the edges of each receiver: `(num_atoms, ...)`."""
+    """Sums over the edges of each receiver.
+
+    Args:
+        values: `(num_edges, ...)`; those of padding edges are counted, so they should be zero.
+        graph: The batch, whose edges are sorted by receiver.
+
+    Returns:
+        `(num_atoms, ...)`.
+    """
     num_atoms = ops.shape(graph["atomic_numbers"])[0]
     return backend.segment_sum(values, graph["receivers"], num_atoms)
 
 
 def sum_over_atoms(values: Tensor, graph: Graph) -> Tensor:
-    """Sums `(num_atoms, ...)` over the real atoms of each graph: `(num_graphs, ...)`."""
+    """Sums over the real atoms of each graph: `(num_atoms, ...)` -> `(num_graphs, ...)`."""
     num_graphs = ops.shape(graph["graph_mask"])[0]
     return backend.segment_sum(mask(values, graph["atom_mask"]), graph["graph_ids"], num_graphs)
 
 
 def count_atoms(graph: Graph, dtype: str) -> Tensor:
-    """Counts the real atoms of each graph: `(num_graphs,)`."""
+    """Counts the real atoms of each graph: `(num_graphs,)` of the given dtype."""
     return sum_over_atoms(ops.ones_like(graph["atomic_numbers"], dtype=dtype), graph)
 
 
 def mask(values: Tensor, keep: Tensor) -> Tensor:
-    """Sets rows to zero where `keep` is false."""
+    """Sets rows to zero where `keep` is false.
+
+    Args:
+        values: `(n, ...)`.
+        keep: `(n,)` bool.
+    """
     shape = (-1,) + (1,) * (len(values.shape) - 1)
     return ops.where(ops.reshape(keep, shape), values, ops.zeros_like(values))
 
@@ -37,7 +50,15 @@ def table_mask(graph: Graph) -> Tensor:
 
 
 def to_table(values: Tensor, graph: Graph) -> Tensor:
-    """Lays flat atoms `(num_atoms, ...)` out as `(num_graphs, max_atoms, ...)`, else zero."""
+    """Lays flat atoms out in one row per graph.
+
+    Args:
+        values: `(num_atoms, ...)`.
+        graph: The batch; its `atom_table` says which atom belongs where.
+
+    Returns:
+        `(num_graphs, max_atoms, ...)`, zero where a graph has no atom.
+    """
     table = graph["atom_table"]
     filled = table >= 0
     rows = ops.take(values, ops.where(filled, table, ops.zeros_like(table)), axis=0)
@@ -46,7 +67,15 @@ def to_table(values: Tensor, graph: Graph) -> Tensor:
 
 
 def from_table(values: Tensor, graph: Graph) -> Tensor:
-    """Takes atoms out of a table again: `(num_atoms, ...)`; padding atoms get what stands last."""
+    """Takes atoms out of a table again, the reverse of `to_table`.
+
+    Args:
+        values: `(num_graphs, max_atoms, ...)`.
+        graph: The batch.
+
+    Returns:
+        `(num_atoms, ...)`; padding atoms get some value of the table.
+    """
     table = graph["atom_table"]
     num_graphs, max_atoms = ops.shape(table)
     flat = ops.reshape(values, (num_graphs * max_atoms, *ops.shape(values)[2:]))

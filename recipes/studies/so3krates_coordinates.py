@@ -17,8 +17,8 @@ import numpy as np
 
 from keras_mlff import cli, models, plots, publish
 from keras_mlff.graph import Array, Graph
+from keras_mlff.models.so3krates import spherical_harmonics as harmonics
 from keras_mlff.neighbors import add_edges
-from keras_mlff.ops import spherical_harmonics as harmonics
 
 LONGITUDES, LATITUDES = np.linspace(-np.pi, np.pi, 73), np.linspace(-0.5 * np.pi, 0.5 * np.pi, 37)
 

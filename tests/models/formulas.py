@@ -1,5 +1,7 @@
 """What the comparisons of networks with their formulas in NumPy share."""
 
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -11,6 +13,15 @@ def inputs_of(graphs):
     """Puts all structures into one batch, in which they must not mix."""
     inputs, _ = inputs_and_labels(join(graphs))
     return {key: keras.ops.convert_to_tensor(value) for key, value in inputs.items()}
+
+
+def arguments_of(model_class, options):
+    """Puts options that are fields of the variant there; the formulas know no such difference."""
+    fields = model_class.Variant.__dataclass_fields__
+    switches = {key: value for key, value in options.items() if key in fields}
+    others = {key: value for key, value in options.items() if key not in fields}
+    variant = model_class.VARIANTS[options.get("variant", "smooth")]
+    return others | {"variant": dataclasses.replace(variant, **switches)}
 
 
 def evaluate(function, inputs):

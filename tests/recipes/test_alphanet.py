@@ -54,7 +54,7 @@ def test_formate_reports_errors_per_atom(tmp_path):
     per_atom = results["energy"]["test_mae"] / 3
     assert results["energy_per_atom"]["test_mae"] == pytest.approx(per_atom)
     model = recipe.build(8, 1, 2, 3.0, "smooth", ("phase", "rotation"))
-    assert (model.use_phase, model.use_rotation) == (False, False)
+    assert model.without == ("phase", "rotation")
     with pytest.raises(ValueError, match="frame_transition"):
         recipe.build(8, 1, 2, 3.0, "smooth", ("everything",))
 

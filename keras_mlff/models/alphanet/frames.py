@@ -15,8 +15,12 @@ _FLOOR = 1e-3  # keeps the weighted mean smooth where the last neighbor leaves
 def nearest(lengths: Tensor, graph: Graph, max_neighbors: int) -> Tensor:
     """Tells which edges are among the `max_neighbors` shortest of their receiver.
 
-    Call it with lengths that are longer for padding edges than for real ones. Of equally long
-    edges those that come first in the graph are taken.
+    Of equally long edges those that come first in the graph are taken.
+
+    Args:
+        lengths: `(num_edges,)`, Å; longer for padding edges than for real ones.
+        graph: The batch, whose edges are sorted by receiver.
+        max_neighbors: How many edges of a receiver are kept.
 
     Returns:
         `(num_edges,)` bool.
@@ -36,13 +40,16 @@ def nearest(lengths: Tensor, graph: Graph, max_neighbors: int) -> Tensor:
 
 
 def edge_mean(values: Tensor, weights: Tensor, graph: Graph, floor: float = 0.0) -> Tensor:
-    """Averages `(num_edges, width)` over the edges of each receiver: `(num_atoms, width)`.
+    """Averages over the edges of each receiver, by weight.
 
     Args:
-        values: One row per edge.
+        values: `(num_edges, width)`.
         weights: `(num_edges, 1)`, zero for padding.
         graph: The batch.
-        floor: Added to the sum of weights; without it, an atom without neighbors gets zero.
+        floor: Added to the sum of weights that the sum is divided by.
+
+    Returns:
+        `(num_atoms, width)`; zero for an atom without neighbors.
     """
     sums = segment.sum_over_edges(ops.concatenate([weights * values, weights], axis=1), graph)
     return safe.divide(sums[:, :-1], sums[:, -1:] + floor)
@@ -56,20 +63,27 @@ def edge_frames(
     kind: str,
     normalized: bool = False,
 ) -> Tensor:
-    """Computes u, f2 and u x f2 of each edge: `(num_edges, 3, 3)`, one vector per row.
+    """Computes the frame of each edge (step 3): u, f2 and f3 = u x f2.
 
-    f2 is perpendicular to the plane of the edge and the mean of the receiver's neighbors; where
-    they lie on one line, both f2 and f3 are zero.
+    f2 is perpendicular to the plane of the edge and the mean of the receiver's neighbors. Where
+    they lie on one line, both f2 and f3 are zero. The paper gives both length one, which has no
+    meaning there.
 
     Args:
         graph: The batch.
-        vectors: `(num_edges, 3)`, Å.
-        directions: The same, of length one: u.
-        weights: `(num_edges, 1)`, zero for padding.
-        kind: `"weighted_mean"` or `"edge_mean"`: f2 = v x mean(v), Å². `"raw_mean"`:
-            (x_i - m) x (x_j - m) with m the mean of the neighbors' positions, both without
-            periodic images, so that wrapping an atom into the cell changes it.
+        vectors: v, `(num_edges, 3)`, Å.
+        directions: u, the same divided by their lengths.
+        weights: Weights of the mean, `(num_edges, 1)`, zero for padding.
+        kind: `"weighted_mean"` or `"edge_mean"`: f2 = v x mean(v), Å², the former with 0.001 added
+            to the sum of weights. `"raw_mean"`: (x_i - m) x (x_j - m) with m the mean of the
+            neighbors' positions, without periodic images, so that wrapping an atom into the cell
+            changes it.
         normalized: Whether f2 and f3 have length one, which jumps near collinear atoms.
+
+    Returns:
+        `(num_edges, 3, 3)`, one vector per row.
+
+    Reference: AlphaNet, 2025, https://arxiv.org/abs/2501.07155, local frames
     """
     receivers, senders, positions = graph["receivers"], graph["senders"], graph["positions"]
     if kind == "raw_mean":
@@ -87,6 +101,7 @@ def edge_frames(
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Computes the cross products of the rows of two arrays, all three `(num_edges, 3)`."""
     x, y, z = a[:, 0], a[:, 1], a[:, 2]
     u, v, w = b[:, 0], b[:, 1], b[:, 2]
     return ops.stack([y * w - z * v, z * u - x * w, x * v - y * u], axis=1)

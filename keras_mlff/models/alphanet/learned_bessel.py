@@ -13,9 +13,15 @@ from keras_mlff.graph import Tensor
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class LearnedBesselBasis(keras.layers.Layer):
-    """Expands edge lengths (num_edges,) in Å on (2 / r_c) sin(b_k d / r_c) / d.
+    """Expands edge lengths on rho_k(d) = (2 / r_c) sin(b_k d / r_c) / d (step 1).
 
-    The frequencies b_k are weights and start at k pi, k = 1..num_radial.
+    The frequencies b_k are weights and start at k pi, k = 1..num_radial, where each function is
+    zero at the cutoff; training moves them, and then it is not. The factor is that of the authors'
+    program, for the paper's sqrt(2 / r_c).
+
+    Args:
+        num_radial: Number of functions.
+        cutoff: r_c, Å.
 
     Reference: Gasteiger et al., 2020, eq. 7, https://arxiv.org/abs/2003.03123
     """
@@ -35,6 +41,14 @@ class LearnedBesselBasis(keras.layers.Layer):
         )
 
     def call(self, edge_lengths: Tensor) -> Tensor:
+        """Computes the functions.
+
+        Call arguments:
+            edge_lengths: `(num_edges,)`, Å, above 0.
+
+        Returns:
+            `(num_edges, num_radial)`.
+        """
         lengths = edge_lengths[:, None]
         phases = lengths * (self.frequencies / self.cutoff)
-        return (2.0 / self.cutoff) * ops.sin(phases) / lengths  # (num_edges, num_radial)
+        return (2.0 / self.cutoff) * ops.sin(phases) / lengths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 from keras_mlff.graph import Array
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models.alphanet.learned_bessel import LearnedBesselBasis
-from keras_mlff.models.porting.weights import ReferenceWeights, by_element, fit
+from keras_mlff.models.alphanet.variant import VARIANTS, AlphaNetVariant
+from keras_mlff.models.porting.weights import PortedWeights, by_element, fit
+from keras_mlff.models.variants import choose
 
-# their name -> ours; the value is that program's default
-_HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
+# their name -> our argument; the value is that program's default
+_ARGUMENTS: dict[str, tuple[str, Any]] = {
     "hidden_channels": ("num_features", 128),
     "num_layers": ("num_layers", 3),
     "cutoff": ("cutoff", 5.0),
@@ -23,12 +26,13 @@ _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
     "chi2": ("chi_outputs", 6),
     "mp_chi1": ("num_phases", 24),
     "main_chi1": ("state_features", 24),
-    "max_num_neighbors": ("max_num_neighbors", "variant"),
+}
+# their name -> our field of the variant; `None` leaves it to the named variant
+_SWITCHES: dict[str, tuple[str, Any]] = {
     "eps": ("epsilon", None),
     "layer_norm_eps": ("norm_epsilon", 1e-5),
     "reduce_mode": ("reduce", "sum"),
     "n_z_embeddings": ("num_embeddings", 95),
-    "variant": ("variant", None),
 }
 # what the network needs to have, or it is another network than ours
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -37,7 +41,14 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "output_dim": (1,),
     "num_targets": (1,),
 }
-_FLAGS = ("has_norm_before_flag", "has_norm_after_flag", "has_dropout_flag", "zbl")
+_OTHERS = (
+    "variant",
+    "max_num_neighbors",
+    "has_norm_before_flag",
+    "has_norm_after_flag",
+    "has_dropout_flag",
+    "zbl",
+)
 _ZBL = {"cutoff": 1.0, "screening": "alphanet", "cutoff_function": "cosine"}
 # what does not change the energy
 _IGNORED = (
@@ -52,17 +63,77 @@ _IGNORED = (
 )
 
 
-def arguments_of(hyperparameters: Mapping[str, Any], variant: str) -> dict[str, Any]:
-    """Translates hyper-parameters; those not given have the program's defaults.
+def build(
+    model_class: Any,
+    hyperparameters: Mapping[str, Any],
+    weights: Mapping[str, Array],
+    **kwargs: Any,
+) -> Any:
+    """Builds the authors' network; `AlphaNet.from_port` calls it.
 
     Args:
-        hyperparameters: By that program's names.
-        variant: Used where they do not name one.
+        model_class: `AlphaNet` or a subclass.
+        hyperparameters: By the names of that program; those not given have its defaults.
+            `hidden_channels`, `num_layers`, `cutoff`, `num_radial`, `head`, `hidden_channels_chi`,
+            `chi2`, `mp_chi1` and `main_chi1` are arguments of `AlphaNet`, in this order
+            `num_features`, `num_layers`, `cutoff`, `num_radial`, `num_heads`, `chi_features`,
+            `chi_outputs`, `num_phases` and `state_features`. `max_num_neighbors`, `eps`,
+            `layer_norm_eps`, `reduce_mode`, `n_z_embeddings`, `has_norm_before_flag` and
+            `has_norm_after_flag` are fields of `AlphaNet.Variant`. `has_dropout_flag` and `zbl` are
+            flags. `variant` is `"p"`, `"v1"` or `"v2"`; if it is not given, the weights tell
+            whether it is `"p"` or `"v1"`.
+        weights: Arrays by that program's names, a prefix `w:` allowed.
+        **kwargs: Arguments of the constructor, which replace those of the hyper-parameters. The
+            name of a `variant` replaces the name alone.
+
+    Returns:
+        The model with these weights, in their precision unless `dtype` is given. Its energy head
+        has the program's factors `a` and terms `b` of each element.
 
     Raises:
-        ValueError: If one is unknown, or asks for something that is not offered.
+        ValueError: If a hyper-parameter or weight is unknown, missing or misshapen, or if the
+            network would leave out a part that has weights.
     """
-    known = [*_HYPERPARAMETERS, *_FIXED, *_FLAGS, *_IGNORED]
+    reader = PortedWeights({key.removeprefix("w:"): value for key, value in weights.items()})
+    variant = "v1" if "radial_emb.bessel_weights" in reader.weights else "p"
+    missing = sorted({"phase", "frame_transition"} & set(kwargs.get("without", ())))
+    if missing:
+        raise ValueError(
+            "That program's weights have no place without these parts. Received: "
+            f"without={missing}. Ablations are trained from fresh weights."
+        )
+    if isinstance(kwargs.get("variant"), str):
+        hyperparameters = {**hyperparameters, "variant": kwargs.pop("variant")}
+    scales, references = (by_element(reader.array(name)) for name in ("a", "b"))
+    head = EnergyHead(references=references, element_scales=scales)
+    model = model_class(
+        **{
+            "heads": [head],
+            "dtype": str(reader.array("kernel1").dtype),
+            **arguments_of(hyperparameters, variant),
+            **kwargs,
+        }
+    )
+    _read_model(reader, model)
+    reader.check_all_used()
+    model.assign_weights(reader.values)
+    return model
+
+
+def arguments_of(hyperparameters: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """Translates hyper-parameters into arguments of `AlphaNet`.
+
+    Args:
+        hyperparameters: By that program's names, see `build`; those not given have its defaults.
+        variant: Name of the variant where they do not say.
+
+    Returns:
+        Arguments of the constructor.
+
+    Raises:
+        ValueError: If a name is unknown, or asks for something that is not offered.
+    """
+    known = [*_ARGUMENTS, *_SWITCHES, *_FIXED, *_OTHERS, *_IGNORED]
     unknown = sorted(set(hyperparameters) - set(known))
     if unknown:
         raise ValueError(
@@ -77,10 +148,16 @@ def arguments_of(hyperparameters: Mapping[str, Any], variant: str) -> dict[str, 
                 f"offered: {offered}."
             )
     arguments = {
-        ours: hyperparameters.get(theirs, default)
-        for theirs, (ours, default) in _HYPERPARAMETERS.items()
+        ours: hyperparameters.get(theirs, default) for theirs, (ours, default) in _ARGUMENTS.items()
     }
-    arguments["variant"] = arguments["variant"] or variant
+    arguments["dropout"] = 0.5 if hyperparameters.get("has_dropout_flag", True) else 0.0
+    arguments["zbl"] = dict(_ZBL) if hyperparameters.get("zbl", False) else False
+    arguments["variant"] = _variant_of(hyperparameters, variant)
+    return arguments
+
+
+def _variant_of(hyperparameters: Mapping[str, Any], variant: str) -> AlphaNetVariant:
+    """Makes the variant that hyper-parameters ask for, starting from a named one."""
     before = hyperparameters.get("has_norm_before_flag", True)
     after = hyperparameters.get("has_norm_after_flag", False)
     if before and after:
@@ -88,38 +165,22 @@ def arguments_of(hyperparameters: Mapping[str, Any], variant: str) -> dict[str, 
             "Messages are normalized once. Received: has_norm_before_flag=True, "
             "has_norm_after_flag=True."
         )
-    arguments["message_norm"] = "all" if before else "phases" if after else "none"
-    arguments["zbl"] = dict(_ZBL) if hyperparameters.get("zbl", False) else False
-    arguments["dropout"] = 0.5 if hyperparameters.get("has_dropout_flag", True) else 0.0
-    arguments["message_epsilon"] = arguments["norm_epsilon"]
-    return arguments
-
-
-def build_alphanet(
-    model_class: Any,
-    hyperparameters: Mapping[str, Any],
-    weights: Mapping[str, Array],
-    **kwargs: Any,
-) -> Any:
-    """Builds the network; see `AlphaNet.from_reference`."""
-    reader = ReferenceWeights({key.removeprefix("w:"): value for key, value in weights.items()})
-    variant = "v1" if "radial_emb.bessel_weights" in reader.weights else "p"
-    scales, references = (by_element(reader.array(name)) for name in ("a", "b"))
-    head = EnergyHead(references=references, element_scales=scales)
-    for key in ("use_phase", "use_frame_transition"):
-        if not kwargs.get(key, True):
-            raise ValueError(
-                f"That program's weights have no place without this part. Received: {key}=False. "
-                "Ablations are trained from fresh weights."
-            )
-    model = model_class(
-        **{
-            "heads": [head],
-            "dtype": str(reader.array("kernel1").dtype),
-            **arguments_of(hyperparameters, variant),
-            **kwargs,
-        }
+    given = {
+        ours: hyperparameters.get(theirs, default) for theirs, (ours, default) in _SWITCHES.items()
+    }
+    switches = {name: value for name, value in given.items() if value is not None}
+    if "max_num_neighbors" in hyperparameters:
+        switches["max_num_neighbors"] = hyperparameters["max_num_neighbors"]
+    return dataclasses.replace(
+        choose(VARIANTS, hyperparameters.get("variant") or variant),
+        message_norm="all" if before else "phases" if after else "none",
+        message_epsilon=switches["norm_epsilon"],
+        **switches,
     )
+
+
+def _read_model(reader: PortedWeights, model: Any) -> None:
+    """Assigns what belongs to no layer, then each layer."""
     reader.assign(model.embedding.embeddings, "z_emb.weight")
     reader.assign(model.neighbor_embedding.embeddings, "neighbor_emb.embedding.weight")
     if isinstance(model.radial_basis, LearnedBesselBasis):
@@ -137,12 +198,10 @@ def build_alphanet(
         _dense(reader, layer, name)
     for index in range(model.num_layers):
         _read_layer(reader, model, index)
-    reader.check_all_used()
-    model.assign_weights(reader.values)
-    return model
 
 
-def _read_layer(reader: ReferenceWeights, model: Any, index: int) -> None:
+def _read_layer(reader: PortedWeights, model: Any, index: int) -> None:
+    """Assigns messages, state and frame transition of one layer."""
     interaction = model.interactions[index]
     prefix, phases = f"message_layers.{index}", interaction.phase_message
     for layer, name in (
@@ -182,7 +241,7 @@ def _read_layer(reader: ReferenceWeights, model: Any, index: int) -> None:
     _dense(reader, transition.outputs, f"FTEs.{index}.xvec_proj.2")
 
 
-def _dense(reader: ReferenceWeights, layer: Any, name: str) -> None:
+def _dense(reader: PortedWeights, layer: Any, name: str) -> None:
     """Assigns one map, which that program stores as (out, in)."""
     kernel = np.transpose(reader.array(f"{name}.weight"))
     reader.values.append((layer.kernel, fit(kernel, layer.kernel.shape, f"{name}.weight")))
@@ -190,6 +249,7 @@ def _dense(reader: ReferenceWeights, layer: Any, name: str) -> None:
         reader.assign(layer.bias, f"{name}.bias")
 
 
-def _norm(reader: ReferenceWeights, layer: Any, name: str) -> None:
+def _norm(reader: PortedWeights, layer: Any, name: str) -> None:
+    """Assigns one layer normalization."""
     reader.assign(layer.gamma, f"{name}.weight")
     reader.assign(layer.beta, f"{name}.bias")

@@ -13,7 +13,7 @@ from keras_mlff.heads import (
     PolarizabilityHead,
     SpatialExtentHead,
 )
-from keras_mlff.models.porting.weights import ReferenceWeights
+from keras_mlff.models.porting.weights import PortedWeights
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -78,7 +78,7 @@ def build_cmret(
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `CMRET.from_reference`."""
-    reader = ReferenceWeights(weights)
+    reader = PortedWeights(weights)
     weights = reader.weights
     present = [name for name in _HEADS if any(f"head_{name}." in key for key in weights)]
     arguments = {"heads": [_HEADS[name]() for name in present], **arguments_of(hyperparameters)}
@@ -122,7 +122,7 @@ def build_cmret(
     return model
 
 
-def _read_head(reader: ReferenceWeights, prefix: str, head: Head, readout: Any) -> None:
+def _read_head(reader: PortedWeights, prefix: str, head: Head, readout: Any) -> None:
     for index, block in enumerate(readout.blocks):
         name = f"{prefix}.block{index}"
         reader.dense(block.vector_maps, f"{name}.Vu", f"{name}.Vv")

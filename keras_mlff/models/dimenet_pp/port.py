@@ -15,7 +15,7 @@ from keras_mlff.models.porting.encodings import (
     read_perceptron,
     translate,
 )
-from keras_mlff.models.porting.weights import ReferenceWeights, fit, only_readout
+from keras_mlff.models.porting.weights import PortedWeights, fit, only_readout
 
 _HYPERPARAMETERS = {
     "emb_size": "num_features",
@@ -43,7 +43,7 @@ def build_dimenet_pp(
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `DimeNetPP.from_reference`."""
-    reader = ReferenceWeights(weights)
+    reader = PortedWeights(weights)
     arguments = {
         "output_features": 256,
         "interaction_features": 64,
@@ -85,7 +85,7 @@ def build_dimenet_pp(
     return model
 
 
-def _read_interaction(reader: ReferenceWeights, prefix: str, block: Any) -> None:
+def _read_interaction(reader: PortedWeights, prefix: str, block: Any) -> None:
     layers = {
         "rbf1": block.rbf_1,
         "rbf2": block.rbf_2,

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_mlff.graph import Array
 from keras_mlff.models.porting.encodings import read_encoding, read_perceptron, translate
-from keras_mlff.models.porting.weights import ReferenceWeights, only_readout
+from keras_mlff.models.porting.weights import PortedWeights, only_readout
 
 _QM9 = {
     "species": "species",
@@ -38,7 +38,7 @@ def build_egnn(
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `EGNN.from_reference`."""
-    reader = ReferenceWeights(weights)
+    reader = PortedWeights(weights)
     equivariant = "in_node" in hyperparameters or "equivariant" in str(
         hyperparameters.get("arch", "")
     )
@@ -79,7 +79,7 @@ def build_egnn(
     return model
 
 
-def _read_equivariant(reader: ReferenceWeights, prefix: str, layer: Any) -> None:
+def _read_equivariant(reader: PortedWeights, prefix: str, layer: Any) -> None:
     names = {
         "edge1": layer.edge_1,
         "edge2": layer.edge_2,

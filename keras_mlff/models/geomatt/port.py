@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mlff.graph import Array
-from keras_mlff.models.porting.weights import ReferenceWeights, fit, only_readout
+from keras_mlff.models.porting.weights import PortedWeights, fit, only_readout
 
 # their name -> ours; those not given have the same default here and there, but for F_I
 _HYPERPARAMETERS = {
@@ -71,7 +71,7 @@ def build_geomatt(
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `GeomAtt.from_reference`."""
-    reader = ReferenceWeights(weights)
+    reader = PortedWeights(weights)
     hidden = reader.array("readout.W1")
     model = model_class(**{"dtype": str(hidden.dtype), **arguments_of(hyperparameters), **kwargs})
     embeddings = np.zeros(model.embedding.embeddings.shape, hidden.dtype)
@@ -96,7 +96,7 @@ def build_geomatt(
     return model
 
 
-def _read_overlaps(reader: ReferenceWeights, prefix: str, attention: Any) -> None:
+def _read_overlaps(reader: PortedWeights, prefix: str, attention: Any) -> None:
     variables = {
         "Wq": attention.query_kernel,
         "bq": attention.query_bias,

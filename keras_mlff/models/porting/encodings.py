@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_mlff.layers.positional_encoding import PositionalEncoding
-from keras_mlff.models.porting.weights import ReferenceWeights
+from keras_mlff.models.porting.weights import PortedWeights
 
 _HYPERPARAMETERS = {"n_bin": "num_knots", "s": "num_features", "xmin": "x_min", "xmax": "x_max"}
 _OPTIONS = {
@@ -61,7 +61,7 @@ def _encoding(hyperparameters: Mapping[str, Any], smoothness: float | None) -> d
     return {"kind": "original"}
 
 
-def read_encoding(reader: ReferenceWeights, encoding: Any, table: str, perceptron: str) -> None:
+def read_encoding(reader: PortedWeights, encoding: Any, table: str, perceptron: str) -> None:
     """Assigns a table or a perceptron, by the prefix of its names."""
     if encoding is None:
         return
@@ -75,7 +75,7 @@ def read_encoding(reader: ReferenceWeights, encoding: Any, table: str, perceptro
         read_perceptron(reader, perceptron, encoding.hidden, encoding.outputs)
 
 
-def read_perceptron(reader: ReferenceWeights, prefix: str, first: Any, second: Any) -> None:
+def read_perceptron(reader: PortedWeights, prefix: str, first: Any, second: Any) -> None:
     """Assigns two layers by the names `W1`, `b1`, `W2`, `b2`."""
     for number, layer in enumerate((first, second), start=1):
         reader.assign(layer.kernel, f"{prefix}.W{number}")
@@ -83,7 +83,7 @@ def read_perceptron(reader: ReferenceWeights, prefix: str, first: Any, second: A
             reader.assign(layer.bias, f"{prefix}.b{number}")
 
 
-def read_elements(reader: ReferenceWeights, variable: Any, name: str) -> None:
+def read_elements(reader: PortedWeights, variable: Any, name: str) -> None:
     """Assigns an embedding by atomic number; elements that it lacks get zeros."""
     given = reader.array(name)
     table = np.zeros(tuple(variable.shape), given.dtype)

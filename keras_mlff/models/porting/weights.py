@@ -47,7 +47,7 @@ def only_readout(model: Any) -> Any:
     return model.readouts[0]
 
 
-class ReferenceWeights:
+class PortedWeights:
     """Arrays of a reference program by name; knows which were never used.
 
     Call `assign` and `dense` for every layer, then `check_all_used` and

@@ -9,25 +9,28 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import Tensor
+from keras_mlff.graph import Array, Tensor
 from keras_mlff.layers.initializers import Normal
+from keras_mlff.models.so3krates import spherical_harmonics as harmonics
 from keras_mlff.ops import safe
-from keras_mlff.ops import spherical_harmonics as harmonics
 
 INVARIANTS = ("squared", "norm")
 
 
-def invariants(coordinates: Tensor, degrees: Sequence[int], kind: str) -> Tensor:
-    """Measures each degree: `(n, width)` -> `(n, len(degrees))`, blind to rotation.
+def measure_degrees(coordinates: Tensor, degrees: Sequence[int], invariants: str) -> Tensor:
+    """Measures the length of each degree, which rotations do not change.
 
     Args:
-        coordinates: `(n, width(degrees))`.
-        degrees: Those of the coordinates.
-        kind: `"norm"`: the length, whose gradient jumps at zero, where it is taken as zero;
+        coordinates: `(n, width(degrees))`, of atoms or of pairs.
+        degrees: Degrees of the coordinates.
+        invariants: `"norm"`: the length, whose gradient jumps at zero, where it is taken as zero;
             `"squared"`: the squared length over sqrt(2 d + 1), smooth everywhere.
+
+    Returns:
+        `(n, len(degrees))`.
     """
     squares = harmonics.sum_orders(ops.square(coordinates), degrees)
-    if kind == "norm":
+    if invariants == "norm":
         # what vanishes by symmetry is not zero but rounding, whose direction means nothing
         vanishing = 1e-12 if keras.backend.standardize_dtype(squares.dtype) == "float64" else 1e-6
         return safe.root(ops.where(squares < vanishing**2, ops.zeros_like(squares), squares))
@@ -39,14 +42,15 @@ def invariants(coordinates: Tensor, degrees: Sequence[int], kind: str) -> Tensor
 class DegreeCoupling(keras.layers.Layer):
     """Couples each two degrees of an atom's coordinates to every degree they can give.
 
-    t^(d3) = sum over d1 < d2 of kappa[d3, d1, d2] * (q^(d1) x q^(d2))^(d3), with real 3j symbols.
+    t_d3 = sum over d1 < d2 of kappa[d3, d1, d2] (q_d1 x q_d2)_d3, a product with real 3j symbols
+    (step 4). With one degree there is nothing to couple, and t is zero.
 
     Args:
-        degrees: Of the coordinates, ascending.
+        degrees: Degrees of the coordinates, ascending.
         parity: Whether only products that reflect like harmonics take part; without, the energy of
             the mirror image differs.
 
-    Reference: So3krates, https://arxiv.org/abs/2205.14276, eq. 16
+    Reference: Frank, Unke and Müller, 2022 (So3krates), eq. 16, https://arxiv.org/abs/2205.14276
     """
 
     def __init__(self, degrees: Sequence[int], parity: bool, **kwargs: Any) -> None:
@@ -57,7 +61,7 @@ class DegreeCoupling(keras.layers.Layer):
     def build(self, *shapes: Any) -> None:
         """Creates kappa `(num_degrees, num_degrees, num_degrees)`: out, first, second.
 
-        Entries without a triple are unused; they stand in the authors' program too.
+        Entries without a triple are not used; the authors' program has them too.
         """
         num_degrees = len(self.degrees)
         self.kappa = self.add_weight(
@@ -66,7 +70,7 @@ class DegreeCoupling(keras.layers.Layer):
             name="kappa",
         )
 
-    def tables(self) -> Any:
+    def tables(self) -> Array:
         """Lays the 3j symbols of all triples out: `(num_triples, width * width * width)`."""
         widths = [2 * degree + 1 for degree in self.degrees]
         ends = np.cumsum(widths)
@@ -78,6 +82,14 @@ class DegreeCoupling(keras.layers.Layer):
         return tables.reshape(len(self.triples), -1)
 
     def call(self, coordinates: Tensor) -> Tensor:
+        """Computes the couplings.
+
+        Call arguments:
+            coordinates: q, `(num_atoms, width(degrees))`.
+
+        Returns:
+            t in the same shape.
+        """
         if not self.triples:
             return ops.zeros_like(coordinates)
         number = len(self.degrees)
@@ -99,8 +111,12 @@ class DegreeCoupling(keras.layers.Layer):
 class CoordinateNormalization(keras.layers.Layer):
     """Gives each degree of the coordinates a learned length; what is zero stays zero.
 
-    It has no derivative where a degree vanishes, as it does at sites of high symmetry, and forces
-    near those are large.
+    q_d <- q_d s_d / |q_d| for each degree d, with learned s_d that start at one. It has no
+    derivative where a degree vanishes, as it does at sites of high symmetry, and forces near those
+    are large. It is an option of the authors' program.
+
+    Args:
+        degrees: Degrees of the coordinates, ascending.
     """
 
     def __init__(self, degrees: Sequence[int], **kwargs: Any) -> None:
@@ -112,6 +128,7 @@ class CoordinateNormalization(keras.layers.Layer):
         self.scale = self.add_weight(shape=(len(self.degrees),), initializer="ones", name="scale")
 
     def call(self, coordinates: Tensor) -> Tensor:
-        lengths = invariants(coordinates, self.degrees, "norm")
+        """Normalizes coordinates `(num_atoms, width(degrees))`; the shape stays."""
+        lengths = measure_degrees(coordinates, self.degrees, "norm")
         factors = safe.divide(self.scale + ops.zeros_like(lengths), lengths)
         return coordinates * harmonics.spread_degrees(factors, self.degrees)

@@ -4,133 +4,99 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import Array, Graph, Tensor
+from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
 from keras_mlff.layers.initializers import Normal, lecun_normal
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
-from keras_mlff.models.so3krates.harmonic_coordinates import (
-    INVARIANTS,
-    CoordinateNormalization,
-    DegreeCoupling,
-    invariants,
-)
+from keras_mlff.models.so3krates import spherical_harmonics as harmonics
+from keras_mlff.models.so3krates.interaction import So3kratesInteraction
 from keras_mlff.models.so3krates.nonlocal_reach import NonlocalReach
 from keras_mlff.models.so3krates.pair_attention import PairAttention, PairGeometry
-from keras_mlff.models.so3krates.residual_perceptron import ResidualPerceptron
+from keras_mlff.models.so3krates.pairs import AllPairs
+from keras_mlff.models.so3krates.variant import VARIANTS, So3kratesVariant, upgrade_config
+from keras_mlff.models.variants import choose
 from keras_mlff.ops import geometry, safe, segment
-from keras_mlff.ops import spherical_harmonics as harmonics
-from keras_mlff.ops.pairs import AllPairs, EdgePairs, Pairs
-
-_COMMON = {"coupling": True, "attention_bias": True, "basis_envelope": True}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "smooth": {
-        "start": "scaled_sum",
-        "invariants": "squared",
-        "parity": True,
-        "direction": "sender_minus_receiver",
-        "cutoff_function": "polynomial",
-        **_COMMON,
-    },
-    "paper": {
-        "start": "mean",
-        "invariants": "norm",
-        "parity": False,
-        "direction": "receiver_minus_sender",
-        "cutoff_function": "cosine",
-        **_COMMON,
-    },
-    "so3krates_v1": {
-        "start": "zeros",
-        "invariants": "squared",
-        "parity": True,
-        "direction": "sender_minus_receiver",
-        "cutoff_function": "cosine",
-        **dict.fromkeys(_COMMON, False),
-    },
-}
-_CHOICES = {
-    "start": ("scaled_sum", "mean", "zeros"),
-    "invariants": INVARIANTS,
-    "direction": ("sender_minus_receiver", "receiver_minus_sender"),
-}
+from keras_mlff.ops.pairs import EdgePairs, Pairs
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class So3krates(ForceField):
     """Keeps invariant features and one set of spherical harmonic coordinates (SPHC) per atom.
 
-    Features are moved by attention between neighbors; coordinates by attention times the harmonics
-    of the neighbors' directions. Distances between coordinates are what features learn of angles,
+    An atom i has features h_i and coordinates q_i, one block of 2 d + 1 numbers for each degree d,
+    which turn with the molecule as spherical harmonics do (eq. 10).
+
+    1. **Start.** h_i = E[Z_i]; q_i = sum of w(r_ij) Y(u_ij) over the neighbors j, divided by a
+       constant, where the paper divides by the sum of w (eq. 11). Y are the harmonics of the
+       direction u, w is the cutoff function, and radial functions of the distance are prepared.
+    2. **Filters.** F_ij = MLP(b(r_ij)) + MLP(|q_i - q_j|), with the difference in each degree; one
+       for features, one for coordinates (eqs. 12 and 13), see `PairFilters`.
+    3. **Attention.** h_i gets the values of its neighbors times alpha_ij = w (Q_i . F_ij K_j)
+       (eq. 15); q_i gets harmonics Y(u_ij) times a coefficient for each degree, see
+       `PairAttention`. With `nonlocal_`, q_i also follows atoms beyond the cutoff that are near in
+       coordinates (eq. 14), see `NonlocalReach`.
+    4. **Exchange.** Within each atom, degrees couple (eq. 16), the measures of degrees change
+       features (eq. 17) and features gate coordinates (eq. 18), see `So3kratesInteraction`.
+    5. **Readout.** A perceptron of one hidden layer reads h_i.
+
+    Layers repeat the steps 2 to 4. Distances between coordinates are what features learn of angles
     and, with `nonlocal_`, of atoms beyond the cutoff.
 
+    Where paper and program differ, `variant` chooses: `"smooth"`, this package's, has energies
+    without jumps and forces without kinks or NaN, at any geometry whose atoms are apart; `"paper"`
+    is as published; `"so3krates_v1"` is the network that the authors went on with.
+
     Args:
-        num_features: Width, divisible by `num_heads`.
-        num_layers: Layers.
-        num_radial: Radial basis functions.
-        num_heads: Heads of the feature attention.
-        degrees: Of the coordinates, ascending.
-        cutoff: Å.
-        variant: `"smooth"`: energies without jumps and forces without kinks or NaN, at any
-            geometry whose atoms are apart; `"paper"`: as published; `"so3krates_v1"`: the authors'
-            later network. It stands for the next eight arguments, each of which may be given by
-            itself.
-        start: Coordinates before the first layer: `"scaled_sum"` of harmonics times envelope over
-            `neighbor_scale`, their `"mean"` (eq. 11, which jumps where the last neighbor leaves),
-            or `"zeros"`.
-        invariants: Of a degree: `"squared"` length over sqrt(2 d + 1), or its `"norm"`, which has
-            no derivative at sites of high symmetry.
-        parity: Whether couplings leave pseudotensors out; without, mirror images differ in energy.
-        direction: Of the unit vectors: `"sender_minus_receiver"` (the paper's text) or
-            `"receiver_minus_sender"` (the authors' program).
-        cutoff_function: `"polynomial"` (second derivatives continuous), `"cosine"` (the paper's,
-            first derivatives) or `"smooth"` (all).
-        coupling: Whether degrees couple within an atom; without, features are not scaled either.
-        attention_bias: Whether queries, keys and values have biases.
-        basis_envelope: Whether the radial basis ends at the cutoff; attention does anyway.
-        neighbor_scale: What `"scaled_sum"` divides by; 8 by default, 3 with `nonlocal_`, where
-            coordinates must differ for any atom to be closer than others. Less is needed where
-            the cutoff is short: 0.5 suits 2.5 Å. With too little, fresh networks overflow.
+        num_features: Width of the features; divisible by `num_heads`.
+        num_layers: How often steps 2 to 4 are repeated, each time with weights of its own.
+        num_radial: Number of radial functions.
+        num_heads: Heads of the attention that moves features.
+        degrees: Degrees d of the coordinates, ascending.
+        cutoff: Radius within which atoms are neighbors, Å.
+        neighbor_scale: What `"smooth"` divides the first coordinates by; 8 by default, 3 with
+            `nonlocal_`, where coordinates must differ for any atom to be closer than others. Less
+            is needed where the cutoff is short: 0.5 suits 2.5 Å. With too little, fresh networks
+            overflow.
+        nonlocal_: Whether coordinates also follow atoms that are close in coordinates, however far
+            in space (eq. 14): those that a softmax of the distances gives less than 1/n among n
+            atoms, or less than a number that is given here instead of `True`. All pairs are
+            computed, crystals are refused, and energies of far fragments do not add up.
         radial_basis: `"fixed_exponential"` (the paper's), `"fixed_gaussian"`, `"bessel"`,
             `"bernstein"`, or `"gaussian"` (the first with learned centers and widths).
-        distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
-            `"smooth"` (posenc with the smoothness loss), or a dict, see
+        radial_hidden: Hidden widths of the filters of the distance.
+        spherical_hidden: Hidden widths of the filters of the distances between coordinates; `None`
+            leaves these filters out, an ablation of the paper (section A.4).
+        activation: Name of the activation of filters and readout.
+        distance_encoding: What to use instead of radial functions: `"mlp"`, `"posenc"` (a learned
+            table), `"smooth"` (posenc with the smoothness loss), or a dict, see
             `keras_mlff.layers.positional_encoding.get`.
-        radial_hidden: Hidden widths of filters of the distance.
-        spherical_hidden: Hidden widths of filters of the distances between coordinates; `None`
-            leaves these filters out (ablation).
-        feature_layer_norm: Whether features are normalized, twice in each layer.
-        coordinate_layer_norm: Whether coordinates are; not smooth at sites of high symmetry.
-        pre_layer_norm: Whether attention and exchange, and the readout, see normalized features,
-            while those that are added to are left as they are.
-        residual_mlp: Whether each addition to the features is followed by a `ResidualPerceptron`.
-        nonlocal_: Whether coordinates also follow atoms that are close in coordinates, however far
-            in space (eq. 14). All pairs are computed, and energies of far fragments do not add up.
-        chi_cut: Where the weight of far atoms ends: `"1/n"` for n atoms, or a number.
-        chi_cut_exponent: Of that envelope.
-        chi_cut_float32: Whether 1/n is rounded to float32, as in the authors' program.
-        activation: Of filters and readout.
-        layer_norm_epsilon: Of the feature layer norms.
-        num_embeddings: Elements with an embedding of their own, padding (0) included; heavier ones
-            share the last.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+        variant: A name in `So3krates.VARIANTS`, a `So3krates.Variant`, or a dict of its fields.
+        **kwargs: Arguments of every `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
             `element_affine`.
 
-    Reference: Frank, Unke and Müller, 2022, https://arxiv.org/abs/2205.14276
+    Raises:
+        ValueError: If widths, heads and degrees do not fit together or a name is unknown.
+
+    Reference: Frank, Unke and Müller, 2022, eqs. 10 to 18, https://arxiv.org/abs/2205.14276
 
     Example:
         >>> model = So3krates(num_features=12, num_layers=1, num_heads=2)
-        >>> model.parity
+        >>> model.variant.parity
         True
     """
+
+    Variant = So3kratesVariant
+    VARIANTS = VARIANTS
+    has_attention = True
 
     def __init__(
         self,
@@ -140,74 +106,39 @@ class So3krates(ForceField):
         num_heads: int = 4,
         degrees: Sequence[int] = (1, 2, 3),
         cutoff: float = 5.0,
-        variant: str = "smooth",
-        start: str | None = None,
-        invariants: str | None = None,
-        parity: bool | None = None,
-        direction: str | None = None,
-        cutoff_function: str | None = None,
-        coupling: bool | None = None,
-        attention_bias: bool | None = None,
-        basis_envelope: bool | None = None,
         neighbor_scale: float | None = None,
+        nonlocal_: bool | float = False,
         radial_basis: str = "fixed_exponential",
         radial_hidden: Sequence[int] = (128,),
         spherical_hidden: Sequence[int] | None = (32,),
-        feature_layer_norm: bool = False,
-        coordinate_layer_norm: bool = False,
-        pre_layer_norm: bool = False,
-        residual_mlp: bool = False,
-        nonlocal_: bool = False,
-        chi_cut: float | str = "1/n",
-        chi_cut_exponent: int = 6,
-        chi_cut_float32: bool = False,
         activation: str = "silu",
-        layer_norm_epsilon: float = 1e-6,
-        num_embeddings: int = 100,
         distance_encoding: str | Mapping[str, Any] | None = None,
+        variant: str | So3kratesVariant | Mapping[str, Any] = "smooth",
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
-        given = {
-            "start": start,
-            "invariants": invariants,
-            "parity": parity,
-            "direction": direction,
-            "cutoff_function": cutoff_function,
-            "coupling": coupling,
-            "attention_bias": attention_bias,
-            "basis_envelope": basis_envelope,
-        }
-        chosen = _choose(variant, given)
-        _check(num_features, num_heads, degrees)
+        _check(num_features, num_heads, degrees, nonlocal_)
+        self.variant = choose(VARIANTS, variant)
         self.num_features, self.num_layers = num_features, num_layers
         self.degrees = tuple(int(degree) for degree in degrees)
-        self.start, self.invariants, self.parity = (
-            chosen["start"],
-            chosen["invariants"],
-            bool(chosen["parity"]),
-        )
-        self.direction, self.basis_envelope = chosen["direction"], chosen["basis_envelope"]
-        if neighbor_scale is None:
-            neighbor_scale = 3.0 if nonlocal_ else 8.0
-        self.neighbor_scale = neighbor_scale
-        self.nonlocal_ = nonlocal_
         self.activation = activation
-        self.num_embeddings = num_embeddings
-        self.is_size_consistent = not nonlocal_
-        self.supports_periodic = not nonlocal_
-        self.envelope = cutoffs.get(chosen["cutoff_function"])
-        self.num_continuous_derivatives = (  # type: ignore[misc]
-            0
-            if self.start == "mean"
-            else cutoffs.NUM_CONTINUOUS_DERIVATIVES[chosen["cutoff_function"]]
-        )
+        self.nonlocal_ = nonlocal_ is not False
+        self.is_size_consistent = self.supports_periodic = not self.nonlocal_
+        self.num_continuous_derivatives = self.variant.num_continuous_derivatives
+
+        # 1. Start
         self.embedding = keras.layers.Embedding(
-            num_embeddings,
+            self.variant.num_embeddings,
             num_features,
             embeddings_initializer=Normal(stddev=num_features**-0.5),
         )
+        if neighbor_scale is None:
+            neighbor_scale = 3.0 if self.nonlocal_ else 8.0
+        self.neighbor_scale = neighbor_scale
+        self.envelope = cutoffs.get(self.variant.cutoff_function)
         self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
+
+        # 2. to 4. Filters, attention and exchange
         self.interactions = [
             So3kratesInteraction(
                 num_features,
@@ -215,57 +146,35 @@ class So3krates(ForceField):
                     num_features,
                     num_heads,
                     self.degrees,
-                    self.invariants,
+                    self.variant.invariants,
                     radial_hidden,
                     spherical_hidden,
-                    chosen["attention_bias"],
+                    self.variant.attention_bias,
                     activation,
                 ),
                 NonlocalReach(
-                    self.degrees, self.invariants, chi_cut, chi_cut_exponent, chi_cut_float32
+                    self.degrees,
+                    self.variant.invariants,
+                    None if nonlocal_ is True else nonlocal_,
+                    self.variant.reach_exponent,
+                    self.variant.reach_in_float32,
                 )
-                if nonlocal_
+                if self.nonlocal_
                 else None,
                 self.degrees,
-                self.invariants,
-                self.parity if chosen["coupling"] else None,
-                layer_norm_epsilon if feature_layer_norm else None,
-                coordinate_layer_norm,
-                layer_norm_epsilon if pre_layer_norm else None,
-                activation if residual_mlp else None,
+                self.variant,
+                activation,
             )
             for _ in range(num_layers)
         ]
-        self.last_norm = LayerNormalization(epsilon=layer_norm_epsilon) if pre_layer_norm else None
 
-    def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
-        numbers = ops.minimum(graph["atomic_numbers"], self.num_embeddings - 1)
-        features = self.with_charge_spin(self.embedding(numbers), graph)
-        pairs: Pairs = AllPairs(graph) if self.nonlocal_ else EdgePairs(graph)
-        vectors = pairs.vectors(self.cutoff)
-        lengths = geometry.edge_lengths(vectors)
-        directions = safe.divide(vectors, lengths[:, None])
-        if self.direction == "receiver_minus_sender":
-            directions = -directions
-        envelope = segment.mask(self.envelope(lengths, self.cutoff), pairs.mask)[:, None]
-        basis = self.radial_basis(lengths)
-        known = PairGeometry(
-            envelope,
-            envelope * basis if self.basis_envelope else basis,
-            harmonics.spherical_harmonics(directions, self.degrees),
-        )
-        coordinates = self._initial_coordinates(known, pairs)
-        self.record("features", features)
-        self.record("coordinates", coordinates)
-        for index, interaction in enumerate(self.interactions):
-            features, coordinates, inside = interaction(features, coordinates, known, pairs=pairs)
-            inside |= {"features": features, "coordinates": coordinates}
-            for name, value in inside.items():
-                self.record(f"layer{index}/{name}", value)
-            self._record_attention(index, inside, pairs)
-        return AtomFeatures(features if self.last_norm is None else self.last_norm(features))
+        # 5. Readout
+        self.last_norm = None
+        if self.variant.pre_layer_norm:
+            self.last_norm = LayerNormalization(epsilon=self.variant.layer_norm_epsilon)
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
+        # 5. Readout
         return PerceptronReadout(
             head.num_scalars,
             self.num_features,
@@ -274,9 +183,54 @@ class So3krates(ForceField):
             make_initializer=lecun_normal,
         )
 
+    def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
+        """Computes the features of each atom.
+
+        Args:
+            graph: A batch with edges; the non-local network reads positions alone.
+            training: Without meaning here: training and prediction are the same.
+
+        Returns:
+            Scalars `(num_atoms, num_features)`. Coordinates are not handed on.
+        """
+        # 1. Start
+        numbers = ops.minimum(graph["atomic_numbers"], self.variant.num_embeddings - 1)
+        features = self.with_charge_spin(self.embedding(numbers), graph)
+        pairs: Pairs = AllPairs(graph) if self.nonlocal_ else EdgePairs(graph)
+        known = self._measure_pairs(pairs)
+        coordinates = self._initial_coordinates(known, pairs)
+        self.record("features", features)
+        self.record("coordinates", coordinates)
+
+        # 2. to 4. Filters, attention and exchange
+        for index, interaction in enumerate(self.interactions):
+            features, coordinates, inside = interaction(features, coordinates, known, pairs=pairs)
+            inside |= {"features": features, "coordinates": coordinates}
+            for name, value in inside.items():
+                self.record(f"layer{index}/{name}", value)
+            self._record_attention(index, inside, pairs)
+
+        # 5. Readout
+        return AtomFeatures(features if self.last_norm is None else self.last_norm(features))
+
+    def _measure_pairs(self, pairs: Pairs) -> PairGeometry:
+        """Computes envelope, radial functions and harmonics of each pair (step 1)."""
+        vectors = pairs.vectors(self.cutoff)
+        lengths = geometry.edge_lengths(vectors)
+        directions = safe.divide(vectors, lengths[:, None])
+        if self.variant.direction == "receiver_minus_sender":
+            directions = -directions
+        envelope = segment.mask(self.envelope(lengths, self.cutoff), pairs.mask)[:, None]
+        basis = self.radial_basis(lengths)
+        return PairGeometry(
+            envelope,
+            envelope * basis if self.variant.basis_envelope else basis,
+            harmonics.spherical_harmonics(directions, self.degrees),
+        )
+
     def _initial_coordinates(self, known: PairGeometry, pairs: Pairs) -> Tensor:
         """Sums the harmonics of all neighbors (eq. 11): `(num_atoms, width(degrees))`."""
-        if self.start == "mean":
+        if self.variant.start == "mean":
             weighted = ops.concatenate([known.envelope, known.envelope * known.harmonics], axis=1)
             sums = pairs.sum(weighted)
             total = sums[:, :1]
@@ -285,9 +239,12 @@ class So3krates(ForceField):
             total = ops.where(total < gone, ops.zeros_like(total), total)
             return safe.divide(sums[:, 1:], total)
         sums = pairs.sum(known.envelope * known.harmonics)
-        return ops.zeros_like(sums) if self.start == "zeros" else sums / self.neighbor_scale
+        if self.variant.start == "zeros":
+            return ops.zeros_like(sums)
+        return sums / self.neighbor_scale
 
     def _record_attention(self, index: int, inside: Mapping[str, Tensor], pairs: Pairs) -> None:
+        """Lays the coefficients of a layer out as matrices, while `inspect` runs."""
         if self._recorder is None:
             return
         for name in ("feature", "coordinate", "nonlocal"):
@@ -295,173 +252,26 @@ class So3krates(ForceField):
                 matrix = pairs.as_matrix(inside[f"{name}_coefficients"])
                 self.record(f"layer{index}/{name}s/attention", matrix)
 
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments, all fields of the variant included."""
+        return super().get_config() | {"variant": self.variant.as_dict()}
+
     @classmethod
-    def from_reference(
-        cls,
-        hyperparameters: Mapping[str, Any],
-        weights: Mapping[str, Array],
-        **kwargs: Any,
-    ) -> Self:
-        """Builds the authors' network from its hyper-parameters and weights.
+    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Turns arguments that were written at any time into those of today.
 
         Args:
-            hyperparameters: By the names `features`, `degrees`, `n_layers`, `n_heads`, `n_rbf`,
-                `r_cut`, `rad_filter`, `sph_filter`, `parity`, `nonlocal`, `scale`, `shift`, ...;
-                those not given have that program's defaults. `sph_filter=None` is the ablation
-                without filters of coordinates.
-            weights: Arrays by their flax paths, a prefix `w:` allowed.
-            **kwargs: Replace arguments of the constructor.
+            config: Arguments of the constructor, from `get_config` of this or an earlier version.
 
-        Raises:
-            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+        Returns:
+            Arguments that the constructor accepts, for the same network.
         """
-        from keras_mlff.models.so3krates.port import build_so3krates
-
-        return build_so3krates(cls, hyperparameters, weights, **kwargs)
+        return upgrade_config(config)
 
 
-@keras.saving.register_keras_serializable("keras_mlff")
-class So3kratesInteraction(keras.layers.Layer):
-    """One layer: attention, then exchange between features and coordinates of each atom.
-
-    Args:
-        num_features: Width.
-        attention: Between pairs.
-        reach: Of coordinates beyond the cutoff.
-        degrees: Of the coordinates.
-        kind: Of `invariants`.
-        parity: Of `DegreeCoupling`; `None` leaves the coupling out.
-        feature_norm: Epsilon of norms after attention and exchange, `None` for none.
-        coordinate_norm: Whether coordinates are normalized there.
-        pre_norm: Epsilon of norms of what attention and exchange see, `None` for none.
-        residual: Activation of perceptrons after attention and exchange, `None` for none.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        attention: PairAttention,
-        reach: NonlocalReach | None,
-        degrees: Sequence[int],
-        kind: str,
-        parity: bool | None,
-        feature_norm: float | None,
-        coordinate_norm: bool,
-        pre_norm: float | None,
-        residual: str | None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_features, self.degrees, self.kind = num_features, tuple(degrees), kind
-        self.attention, self.reach = attention, reach
-        self.coupling = None if parity is None else DegreeCoupling(degrees, parity)
-        width = (num_features + len(self.degrees)) * (1 if self.coupling is None else 2)
-        self.mix = keras.layers.Dense(width, kernel_initializer=lecun_normal())
-        self.mix_coupled: Any = None
-        if self.coupling is not None:
-            self.mix_coupled = keras.layers.Dense(num_features, kernel_initializer=lecun_normal())
-        self.feature_norms, self.pre_norms = (
-            [LayerNormalization(epsilon=epsilon) for _ in range(2 if epsilon is not None else 0)]
-            for epsilon in (feature_norm, pre_norm)
-        )
-        self.coordinate_norms = [
-            CoordinateNormalization(degrees) for _ in range(2 if coordinate_norm else 0)
-        ]
-        self.residuals: list[Any] = []
-        if residual is not None:
-            self.residuals = [ResidualPerceptron(num_features, residual) for _ in range(2)]
-
-    def build(self, *shapes: Any) -> None:
-        """Creates the weights of the exchange."""
-        width, number = self.num_features, len(self.degrees)
-        if self.coupling is not None:
-            self.coupling.build()
-            self.mix_coupled.build((None, number))
-        self.mix.build((None, width + number))
-        parts: list[Any] = [*self.feature_norms, *self.pre_norms, *self.residuals]
-        for part in parts:
-            part.build((None, width))
-        for norm in self.coordinate_norms:
-            norm.build()
-
-    def call(
-        self, features: Tensor, coordinates: Tensor, known: PairGeometry, pairs: Pairs
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Computes new features, new coordinates, and what to record.
-
-        Call arguments:
-            features: `(num_atoms, num_features)`.
-            coordinates: `(num_atoms, width(degrees))`.
-            known: Geometry of the pairs.
-            pairs: Which atoms send to which.
-        """
-        reach = None
-        if self.reach is not None and isinstance(pairs, AllPairs):
-            reach = self.reach(coordinates, pairs=pairs)  # (num_pairs, 1)
-        attended = self.attention(
-            _apply(self.pre_norms, 0, features), coordinates, known, reach, pairs=pairs
-        )
-        features = _apply(self.residuals, 0, features + attended.features)
-        coordinates = coordinates + attended.coordinates
-        inside = {
-            "attended_features": features,
-            "attended_coordinates": coordinates,
-            "feature_coefficients": attended.feature_coefficients,
-            "coordinate_coefficients": known.envelope * attended.coordinate_scores,
-        }
-        if reach is not None:
-            inside["nonlocal_coefficients"] = reach * attended.coordinate_scores
-        features = _apply(self.feature_norms, 0, features)
-        coordinates = _apply(self.coordinate_norms, 0, coordinates)
-
-        # 4.5: the atom's own exchange (eqs. 17 and 18)
-        lengths = invariants(coordinates, self.degrees, self.kind)
-        seen = _apply(self.pre_norms, 1, features)
-        mixed = self.mix(ops.concatenate([seen, lengths], axis=1))
-        if self.coupling is None:
-            added, own = ops.split(mixed, [self.num_features], axis=1)
-            features = features + added
-            coordinates = coordinates + self._spread(own) * coordinates
-        else:
-            width, number = self.num_features, len(self.degrees)
-            ends = (width, 2 * width, 2 * width + number)
-            added, gated, own, other = ops.split(mixed, ends, axis=1)
-            coupled = self.coupling(coordinates)
-            gate = self.mix_coupled(invariants(coupled, self.degrees, self.kind))
-            features = (features + added + gated * gate) * 3.0**-0.5
-            own, other = self._spread(own), self._spread(other)
-            coordinates = coordinates + own * coordinates + other * coupled
-            inside["coupled_coordinates"] = coupled
-        features = _apply(self.feature_norms, 1, _apply(self.residuals, 1, features))
-        return features, _apply(self.coordinate_norms, 1, coordinates), inside
-
-    def _spread(self, by_degree: Tensor) -> Tensor:
-        return harmonics.spread_degrees(by_degree, self.degrees)
-
-
-def _apply(layers: Sequence[Any], place: int, values: Tensor) -> Tensor:
-    """Applies the layer of a place, where there are any."""
-    return layers[place](values) if layers else values
-
-
-def _choose(variant: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes what is given, and of the variant what is not."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"Unknown variant of So3krates. Received: '{variant}'. Choose from {sorted(VARIANTS)}."
-        )
-    chosen = {
-        key: VARIANTS[variant][key] if value is None else value for key, value in given.items()
-    }
-    for key, choices in _CHOICES.items():
-        if chosen[key] not in choices:
-            raise ValueError(
-                f"Unknown `{key}` of So3krates. Received: '{chosen[key]}'. Choose from {choices}."
-            )
-    return chosen
-
-
-def _check(num_features: int, num_heads: int, degrees: Sequence[int]) -> None:
+def _check(
+    num_features: int, num_heads: int, degrees: Sequence[int], nonlocal_: bool | float
+) -> None:
     if num_features % num_heads:
         raise ValueError(
             "The features are shared out to heads, so their number must be divisible by "
@@ -472,4 +282,9 @@ def _check(num_features: int, num_heads: int, degrees: Sequence[int]) -> None:
         raise ValueError(
             "`degrees` lists degrees of spherical harmonics in ascending order, no more than "
             f"features. Received: degrees={list(degrees)}, num_features={num_features}."
+        )
+    if not isinstance(nonlocal_, (bool, int, float)) or (nonlocal_ is not False and nonlocal_ <= 0):
+        raise ValueError(
+            "`nonlocal_` is True, False, or a limit above 0 that replaces 1/n. "
+            f"Received: nonlocal_={nonlocal_!r}."
         )

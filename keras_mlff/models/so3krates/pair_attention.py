@@ -10,9 +10,9 @@ from keras import ops
 
 from keras_mlff.graph import Tensor
 from keras_mlff.layers.initializers import lecun_normal
-from keras_mlff.models.so3krates.harmonic_coordinates import invariants
+from keras_mlff.models.so3krates import spherical_harmonics as harmonics
+from keras_mlff.models.so3krates.harmonic_coordinates import measure_degrees
 from keras_mlff.models.so3krates.pair_filters import PairFilters
-from keras_mlff.ops import spherical_harmonics as harmonics
 from keras_mlff.ops.pairs import Pairs
 
 
@@ -35,11 +35,21 @@ class Attended(NamedTuple):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class PairAttention(keras.layers.Layer):
-    """Sums neighbors' features and directions, each times a filtered product of query and key.
+    """Sums neighbors' values and directions, each times a filtered product of query and key.
 
-    Heads work on slices of the features. Features have `num_heads` of them, coordinates one for
-    each degree; where the degrees do not divide the features, the last features take no part in
-    the latter. There is no softmax: coefficients vanish with the envelope.
+    Step 2 makes the filters F and G of each pair, see `PairFilters`. Then, in step 3, with the
+    envelope w and the harmonics Y:
+
+    1. alpha_ij = w_ij Q_i . (F_ij K_j) / sqrt(C'), in each head of C' features, and
+       h_i gets the sum of alpha_ij V_j (eq. 15).
+    2. beta_ij = w_ij Q'_i . (G_ij K'_j) / sqrt(C''), with one head of C'' features for each
+       degree d, and q_i gets the sum of beta_ij Y(u_ij). With non-local weights nu (eq. 14),
+       w_ij + nu_ij takes the place of w_ij.
+
+    Queries, keys and values are linear maps of each head's slice of the features, as in the
+    authors' program; the paper has the features themselves. Where the degrees do not
+    divide the features, the last features take no part in the second sum. There is no softmax:
+    coefficients vanish with the envelope.
 
     All that an atom sends lies side by side, so that each layer looks up atoms twice. `split` cuts
     it apart again: its gradient is a concatenation, while that of slices, a sum of padded arrays,
@@ -47,15 +57,17 @@ class PairAttention(keras.layers.Layer):
 
     Args:
         num_features: Width of the features, divisible by `num_heads`.
-        num_heads: Heads of the feature attention.
-        degrees: Of the coordinates, ascending.
-        kind: Of `invariants`, for the distances between coordinates.
-        radial_hidden: Of `PairFilters`.
-        spherical_hidden: Of `PairFilters`.
+        num_heads: Heads of the attention that moves features.
+        degrees: Degrees of the coordinates, ascending.
+        invariants: How the distances between coordinates are measured, see `measure_degrees`.
+        radial_hidden: Hidden widths of the filters of the distance.
+        spherical_hidden: Hidden widths of the filters of the distances between coordinates; `None`
+            leaves them out.
         use_bias: Whether queries, keys and values have biases.
-        activation: Of the filters.
+        activation: Name of the activation of the filters.
 
-    Reference: So3krates, https://arxiv.org/abs/2205.14276, eqs. 12 to 15
+    Reference: Frank, Unke and Müller, 2022 (So3krates), eqs. 12 to 15,
+    https://arxiv.org/abs/2205.14276
     """
 
     def __init__(
@@ -63,7 +75,7 @@ class PairAttention(keras.layers.Layer):
         num_features: int,
         num_heads: int,
         degrees: Sequence[int],
-        kind: str,
+        invariants: str,
         radial_hidden: Sequence[int],
         spherical_hidden: Sequence[int] | None,
         use_bias: bool = True,
@@ -72,7 +84,7 @@ class PairAttention(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.num_features, self.num_heads = num_features, num_heads
-        self.degrees, self.kind = tuple(degrees), kind
+        self.degrees, self.invariants = tuple(degrees), invariants
         self.head_width = num_features // num_heads
         self.degree_width = num_features // len(self.degrees)
         self.coordinate_width = self.degree_width * len(self.degrees)
@@ -96,14 +108,18 @@ class PairAttention(keras.layers.Layer):
         reach: Tensor | None,
         pairs: Pairs,
     ) -> Attended:
-        """Attends.
+        """Computes what features and coordinates get from other atoms.
 
         Call arguments:
             features: `(num_atoms, num_features)`.
             coordinates: `(num_atoms, width(degrees))`.
-            geometry: Of the pairs.
-            reach: `(num_pairs, 1)`, an envelope for coordinates beyond that of distance.
+            geometry: Envelope, radial functions and harmonics of the pairs.
+            reach: nu, `(num_pairs, 1)`, added to the envelope of coordinates; `None` in a local
+                model.
             pairs: Which atoms send to which.
+
+        Returns:
+            Additions to features and coordinates, and the coefficients of each pair.
         """
         query, key, value = self._maps(self.feature_maps, features, self.num_heads, 3)
         degree_query, degree_key = self._maps(
@@ -115,8 +131,10 @@ class PairAttention(keras.layers.Layer):
         sent = pairs.from_senders(ops.concatenate([key, degree_key, coordinates, value], axis=1))
         query, degree_query, here = ops.split(received, [wide, both], axis=1)
         key, degree_key, there, value = ops.split(sent, [wide, both, end], axis=1)
-        distances = invariants(here - there, self.degrees, self.kind)
+        # Step 2: filters
+        distances = measure_degrees(here - there, self.degrees, self.invariants)
         feature_filter, coordinate_filter = self.filters(geometry.basis, distances)
+        # Step 3: attention
         scores = query * key * feature_filter
         coefficients = self._sum_heads(scores, self.num_heads) * geometry.envelope
         scores = degree_query * degree_key * coordinate_filter
@@ -133,12 +151,14 @@ class PairAttention(keras.layers.Layer):
         )
 
     def _maps(self, layer: Any, features: Tensor, num_heads: int, number: int) -> list[Tensor]:
+        """Computes `number` maps of each head's slice, each `(num_atoms, width of features)`."""
         width = features.shape[-1] // num_heads
         mapped = layer(ops.reshape(features, (-1, num_heads, width)))
         parts = ops.split(mapped, number, axis=2)
         return [ops.reshape(part, (-1, num_heads * width)) for part in parts]
 
     def _sum_heads(self, products: Tensor, num_heads: int) -> Tensor:
+        """Sums within each head, over the root of its width: `(num_pairs, num_heads)`."""
         width = products.shape[-1] // num_heads
         sums = ops.sum(ops.reshape(products, (-1, num_heads, width)), axis=-1)
         return sums * width**-0.5

@@ -17,12 +17,12 @@ from keras_mlff.layers.initializers import lecun_normal
 class ParallelPerceptrons(keras.layers.Layer):
     """Several perceptrons of the same hidden widths on the same input; the last layer is linear.
 
-    Their first layers stand side by side in one product, which is what they have in common.
+    Their first layers are one product with joined kernels, which is faster than one for each.
 
     Args:
-        hidden: Widths of the hidden layers.
+        hidden: Widths of the hidden layers; without any, each perceptron is one linear map.
         outputs: Width of each perceptron's output.
-        activation: After each hidden layer.
+        activation: Name of the activation after each hidden layer.
     """
 
     def __init__(
@@ -56,6 +56,14 @@ class ParallelPerceptrons(keras.layers.Layer):
                 width = layer.units
 
     def call(self, inputs: Tensor) -> list[Tensor]:
+        """Applies each perceptron.
+
+        Call arguments:
+            inputs: `(n, width)`.
+
+        Returns:
+            One array `(n, outputs[k])` for each of them.
+        """
         *ends, _ = itertools.accumulate(self.first_widths)
         outputs = []
         for values, chain in zip(ops.split(self.first(inputs), ends, -1), self.chains, strict=True):
@@ -67,16 +75,20 @@ class ParallelPerceptrons(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class PairFilters(keras.layers.Layer):
-    """Adds a perceptron of the radial basis and one of the distances in each degree, per filter.
+    """Makes the filters of each pair from distances in space and in coordinates (step 2).
+
+    F_ij = MLP(b(r_ij)) + MLP(e_ij), where b are the radial functions and e the distances between
+    the coordinates of both atoms, one for each degree. Each filter has perceptrons of its own.
 
     Args:
-        num_filters: Widths of the filters.
-        radial_hidden: Hidden widths of the perceptrons on the radial basis.
-        spherical_hidden: Hidden widths of those on the distances between spherical coordinates;
-            `None` leaves them out.
-        activation: Of the hidden layers.
+        num_filters: Widths of the filters, one number for each filter.
+        radial_hidden: Hidden widths of the perceptrons of radial functions.
+        spherical_hidden: Hidden widths of those of the distances between coordinates; `None`
+            leaves the second term out.
+        activation: Name of the activation of the hidden layers.
 
-    Reference: So3krates, https://arxiv.org/abs/2205.14276, eqs. 12 and 13
+    Reference: Frank, Unke and Müller, 2022 (So3krates), eqs. 12 and 13,
+    https://arxiv.org/abs/2205.14276
     """
 
     def __init__(
@@ -100,11 +112,14 @@ class PairFilters(keras.layers.Layer):
             self.spherical.build(distances_shape)
 
     def call(self, basis: Tensor, distances: Tensor) -> list[Tensor]:
-        """Computes filters `(num_pairs, width)`.
+        """Computes the filters.
 
         Call arguments:
-            basis: `(num_pairs, num_radial)`.
-            distances: `(num_pairs, num_degrees)`.
+            basis: b, `(num_pairs, num_radial)`.
+            distances: e, `(num_pairs, num_degrees)`.
+
+        Returns:
+            One array `(num_pairs, width)` for each filter.
         """
         filters: list[Tensor] = self.radial(basis)
         if self.spherical is None:

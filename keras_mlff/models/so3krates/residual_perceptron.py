@@ -14,9 +14,11 @@ from keras_mlff.layers.initializers import lecun_normal
 class ResidualPerceptron(keras.layers.Layer):
     """Maps x to W3 act(x + W2 act(W1 act(x))), all of one width and without biases.
 
+    The network that the authors went on with has one after each addition to the features.
+
     Args:
-        width: Of input and output.
-        activation: Name of act.
+        width: Width of input and output.
+        activation: Name of the function act.
 
     Reference: Frank, Unke, Müller and Chmiela, 2024, https://arxiv.org/abs/2309.15126
     """
@@ -35,6 +37,7 @@ class ResidualPerceptron(keras.layers.Layer):
             layer.build((None, self.width))
 
     def call(self, x: Tensor) -> Tensor:
+        """Maps `(num_atoms, width)` to the same shape."""
         first, second, last = self.maps
         around = x + second(self.activation(first(self.activation(x))))
         return last(self.activation(around))

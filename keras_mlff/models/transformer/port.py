@@ -12,7 +12,7 @@ from keras_mlff.models.porting.encodings import (
     read_perceptron,
     translate,
 )
-from keras_mlff.models.porting.weights import ReferenceWeights, only_readout
+from keras_mlff.models.porting.weights import PortedWeights, only_readout
 
 _HYPERPARAMETERS = {
     "dim": "num_features",
@@ -33,7 +33,7 @@ def build_transformer(
     **kwargs: Any,
 ) -> Any:
     """Builds the network; see `DistanceTransformer.from_reference`."""
-    reader = ReferenceWeights(weights)
+    reader = PortedWeights(weights)
     arguments = translate("DistanceTransformer", hyperparameters, _HYPERPARAMETERS, smoothness)
     arguments.pop("max_z", None)
     arguments.setdefault("feed_forward_features", 512)
@@ -60,6 +60,6 @@ def build_transformer(
     return model
 
 
-def _read_normalization(reader: ReferenceWeights, layer: Any, prefix: str) -> None:
+def _read_normalization(reader: PortedWeights, layer: Any, prefix: str) -> None:
     reader.assign(layer.gamma, f"{prefix}.gamma")
     reader.assign(layer.beta, f"{prefix}.beta")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_mlff.datasets import shipped
-from keras_mlff.models.porting.weights import ReferenceWeights
+from keras_mlff.models.porting.weights import PortedWeights
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,7 +53,7 @@ def test_logits_equal_the_reference(golden, name):
         keras.config.set_dtype_policy(before)
     prefix = f"{name}/w/"
     weights = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
-    reader = ReferenceWeights(weights)
+    reader = PortedWeights(weights)
     reader.assign(model.embedding, "embedding")
     reader.dense(model.readout, "readout")
     if step:

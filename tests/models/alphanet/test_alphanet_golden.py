@@ -11,7 +11,7 @@ from keras_mlff.graph import structure
 from keras_mlff.models.alphanet.model import AlphaNet
 from keras_mlff.neighbors import add_edges
 
-GOLDEN = Path(__file__).parents[1] / "golden/alphanet"
+GOLDEN = Path(__file__).parents[2] / "golden/alphanet"
 pytestmark = pytest.mark.usefixtures("float64")
 SYSTEMS = ("water", "ethanol", "pyrrole", "nacl8", "bilayer_graphene16")
 EDGES = {
@@ -52,7 +52,7 @@ def variant(request):
 @pytest.fixture(scope="module")
 def model(variant):
     hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
-    model = AlphaNet.from_reference(hyperparameters, read(f"{variant}_weights"))
+    model = AlphaNet.from_port(hyperparameters, read(f"{variant}_weights"))
     # tracing costs more than it saves here, except on JAX, which compiles each operation
     model.run_eagerly = keras.backend.backend() != "jax"
     return model
@@ -97,7 +97,7 @@ def test_predictions_equal_the_reference(model, variant, goldens):
 def test_single_precision_gives_four_digits(variant, goldens):
     hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
     weights = read(f"{variant}_weights")
-    model = AlphaNet.from_reference(hyperparameters, weights, dtype="float32")
+    model = AlphaNet.from_port(hyperparameters, weights, dtype="float32")
     model.run_eagerly = keras.backend.backend() != "jax"
     predicted = model.predict([crystal(golden) for golden in goldens.values()])
     assert predicted["forces"].dtype == np.float32

@@ -11,10 +11,10 @@ from keras_mlff.graph import join, structure
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models import So3krates
 from keras_mlff.neighbors import add_edges
-from tests.models.formulas import central_forces, central_stress, evaluate, inputs_of
-from tests.models.so3krates_formulas import BASE, HEAD, Network, coupling, harmonics
+from tests.models.formulas import arguments_of, central_forces, central_stress, evaluate, inputs_of
+from tests.models.so3krates.so3krates_formulas import BASE, HEAD, Network, coupling, harmonics
 
-GOLDEN = Path(__file__).parents[1] / "golden/so3krates/sph_cg_l4.npz"
+GOLDEN = Path(__file__).parents[2] / "golden/so3krates/sph_cg_l4.npz"
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -76,7 +76,7 @@ CASES = {
         **{"basis_envelope": False, "activation": "softplus"},
     },
     "non-local, paper, fixed reach, learned encoding": {
-        **{"variant": "paper", "nonlocal_": True, "chi_cut": 0.4, "distance_encoding": "mlp"},
+        **{"variant": "paper", "nonlocal_": 0.4, "distance_encoding": "mlp"},
     },
 }
 
@@ -87,7 +87,9 @@ CASES = {
 def build(changed):
     """Makes a model and fills its weights; those that start at one stay near it."""
     options = {**BASE, **changed}
-    model = So3krates(**options, heads=[EnergyHead(**HEAD)], dtype="float64")
+    model = So3krates(
+        **arguments_of(So3krates, options), heads=[EnergyHead(**HEAD)], dtype="float64"
+    )
     random, values = np.random.default_rng(0), []
     for weight in model.weights:
         size = weight.shape[-2] ** -0.5 if weight.name == "kernel" else 0.5
@@ -227,7 +229,7 @@ def test_energies_are_those_of_the_formulas(changed):
     [
         {"coordinate_layer_norm": True, "feature_layer_norm": True, "charge_spin": True},
         {"variant": "so3krates_v1", "pre_layer_norm": True, "residual_mlp": True},
-        {"variant": "paper", "nonlocal_": True, "chi_cut_float32": True, "cutoff": 2.0},
+        {"variant": "paper", "nonlocal_": True, "reach_in_float32": True, "cutoff": 2.0},
     ],
     ids=["smooth, both norms", "so3krates_v1", "non-local, paper, 1/n in float32"],
 )
@@ -259,7 +261,7 @@ def test_coefficients_and_coordinates_are_those_of_the_formulas(changed):
         {"degrees": (1, 2), "charge_spin": True},
         {"variant": "paper", "feature_layer_norm": True, "coordinate_layer_norm": True},
         {
-            **{"nonlocal_": True, "chi_cut_exponent": 4, "cutoff": 4.0},
+            **{"nonlocal_": True, "reach_exponent": 4, "cutoff": 4.0},
             **{"degrees": (1, 2), "num_layers": 2},
         },
     ],

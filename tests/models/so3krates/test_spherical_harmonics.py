@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_mlff import backend
-from keras_mlff.ops import spherical_harmonics as harmonics
+from keras_mlff.models.so3krates import spherical_harmonics as harmonics
 
-GOLDEN = Path(__file__).parents[1] / "golden/so3krates/sph_cg_l4.npz"
+GOLDEN = Path(__file__).parents[2] / "golden/so3krates/sph_cg_l4.npz"
 pytestmark = pytest.mark.usefixtures("float64")
 
 

@@ -380,10 +380,10 @@ class Network:
         rho = np.asarray(
             [np.exp(x[p]) / np.exp(x[pairs.i == i]).sum() for p, i in enumerate(pairs.i)]
         )
-        limit = self.options.get("chi_cut", 1 / pairs.number)
-        if self.options.get("chi_cut_float32"):
+        limit = 1 / pairs.number if self.options["nonlocal_"] is True else self.options["nonlocal_"]
+        if self.options.get("reach_in_float32"):
             limit = float(np.float32(1) / np.float32(pairs.number))
-        return polynomial(rho / limit, self.options.get("chi_cut_exponent", 6))
+        return polynomial(rho / limit, self.options.get("reach_exponent", 6))
 
     def add_charge_and_spin(self, h, charge, multiplicity):
         """Adds the atoms' shares of Unke et al., 2021, eqs. 9 to 11; So3krates itself has none."""

@@ -1,5 +1,6 @@
 """What is special about So3krates; what holds for all architectures is in test_contract."""
 
+import dataclasses
 import json
 
 import keras
@@ -15,7 +16,7 @@ from keras_mlff.models.so3krates.pair_filters import ParallelPerceptrons
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
-from tests.models.formulas import central_forces
+from tests.models.formulas import arguments_of, central_forces
 
 SMALL = {"num_features": 12, "num_layers": 2, "num_heads": 2, "num_radial": 8, "cutoff": 4.0}
 BUDGET = Budget(num_graphs=8, num_atoms=64, num_edges=320, num_triplets=0, max_atoms=9)
@@ -23,10 +24,13 @@ EXACT = {"rtol": 1e-11, "atol": 1e-13}
 
 
 def build(**kwargs):
-    """Makes a small model in float64, all weights moved off their start."""
+    """Makes a small model in float64, all weights moved off their start.
+
+    Fields of the variant may stand among the arguments.
+    """
     keras.utils.set_random_seed(1)
     arguments = {"radial_hidden": (16,), "spherical_hidden": (8,), "dtype": "float64"}
-    model = models.So3krates(**SMALL | arguments | kwargs)
+    model = models.So3krates(**arguments_of(models.So3krates, SMALL | arguments | kwargs))
     random = np.random.default_rng(2)
     model.assign_weights(
         [
@@ -98,7 +102,7 @@ def nonlocal_model():
 )
 def test_the_network_has_as_many_weights_as_the_authors(arguments, per_layer):
     """715,435 with six layers, which the paper's table 1 calls 700k."""
-    model = models.So3krates(num_layers=1, **arguments)
+    model = models.So3krates(**arguments_of(models.So3krates, {"num_layers": 1, **arguments}))
     assert model.count_params() == 30_889 + per_layer
     assert 30_889 + 6 * 114_091 == 715_435
 
@@ -294,14 +298,14 @@ def test_fresh_nonlocal_models_of_full_size_are_finite(degrees):
 
 @pytest.mark.parametrize("variant", ["smooth", "paper"])
 def test_a_tiny_limit_overflows_nothing(variant):
-    model = build(variant=variant, nonlocal_=True, cutoff=2.5, chi_cut=1e-9, dtype="float32")
+    model = build(variant=variant, nonlocal_=1e-9, cutoff=2.5, dtype="float32")
     _, forces = predict(model, [cumulene(0.7)])
     assert np.all(np.isfinite(forces[0]))
 
 
 def test_without_reach_the_nonlocal_model_is_local(nonlocal_model):
     """All pairs of a table give what edges give: every real pair lies above a tiny limit."""
-    none = build(variant="paper", nonlocal_=True, cutoff=2.5, chi_cut=1e-9)
+    none = build(variant="paper", nonlocal_=1e-9, cutoff=2.5)
     local = build(variant="paper", cutoff=2.5)
     structures = [chiral(), water(), cumulene(0.7), structure([[0, 0, 0]], [8])]
     for model in (none, local):
@@ -349,8 +353,9 @@ def test_nonlocal_models_refuse_crystals(nonlocal_model):
     assert not nonlocal_model.is_size_consistent
     with pytest.raises(ValueError, match="a crystal has no end"):
         nonlocal_model.predict(structure([[0, 0, 0]], [6], cell=np.eye(3) * 3.0))
-    with pytest.raises(ValueError, match="chi_cut"):
-        build(nonlocal_=True, chi_cut="1/m")
+    for limit in ("1/m", 0, -0.1):
+        with pytest.raises(ValueError, match="limit above 0"):
+            build(nonlocal_=limit)
 
 
 # ----- options
@@ -387,10 +392,31 @@ def test_wrong_arguments_are_refused():
         build(num_heads=5)
     with pytest.raises(ValueError, match="ascending"):
         build(degrees=(2, 1))
-    with pytest.raises(ValueError, match="variant"):
-        build(variant="golden")
-    with pytest.raises(ValueError, match="`start`"):
-        build(start="ones")
+    with pytest.raises(ValueError, match=r"Unknown variant.*smooth.*paper.*so3krates_v1"):
+        models.So3krates(variant="golden")
+    with pytest.raises(ValueError, match=r"`start`.*scaled_sum"):
+        models.So3krates(variant={"start": "ones"})
+
+
+@pytest.mark.parametrize(("limit", "nonlocal_"), [("1/n", True), (0.4, 0.4)])
+def test_configs_of_earlier_versions_are_understood(limit, nonlocal_):
+    """There each switch was an argument of its own, and `None` what the variant says."""
+    old = SMALL | {
+        **{"variant": "paper", "start": None, "parity": True, "coupling": None},
+        **{"nonlocal_": True, "chi_cut": limit, "chi_cut_exponent": 4, "chi_cut_float32": True},
+        **{"feature_layer_norm": True, "num_embeddings": 60, "layer_norm_epsilon": 1e-5},
+    }
+    model = models.So3krates.from_config(old)
+    assert model.variant == dataclasses.replace(
+        models.So3krates.VARIANTS["paper"],
+        **{"parity": True, "reach_exponent": 4, "reach_in_float32": True, "num_embeddings": 60},
+        **{"feature_layer_norm": True, "layer_norm_epsilon": 1e-5},
+    )
+    assert model.get_config()["nonlocal_"] == nonlocal_
+    today = models.So3krates.upgrade_config(old)
+    assert models.So3krates.upgrade_config(today) == today
+    again = models.So3krates.from_config(json.loads(json.dumps(model.get_config())))
+    assert again.get_config() == model.get_config()
 
 
 @pytest.mark.usefixtures("float64")

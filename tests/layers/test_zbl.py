@@ -162,9 +162,7 @@ def test_the_authors_alphanet_has_constants_of_its_own():
     hyperparameters = json.loads((GOLDEN / "v1_hparams.json").read_text())
     with np.load(GOLDEN / "v1_weights.npz") as file:
         weights = dict(file)
-    made = [
-        AlphaNet.from_reference({**hyperparameters, "zbl": zbl}, weights) for zbl in (True, False)
-    ]
+    made = [AlphaNet.from_port({**hyperparameters, "zbl": zbl}, weights) for zbl in (True, False)]
     for model in made:
         model.run_eagerly = keras.backend.backend() != "jax"
     first, second, d = 6, 8, 0.6

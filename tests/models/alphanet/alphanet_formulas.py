@@ -73,9 +73,7 @@ DEFAULTS = {
     "normalized_frame": False,
     "message_norm": "all",
     "reduce": "sum",
-    "use_phase": True,
-    "use_rotation": True,
-    "use_frame_transition": True,
+    "without": [],
     "zbl": False,
 }
 
@@ -226,7 +224,7 @@ class Network:
         x, x2, x3 = np.split(y[self.senders] * filters, 3, axis=1)
         x2 = x2 / math.sqrt(3.0)
         theta = np.zeros((len(x), 0))
-        if self.options["use_phase"]:
+        if "phase" not in self.options["without"]:
             theta = self.angles(layer, x, filters)
         factors = w if self.options["message_envelope"] else np.ones_like(w)
         sums = self.sum(factors * np.concatenate([theta, x], axis=1))
@@ -243,7 +241,7 @@ class Network:
         theta, sums = np.split(sums, [theta.shape[1]], axis=1)
         if self.options["message_norm"] == "phases":
             theta = self.layer_norm(norm, theta, epsilon)
-        if not self.options["use_phase"]:
+        if "phase" in self.options["without"]:
             return None, sums, added
         return np.exp(1j * self.dense(f"{layer}.angle_map", theta)), sums, added
 
@@ -293,24 +291,24 @@ class Network:
         structure = np.concatenate([*seen, r, rho], axis=1)
 
         half, vectors, omega = width // 2, np.zeros((self.num_atoms, 3, width)), None
-        if self.options["use_phase"]:
+        if "phase" not in self.options["without"]:
             phi = self.dense("start_map", a, bias=False)
             phi = phi[:, : phi.shape[1] // 2] + 1j * phi[:, phi.shape[1] // 2 :]
         for index in range(self.options["num_layers"]):
             turned = s
-            if omega is not None and self.options["use_rotation"]:
+            if omega is not None and "rotation" not in self.options["without"]:
                 turned = (s[:, :half] + 1j * s[:, half:]) * omega
                 turned = np.concatenate([turned.real, turned.imag], axis=1)
             layer = f"interactions.{index}"
             omega, added, added_vectors = self.send(layer, turned, vectors, u, w, rho, structure)
             s, vectors = s + added, vectors + added_vectors
-            if self.options["use_phase"]:
+            if "phase" not in self.options["without"]:
                 phi = self.turn_state(index, s, phi)
-            if self.options["use_frame_transition"]:
+            if "frame_transition" not in self.options["without"]:
                 s, vectors = self.change_frame(index, s, vectors)
 
         energies = self.dense("readouts.0.from_features", s)[:, 0]
-        if self.options["use_phase"]:
+        if "phase" not in self.options["without"]:
             state = np.concatenate([phi.real, phi.imag], axis=1)
             state = self.dense("readouts.0.from_state", state)[:, 0]
             energies = energies + state / self.options["state_features"]

@@ -13,7 +13,7 @@ from keras_mlff.heads import DipoleHead, EnergyHead, ScalarHead
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
-GOLDEN = Path(__file__).parents[1] / "golden/so3krates"
+GOLDEN = Path(__file__).parents[2] / "golden/so3krates"
 CASES = ("local_l123", "local_l0123_parity_ln", "nonlocal_l1")
 MOLECULES = ("water3", "ethanol9", "cumulene_C7H4_11")
 # 1e-10 relative to the largest value of each array, most of which hold zeros by symmetry
@@ -31,7 +31,7 @@ class Case:
 
     def __init__(self, name):
         self.hyperparameters, self.weights = reference(name)
-        self.model = models.So3krates.from_reference(self.hyperparameters, self.weights)
+        self.model = models.So3krates.from_port(self.hyperparameters, self.weights)
         self.model.run_eagerly = keras.backend.backend() != "jax"
         self.golden = []
         for molecule in MOLECULES:
@@ -102,7 +102,7 @@ def test_attention_equals_the_reference(case):
 
 
 def test_float32_comes_close(case):
-    model = models.So3krates.from_reference(case.hyperparameters, case.weights, dtype="float32")
+    model = models.So3krates.from_port(case.hyperparameters, case.weights, dtype="float32")
     model.run_eagerly = keras.backend.backend() != "jax"
     predicted = model.predict(GraphLoader(case.graphs, batch_size=3))
     expected = np.asarray([item["energy"] for item in case.golden])
@@ -116,7 +116,7 @@ def test_names_of_weights_may_lack_their_prefix():
     hyperparameters, weights = reference("nonlocal_l1")
     stripped = {key.removeprefix("w:"): value for key, value in weights.items()}
     ours, theirs = (
-        models.So3krates.from_reference(hyperparameters, arrays) for arrays in (weights, stripped)
+        models.So3krates.from_port(hyperparameters, arrays) for arrays in (weights, stripped)
     )
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -124,7 +124,7 @@ def test_names_of_weights_may_lack_their_prefix():
 
 def test_mismatches_are_refused():
     hyperparameters, weights = reference("nonlocal_l1")
-    build = models.So3krates.from_reference
+    build = models.So3krates.from_port
     with pytest.raises(ValueError, match=r"Unknown hyper-parameters.*\['n_layer'\]"):
         build({**hyperparameters, "n_layer": 2}, weights)
     with pytest.raises(ValueError, match=r"Not offered.*'tanh_cutoff_fn'"):
@@ -165,7 +165,7 @@ def test_weights_without_filters_of_coordinates_are_the_ablation():
     }
     kept = {key: array for key, array in weights.items() if "filter_fn/VmapMLP_1" not in key}
     assert len(kept) < len(weights)
-    build = models.So3krates.from_reference
+    build = models.So3krates.from_port
     ablated = {**hyperparameters, "sph_filter": None}
     full, without = build(hyperparameters, silenced), build(ablated, kept)
     for model in (full, without):

@@ -1,7 +1,7 @@
-"""Real spherical harmonics and how products of them fall into degrees.
+"""Real spherical harmonics, and what products of them hold of each degree.
 
-Harmonics are orthonormal on the sphere, without the Condon-Shortley sign. Degrees stand one after
-the other in an array, and within a degree the orders m = -d..d.
+Harmonics are orthonormal on the sphere, without the Condon-Shortley sign. An array holds one degree
+after the other, and within a degree d the orders m = -d, ..., d.
 """
 
 from __future__ import annotations
@@ -16,20 +16,27 @@ from keras import ops
 
 from keras_mlff.graph import Array, Tensor
 
-# Blocks whose entries sum to zero: what turns their sign into that of the authors' tables
+# Tables whose entries sum to zero: the sign that makes them those of the authors' program
 _SIGNS = {(1, 2, 2): -1.0, (1, 3, 3): -1.0, (1, 4, 4): 1.0, (2, 3, 2): 1.0, (3, 4, 4): -1.0}
 
 
 def width(degrees: Sequence[int]) -> int:
-    """Counts the orders of all degrees."""
+    """Counts the orders of all degrees: the sum of 2 d + 1, the width of an array of harmonics."""
     return sum(2 * degree + 1 for degree in degrees)
 
 
 def spherical_harmonics(vectors: Tensor, degrees: Sequence[int]) -> Tensor:
-    """Computes the harmonics of unit vectors: `(num_edges, 3)` -> `(num_edges, width(degrees))`.
+    """Computes the harmonics Y of unit vectors.
 
     They are homogeneous polynomials, r^d Y(v / r): elsewhere than on the sphere they grow with r,
     and at the origin they are smooth and zero, except degree 0, which is constant.
+
+    Args:
+        vectors: `(n, 3)`.
+        degrees: Which degrees to compute.
+
+    Returns:
+        `(n, width(degrees))`.
     """
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
     squares = x * x + y * y + z * z
@@ -49,7 +56,17 @@ def spherical_harmonics(vectors: Tensor, degrees: Sequence[int]) -> Tensor:
 
 
 def _polar(degree: int, order: int, z: Tensor, squares: Tensor) -> Tensor:
-    """Computes the associated Legendre polynomial without its power of the sine, times r^(d-m)."""
+    """Computes the associated Legendre polynomial without its power of the sine, times r^(d-m).
+
+    Args:
+        degree: d.
+        order: m, from 0 to d.
+        z: `(n,)`, the third component of the vectors.
+        squares: `(n,)`, r².
+
+    Returns:
+        `(n,)`, or a number where it is constant.
+    """
     before: Any = 0.0
     current: Any = float(math.prod(range(1, 2 * order, 2)))  # (2m - 1)!!
     for step in range(order + 1, degree + 1):
@@ -64,6 +81,7 @@ def _polar(degree: int, order: int, z: Tensor, squares: Tensor) -> Tensor:
 
 
 def _normalization(degree: int, order: int) -> float:
+    """Computes the factor that makes the harmonics orthonormal on the sphere."""
     ratio = math.factorial(degree - order) / math.factorial(degree + order)
     return math.sqrt((1 if order == 0 else 2) * (2 * degree + 1) / (4.0 * math.pi) * ratio)
 
@@ -87,12 +105,15 @@ def spread_degrees(values: Tensor, degrees: Sequence[int]) -> Tensor:
 
 
 def coupled_degrees(degrees: Sequence[int], parity: bool) -> list[tuple[int, int, int]]:
-    """Lists the triples (first < second, out) that products of two degrees can fall into.
+    """Lists which products of two different degrees have a part of which degree.
 
     Args:
-        degrees: Those at hand, ascending.
-        parity: Whether to leave out triples of odd sum, which give pseudotensors: they change sign
-            under reflection other than harmonics do.
+        degrees: Degrees of both factors and of the product, ascending.
+        parity: Whether to leave out triples of odd sum, which give pseudotensors: under reflection
+            they change sign where harmonics do not, and the other way round.
+
+    Returns:
+        Triples (first, second, out) with first < second.
     """
     return [
         (first, second, out)
@@ -107,10 +128,14 @@ def coupled_degrees(degrees: Sequence[int], parity: bool) -> list[tuple[int, int
 
 @functools.cache
 def coupling_table(first: int, second: int, out: int) -> Array:
-    """Tabulates the real 3j symbol, (2 out + 1, 2 first + 1, 2 second + 1), squares sum to 1.
+    """Tabulates the real 3j symbol of three degrees, whose squares sum to 1.
 
     With it, `einsum("oab,a,b->o", table, q_first, q_second)` turns as harmonics of degree `out`.
-    The sign, which nature leaves open, is that of the So3krates program where first < second.
+    The sign, which the definition leaves open, is that of the authors' program where
+    first < second.
+
+    Returns:
+        `(2 out + 1, 2 first + 1, 2 second + 1)`.
     """
     complex_table = np.zeros((2 * out + 1, 2 * first + 1, 2 * second + 1))
     for m_first in range(-first, first + 1):

@@ -1,5 +1,6 @@
 """What the variants of AlphaNet promise, and where those kept for comparison must fail."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Budget, pack
 from keras_mlff.packing.loader import GraphLoader
 
-GOLDEN = Path(__file__).parents[1] / "golden/alphanet"
+GOLDEN = Path(__file__).parents[2] / "golden/alphanet"
 pytestmark = pytest.mark.usefixtures("float64")
 SMALL = {
     "num_features": 16,
@@ -44,7 +45,7 @@ def models():
     made = {"smooth": AlphaNet(**SMALL)}
     for variant in ("p", "v1", "v2"):
         hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
-        made[variant] = AlphaNet.from_reference(hyperparameters, read(f"{variant}_weights"))
+        made[variant] = AlphaNet.from_port(hyperparameters, read(f"{variant}_weights"))
     for model in made.values():
         model.run_eagerly = keras.backend.backend() != "jax"
     return made
@@ -184,11 +185,12 @@ def copper():
 @pytest.mark.eager
 def test_what_cuts_has_no_continuous_derivatives(models):
     tiny = {**SMALL, "num_layers": 1}  # models take long to make
+    smooth = AlphaNet(**tiny, variant={"cutoff_function": "smooth"})
     assert models["smooth"].num_continuous_derivatives == 2
-    assert AlphaNet(**tiny, cutoff_function="smooth").num_continuous_derivatives > 2
+    assert smooth.num_continuous_derivatives > 2
     assert models["v2"].num_continuous_derivatives == 0
     for sharp in ({"max_num_neighbors": 9}, {"normalized_frame": True}):
-        assert AlphaNet(**tiny, **sharp).num_continuous_derivatives == 0
+        assert AlphaNet(**tiny, variant=sharp).num_continuous_derivatives == 0
 
 
 def test_a_perfect_crystal_has_no_forces(models):
@@ -225,7 +227,8 @@ def test_the_nearest_edges_are_chosen():
 
 
 def test_a_limit_of_neighbors_equals_a_graph_without_the_others(models):
-    model = AlphaNet(**SMALL, variant="v1", max_num_neighbors=3)
+    nearest = dataclasses.replace(AlphaNet.VARIANTS["v1"], max_num_neighbors=3)
+    model = AlphaNet(**SMALL, variant=nearest)
     model.run_eagerly = keras.backend.backend() != "jax"
     every = AlphaNet(**SMALL, variant="v1")
     every.run_eagerly = model.run_eagerly
@@ -253,14 +256,14 @@ def test_a_limit_of_neighbors_equals_a_graph_without_the_others(models):
 @pytest.mark.parametrize(
     "options",
     [
-        {"phase": "cos_sin"},
-        {"reduce": "mean"},
-        {"message_norm": "phases"},
-        {"message_norm": "none"},
-        {"use_phase": False},
-        {"use_rotation": False, "use_frame_transition": False},
-        {"normalized_frame": True},
-        {"cutoff_function": "cosine", "max_num_neighbors": 4},
+        {"variant": {"phase": "cos_sin"}},
+        {"variant": {"reduce": "mean"}},
+        {"variant": {"message_norm": "phases"}},
+        {"variant": {"message_norm": "none"}},
+        {"without": ["phase"]},
+        {"without": ["rotation", "frame_transition"]},
+        {"variant": {"normalized_frame": True}},
+        {"variant": {"cutoff_function": "cosine", "max_num_neighbors": 4}},
         {"dropout": 0.5},
     ],
     ids=str,
@@ -284,7 +287,7 @@ def test_options_give_finite_numbers_and_train(options):
 
 def test_means_have_no_kink_where_one_neighbor_is_left():
     """At half the cutoff the cosines of two neighbors add up to one."""
-    model = AlphaNet(**SMALL, reduce="mean", cutoff_function="cosine")
+    model = AlphaNet(**SMALL, variant={"reduce": "mean", "cutoff_function": "cosine"})
     model.run_eagerly = keras.backend.backend() != "jax"
     scan = [structure([[0, 0, 0], [d, 0, 0], [-d, 0, 0]], [8, 1, 1]) for d in (2 - 1e-7, 2 + 1e-7)]
     left, right = model.predict(scan)["forces"].reshape(2, 3, 3)
@@ -321,7 +324,8 @@ def test_the_state_takes_room_to_turn_around():
 )
 def test_as_many_parameters_as_the_reference(options, expected):
     """But two tensors per layer that it never reads, and a, b by element, which heads have."""
-    model = AlphaNet(**options, num_embeddings=95)
+    variant = dataclasses.replace(AlphaNet.VARIANTS[options["variant"]], num_embeddings=95)
+    model = AlphaNet(**options | {"variant": variant})
     unread = model.num_layers * (24**2 + 24 * model.num_features + model.num_features)
     assert model.count_params() == expected - unread - 2 * 108
 
@@ -331,26 +335,60 @@ def test_what_is_not_offered_is_refused():
     weights = {key.removeprefix("w:"): value for key, value in read("v1_weights").items()}
     for change in ({"use_sigmoid": True}, {"readout": "mean"}, {"surprise": 1}):
         with pytest.raises(ValueError, match="AlphaNet program"):
-            AlphaNet.from_reference(hyperparameters | change, weights)
+            AlphaNet.from_port(hyperparameters | change, weights)
     with pytest.raises(ValueError, match="no place in the network"):
-        AlphaNet.from_reference(hyperparameters, weights | {"surprise": np.zeros(3)})
-    with pytest.raises(ValueError, match="use_phase=False"):
-        AlphaNet.from_reference(hyperparameters, weights, use_phase=False)
+        AlphaNet.from_port(hyperparameters, weights | {"surprise": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"without=\['phase'\]"):
+        AlphaNet.from_port(hyperparameters, weights, without=["phase", "rotation"])
     # weights and hyper-parameters of different variants
     with pytest.raises(ValueError, match="no place in the network"):
-        AlphaNet.from_reference(hyperparameters, weights, variant="p")
+        AlphaNet.from_port(hyperparameters, weights, variant="p")
     frequencies = weights.pop("radial_emb.bessel_weights")
     with pytest.raises(ValueError, match="is missing"):
-        AlphaNet.from_reference(hyperparameters | {"variant": "v1"}, weights)
+        AlphaNet.from_port(hyperparameters | {"variant": "v1"}, weights)
     weights["radial_emb.bessel_weights"] = frequencies
-    with pytest.raises(ValueError, match="variant"):
-        AlphaNet(variant="v3")
+    for variant in ("v3", {"frames": "edge_mean"}, {"frame": "mean"}):
+        with pytest.raises(ValueError, match=r"Unknown .*(smooth.*v2|frame.*measure|edge_mean)"):
+            AlphaNet(variant=variant)
+    with pytest.raises(TypeError, match="A variant is a name"):
+        AlphaNet(variant=2)
+    for parts in ("phase", ["phases"]):
+        with pytest.raises(ValueError, match=r"Choose from \['phase', 'rotation'"):
+            AlphaNet(without=parts)
     with pytest.raises(ValueError, match="at least one"):
         AlphaNet(num_heads=0)
     for number in (0, "all"):
         with pytest.raises(ValueError, match="max_num_neighbors"):
-            AlphaNet(max_num_neighbors=number)
+            AlphaNet(variant={"max_num_neighbors": number})
     with pytest.raises(ValueError, match="even"):
         AlphaNet(num_features=17)
     with pytest.raises(ValueError, match="divisible"):
         AlphaNet(chi_features=50)
+
+
+OLD = {
+    **SMALL,
+    **{"variant": "v1", "radial_basis": None, "frame": None, "measure": None, "phase": "sin"},
+    **{"max_num_neighbors": "variant", "epsilon": 1e-8, "norm_epsilon": 1e-5, "use_phase": True},
+    **{"use_rotation": False, "softening": 0.1, "num_embeddings": 95, "reduce": "sum"},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "limit"), [({}, 50), ({"max_num_neighbors": None}, None), ({"variant": "p"}, 50)]
+)
+def test_configs_of_earlier_versions_are_understood(changed, limit):
+    """There each switch was an argument of its own, and `None` what the variant says."""
+    old = OLD | changed
+    named = AlphaNet.VARIANTS[old["variant"]]
+    today = AlphaNet.upgrade_config(old)
+    model = AlphaNet.from_config(old)
+    assert model.without == ("rotation",)
+    assert model.variant == dataclasses.replace(
+        named,
+        **{"phase": "sin", "max_num_neighbors": limit, "epsilon": 1e-8, "softening": 0.1},
+        num_embeddings=95,
+    )
+    assert AlphaNet.upgrade_config(today) == today
+    again = AlphaNet.from_config(json.loads(json.dumps(model.get_config())))
+    assert again.get_config() == model.get_config()

@@ -9,10 +9,10 @@ import pytest
 from keras_mlff.graph import structure
 from keras_mlff.heads import EnergyHead
 from keras_mlff.models import AlphaNet
-from keras_mlff.models.alphanet.port import arguments_of
+from keras_mlff.models.alphanet.port import arguments_of as ported_arguments
 from keras_mlff.neighbors import add_edges
-from tests.models.alphanet_formulas import REFERENCES, SCALES, Item, Network
-from tests.models.formulas import evaluate, inputs_of
+from tests.models.alphanet.alphanet_formulas import REFERENCES, SCALES, Item, Network
+from tests.models.formulas import arguments_of, evaluate, inputs_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
@@ -61,11 +61,11 @@ CASES = {
         **{"cutoff_function": "cosine", "message_epsilon": 1e-5},
     },
     "smooth, unit vectors, no phases": {
-        **{"normalized_frame": True, "use_phase": False, "cutoff_function": "smooth"},
+        **{"normalized_frame": True, "without": ["phase"], "cutoff_function": "smooth"},
     },
     "v2, unit vectors, no rotation, frame transition and normalization": {
-        **{"variant": "v2", "normalized_frame": True, "use_rotation": False},
-        **{"use_frame_transition": False, "message_norm": "none"},
+        **{"variant": "v2", "normalized_frame": True, "message_norm": "none"},
+        **{"without": ["rotation", "frame_transition"]},
     },
 }
 
@@ -104,7 +104,7 @@ def assert_all_weights_are_read(network):
 def test_energies_are_those_of_the_formulas(changed):
     """Energies of atoms alone: forces would be compiled for every option."""
     options = {**BASE, **changed}
-    model = make_model(options)
+    model = make_model(arguments_of(AlphaNet, options))
     network = Network(model, options)
     # the unit vectors of atoms on one line are left to rounding
     chosen = [MOLECULE, CRYSTAL] if options.get("normalized_frame") else STRUCTURES
@@ -130,7 +130,7 @@ def check_slopes(predicted, network, chosen):
 
 def test_forces_are_the_slopes_of_the_formulas():
     chosen, options = [MOLECULE, CRYSTAL], BASE | {"num_layers": 1}
-    model = make_model(options)
+    model = make_model(arguments_of(AlphaNet, options))
     network = Network(model, options)
     inputs = inputs_of([add_edges(as_structure(item), model.cutoff) for item in chosen])
     check_slopes(evaluate(model, inputs), network, chosen)
@@ -139,7 +139,7 @@ def test_forces_are_the_slopes_of_the_formulas():
 def test_options_of_the_authors_program_are_those_of_the_formulas():
     """Through `predict`, which pads and adds references."""
     model = make_model(
-        arguments_of(
+        ported_arguments(
             {
                 "hidden_channels": 8,
                 "num_layers": 2,
@@ -187,4 +187,4 @@ def test_options_of_the_authors_program_are_those_of_the_formulas():
 )
 def test_flags_of_the_authors_program_say_what_is_normalized(before, after, normalized):
     flags = {"has_norm_before_flag": before, "has_norm_after_flag": after}
-    assert arguments_of(flags, "v1")["message_norm"] == normalized
+    assert ported_arguments(flags, "v1")["variant"].message_norm == normalized
