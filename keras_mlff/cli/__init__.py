@@ -5,5 +5,4 @@ them, so that help and `doctor` work where they do not.
 """
 
 from keras_mlff.cli.parser import main as main
-from keras_mlff.cli.program import command as command
 from keras_mlff.cli.program import run as run

@@ -1,4 +1,4 @@
-"""Turns a recipe's `main(**defaults)` into a command."""
+"""Turns the `main(**defaults)` of a program into a command, with a flag for each argument."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import argparse
 import inspect
 import json
 import re
-import shlex
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ PAIRS: dict[str, Any] = {"nargs": "+", "type": _pair, "action": _Gather}  # a fl
 
 
 def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
-    """Runs a recipe's `main`, with a flag for each of its arguments.
+    """Runs the `main` of a program, with a flag for each of its arguments.
 
     Types come from annotations or defaults; `bool` becomes `--name` and `--no-name`, a tuple takes
     several values, a dict several `name=value`. The help is the docstring's, or that of the module.
@@ -76,42 +75,6 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
     if isinstance(result, Mapping):
         print(json.dumps(result, indent=1, ensure_ascii=False, default=str))
     return result
-
-
-def command(
-    function: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    without: Collection[str] = ("folder", "preset", "resume", "verbose", "figures"),
-) -> str:
-    """Writes the command that calls a recipe's `main` so, for the card of what it trained.
-
-    Args:
-        function: The recipe's `main`.
-        arguments: Its arguments by name, such as `locals()`; other names are ignored, and so are
-            values that are the default.
-        without: Arguments that change no result.
-    """
-    words = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        value = arguments[name]
-        if name in without or value == parameter.default:
-            continue
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, Mapping):
-            words += [flag, *(f"{key}={text}" for key, text in value.items())]
-        elif isinstance(value, (tuple, list)):
-            words += [flag, *map(_without_folder, value)]
-        else:
-            words.append(f"{flag}={_without_folder(value)}")
-    return shlex.join(["python", f"recipes/{Path(inspect.getfile(function)).name}", *words])
-
-
-def _without_folder(value: Any) -> str:
-    """Writes a value, a file by its name alone: where it lies is of no use to others."""
-    text = str(value)
-    return Path(text).name if Path(text).is_file() else text
 
 
 def _flag(annotation: Any, default: Any) -> dict[str, Any]:
