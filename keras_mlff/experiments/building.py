@@ -107,7 +107,9 @@ def set_offsets(
     if settings.isolated_atoms and loaded.isolated_atoms and "energy" in labels:
         given.setdefault("energy", dict(loaded.isolated_atoms))
     what = "There are energies of free atoms, and no head, for"
-    toml.refuse_unknown(given, [head.name for head in model.heads], what, "Heads")
+    names = [head.name for head in model.heads]
+    if not set(names) & set(given):  # those of properties that are not learned this time may stay
+        toml.refuse_unknown(given, names, what, "Heads")
     if kind == "fit":
         model.fit_references(training)
     elif kind == "adapt":
@@ -223,7 +225,7 @@ def _give_references(
 ) -> None:
     """Puts known values of free atoms in the place of fitted ones."""
     missing = sorted(set(elements(structures)) - set(given))
-    if missing:
+    if given and missing:  # an empty table: free atoms have none of it
         raise ValueError(
             f"The values of free atoms for '{head.name}' are of some elements only. Received: "
             f"{dict(given)}, without atomic numbers {missing}, which the data have. Give all, or "

@@ -127,7 +127,7 @@ class OffsetSettings:
             Where empty, new models are fitted and presets adapted.
         references: By head, energies of free atoms by chemical symbol that are known, in the unit
             of the property (eV): `{ energy = { H = -13.6, O = -2043.9 } }`. They replace fitted
-            ones.
+            ones; an empty table removes these.
         isolated_atoms: Whether frames of single atoms that a file calls `IsolatedAtom` (the key
             `config_type` of extended XYZ) give the energies of free atoms. They take no part in
             the training.

@@ -23,15 +23,17 @@ class Study:
     """Trainings below one folder, and what they found.
 
     Each training has a name, and `trainings.json` keeps its settled recipe and its test errors.
-    What is finished is not trained again and what was interrupted goes on, so a study may be stopped
-    at any time, and asked for more later.
+    What is finished is not trained again and what was interrupted goes on, so a study may be
+    stopped at any time, and asked for more later.
 
     Args:
         folder: Receives a folder for each training, `trainings.json` and what the study writes.
         variants: Variants of the recipes that every training takes.
-        settings: Pairs `key=value` that every training takes, such as `training.num_epochs=10`,
-            over what the study sets; see `recipes.parse_overrides`.
+        settings: Pairs `key=value` that every training takes, such as `training.num_epochs=10`; see
+            `recipes.parse_overrides`. What a training sets of its own goes over them.
         verbose: Progress of the trainings, as in Keras.
+        defaults: Values by `"section.key"` that differ from the recipes in every training, under
+            the settings.
 
     Example:
         >>> study = Study("runs/widths", settings=["training.num_epochs=3"])
@@ -45,10 +47,11 @@ class Study:
         variants: Sequence[str] = (),
         settings: Sequence[str] = (),
         verbose: Any = "auto",
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder).expanduser()
         self.variants = tuple(variants)
-        self.overrides = recipes.parse_overrides(settings)
+        self.overrides = {**(defaults or {}), **recipes.parse_overrides(settings)}
         self.verbose = verbose
         file = self.folder / TRAININGS
         self._trainings: dict[str, Any] = (
@@ -71,7 +74,7 @@ class Study:
             variants: Variants of this training, laid under those of the study.
         """
         both = (*variants, *self.variants)
-        return recipes.load(recipe).settle(both, {**(overrides or {}), **self.overrides})
+        return recipes.load(recipe).settle(both, {**self.overrides, **(overrides or {})})
 
     def train(
         self,
@@ -100,6 +103,8 @@ class Study:
         """
         settled = self.settle(recipe, overrides, variants)
         table = json.loads(json.dumps(toml.as_table(settled)))
+        for about in ("description", "citation", "preset"):  # which change no weight
+            table.pop(about, None)
         if parts is not None:
             table["data"] = {"SHA-256": parts.digest()}
         finished = self._trainings.get(name)
@@ -159,7 +164,7 @@ class Study:
         differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
         if differing:
             raise ValueError(
-                f"The folder '{self.folder / name}' holds a training with other settings. Received: "
+                f"There is a training with other settings in '{self.folder / name}'. Received: "
                 f"{ {key: after.get(key) for key in differing} }, there "
                 f"{ {key: before.get(key) for key in differing} }. Choose another folder."
             )

@@ -21,7 +21,8 @@ and the one that gives the energies of the paper's repository; the triplet is UK
 that repository has UKS in its training set and ROKS in its surface; the surface has 51 x 46 points
 instead of 100 x 100.
 
-Run: python recipes/generate/generate_ch2.py  (40 minutes on one core; continues where it was stopped)
+Run: python recipes/generate/generate_ch2.py
+    (40 minutes on one core; continues where it was stopped)
 """
 
 import json

@@ -67,9 +67,10 @@ def main(
 def surface_errors(model: models.ForceField) -> dict[str, Any]:
     """Computes errors on the test points and over the surface of figure 3, in meV and meV/Å.
 
-    The surface has both bonds at 0.9 to 1.4 Å and angles of 90 to 180 degrees, inside and outside of
-    the training data (0.95 to 1.2 Å, 90 to 140 degrees). The paper's model has 0.1 meV inside and
-    21.4 meV outside for the singlet, 42.3 meV outside for the triplet after removal of an offset.
+    The surface has both bonds at 0.9 to 1.4 Å and angles of 90 to 180 degrees, inside and outside
+    of the training data (0.95 to 1.2 Å, 90 to 140 degrees). The paper's model has 0.1 meV inside
+    and 21.4 meV outside for the singlet, 42.3 meV outside for the triplet after removal of an
+    offset.
     """
     results: dict[str, Any] = {}
     for name in SPINS:

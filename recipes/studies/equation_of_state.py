@@ -6,7 +6,8 @@ run at constant temperature and pressure gives the volume at that temperature. W
 strained cells of the same crystal is given, lattice constant and bulk modulus are derived from its
 stresses, and the model's energies of the same cells are drawn beside the file's.
 
-Run: python recipes/studies/equation_of_state.py --preset=alphanet/mlearn_si --reference=mlearn_Si.npz
+Run: python recipes/studies/equation_of_state.py --preset=alphanet/mlearn_si
+    --reference=mlearn_Si.npz
 Copper: add --element=Cu --structure=fcc --lattice-constant=3.61
 """
 

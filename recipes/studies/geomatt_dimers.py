@@ -64,13 +64,13 @@ def main(
     Returns:
         Test errors, and the areas of all dimers and of those that were not trained on.
     """
-    study = Study(folder, settings=settings, verbose=verbose)
+    study = Study(folder, settings=settings, verbose=verbose, defaults=CHANGES)
     graphs = datasets.load(data)
     groups = np.arange(len(graphs)) // FRAMES
     sizes = {"training": -1, "validation": num_validation, "test": num_test}
-    rows = splits.by_group(groups, sizes, study.settle(RECIPE, CHANGES).training.seed)
+    rows = splits.by_group(groups, sizes, study.settle(RECIPE).training.seed)
     parts = Parts(*([graphs[row] for row in rows[name]] for name in sizes))
-    errors = study.train("training", RECIPE, CHANGES, parts=parts)
+    errors = study.train("training", RECIPE, parts=parts)
     model = study.model("training")
     unseen = sorted({int(row) // FRAMES for row in rows["test"]})
     dimers = graphs[EQUILIBRIUM::FRAMES]

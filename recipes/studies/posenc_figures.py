@@ -47,11 +47,11 @@ class Case(NamedTuple):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        return {
-            "training.labels": [self.target],
-            "model.distance_encoding.num_knots": self.knots,
-            "model.distance_encoding.num_features": self.size,
-        }
+        encoding = {"num_knots": self.knots, "num_features": self.size}
+        if self.kind == "posenc":
+            encoding["smoothness"] = 0  # whatever the settings are for regularized tables
+        table = {f"model.distance_encoding.{key}": value for key, value in encoding.items()}
+        return {"training.labels": [self.target], **table}
 
     @property
     def variants(self) -> list[str]:

@@ -58,7 +58,7 @@ def main(
     Returns:
         Test errors by architecture, encoding and start.
     """
-    study = Study(folder, variants, settings, verbose)
+    study = Study(folder, variants, settings, verbose, COMMON)
     results: dict[str, Any] = {}
     for architecture in architectures:
         recipe, own = ARCHITECTURES[architecture]
@@ -67,7 +67,6 @@ def main(
             for initial in initials if is_table else ("normal",):
                 encoding = {"num_knots": num_knots, "initial": initial} if is_table else {}
                 chosen = {
-                    **COMMON,
                     **own,
                     "training.num_epochs": num_epochs,
                     "model.distance_encoding": {"kind": kind, **encoding},

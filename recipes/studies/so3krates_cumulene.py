@@ -15,7 +15,8 @@ trains the local model with 2 and 8 layers too and draws what that changes (abla
 figures nothing is known here).
 
 Run: python recipes/studies/so3krates_cumulene.py --preset=zoo/so3krates/cumulene
-From a file: add --variants file --settings file=gnl_v0.2.npz, with their scans --scans=gnl_scans.npz
+From a file: add --variants file --settings file=gnl_v0.2.npz, with their scans
+    --scans=gnl_scans.npz
 """
 
 from __future__ import annotations

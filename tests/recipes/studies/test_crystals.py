@@ -1,11 +1,13 @@
 """Recipes that take any periodic model: crystals under strain and heat, two layers, scaling."""
 
-import importlib
 import json
 
+import bilayer_graphene
+import equation_of_state
 import keras
 import numpy as np
 import pytest
+import scaling
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
@@ -20,10 +22,9 @@ TINY = {"num_features": 8, "num_layers": 1, "num_heads": 2, "chi_features": 8, "
 
 def test_the_equation_of_state_is_that_of_the_potential(monkeypatch, tmp_path):
     """ASE's own potential for copper stands in for a model; its numbers are in its papers."""
-    recipe = importlib.import_module("equation_of_state")
-    monkeypatch.setattr(recipe.models, "load_preset", lambda name: None)
-    monkeypatch.setattr(recipe.md, "MLFFCalculator", lambda model, dtype: EMT())
-    results = recipe.main(
+    monkeypatch.setattr(equation_of_state.models, "load_preset", lambda name: None)
+    monkeypatch.setattr(equation_of_state.md, "MLFFCalculator", lambda model, dtype: EMT())
+    results = equation_of_state.main(
         preset="emt",
         element="Cu",
         structure="fcc",
@@ -49,7 +50,6 @@ def test_the_equation_of_state_is_that_of_the_potential(monkeypatch, tmp_path):
 
 def test_reference_numbers_come_from_stresses_of_any_strain():
     """Cells strained along one axis, stresses of a made-up cubic crystal."""
-    recipe = importlib.import_module("equation_of_state")
     edge, modulus, shear = 4.0, 0.8, 0.3
     cells = []
     for strain in np.linspace(-0.05, 0.05, 9):
@@ -70,7 +70,7 @@ def test_reference_numbers_come_from_stresses_of_any_strain():
             energies = np.concatenate([graph["energy"] for graph in graphs])
             return {"energy": energies, "stress": 2 * np.concatenate([g["stress"] for g in graphs])}
 
-    derived, compared = recipe.compare(TwiceAsStiff(), cells, 4)
+    derived, compared = equation_of_state.compare(TwiceAsStiff(), cells, 4)
     for name, factor in (("labels", 1.0), ("predictions", 2.0)):
         assert derived[name]["lattice_constant"] == pytest.approx(4 ** (1 / 3) * edge, rel=1e-6)
         modulus = factor * 0.8 * 160.2176634
@@ -79,7 +79,6 @@ def test_reference_numbers_come_from_stresses_of_any_strain():
 
 
 def test_too_few_strained_cells_are_refused(tmp_path):
-    recipe = importlib.import_module("equation_of_state")
     file = tmp_path / "cells.npz"
     np.savez(
         file,
@@ -92,7 +91,7 @@ def test_too_few_strained_cells_are_refused(tmp_path):
         cell=np.tile(3 * np.eye(3), (4, 1, 1)),
     )
     with pytest.raises(ValueError, match="1 of 4"):
-        recipe.strained_cells(str(file), "all")
+        equation_of_state.strained_cells(str(file), "all")
 
 
 def test_cells_relax_and_breathe_with_our_models():
@@ -111,10 +110,9 @@ def test_cells_relax_and_breathe_with_our_models():
 
 
 def test_two_layers_bind_and_slide(tmp_path):
-    recipe = importlib.import_module("bilayer_graphene")
     model = models.AlphaNet(**TINY)
     model.save_to_preset(str(tmp_path / "tiny"), elements=[6], properties=["energy", "forces"])
-    results = recipe.main(
+    results = bilayer_graphene.main(
         preset=str(tmp_path / "tiny"),
         num_distances=4,
         nearest=3.0,
@@ -133,13 +131,12 @@ def test_two_layers_bind_and_slide(tmp_path):
 
 
 def test_stackings_have_the_bonds_of_graphene():
-    recipe = importlib.import_module("bilayer_graphene")
-    graph = recipe.bilayer(2.46, 3.35, recipe.AB)
+    graph = bilayer_graphene.bilayer(2.46, 3.35, bilayer_graphene.AB)
     first, second, third, fourth = graph["positions"]
     assert np.linalg.norm(second - first) == pytest.approx(2.46 / 3**0.5)
     np.testing.assert_allclose(third - second, [0.0, 0.0, 3.35], atol=1e-12)
     # the fourth stands above a hollow: no atom of the lower layer within a bond's length
-    hollow = recipe.bilayer(2.46, None)["positions"][:, :2]
+    hollow = bilayer_graphene.bilayer(2.46, None)["positions"][:, :2]
     cell = graph["cell"][0][:2, :2]
     images = [
         atom + shift @ cell for atom in hollow for shift in np.indices((3, 3)).reshape(2, -1).T - 1
@@ -150,8 +147,7 @@ def test_stackings_have_the_bonds_of_graphene():
 
 @pytest.mark.slow
 def test_scaling_measures_each_case_in_a_process_of_its_own(tmp_path):
-    recipe = importlib.import_module("scaling")
-    results = recipe.main(
+    results = scaling.main(
         architectures=("CMRET",),
         cells=(8,),
         batch_size=2,
@@ -164,6 +160,6 @@ def test_scaling_measures_each_case_in_a_process_of_its_own(tmp_path):
     assert [result["num_atoms"] for result in results] == [16, 8, 16]
     assert all(result["median_ms"] > 0.0 and result["peak_memory_mib"] > 1.0 for result in results)
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    assert np.isfinite(recipe.slope(results, "CMRET"))
-    failed = recipe.alone(("CMRET", {"cutoff": -1.0}, 8, 1, 1, 0.0))
+    assert np.isfinite(scaling.slope(results, "CMRET"))
+    failed = scaling.alone(("CMRET", {"cutoff": -1.0}, 8, 1, 1, 0.0))
     assert "above 0" in failed["error"]

@@ -1,14 +1,21 @@
 """The experiments of So3krates run at toy size, down to figures."""
 
-import importlib
-
 import numpy as np
 import pytest
+import so3krates_coordinates
+import so3krates_cumulene
+import so3krates_data_efficiency
+import so3krates_qm7x
+import so3krates_sizes
 
-from keras_mlff import models
+from keras_mlff import cli, datasets, models
+from keras_mlff.bench.systems import cumulene
 from keras_mlff.graph import structure
 
-TINY = {"num_features": 12, "num_layers": 1, "verbose": 0}
+TINY = (
+    *("model.num_features=12", "model.num_layers=1", "training.num_epochs=1"),
+    *("report.plots=false", "preset.num_nve_steps=20"),
+)
 
 
 def balanced(random, numbers):
@@ -23,13 +30,9 @@ def figures(folder):
 
 def test_cumulene_is_trained_once_and_drawn(tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = importlib.import_module("so3krates_cumulene")
     random = np.random.default_rng(0)
     lengths = [3, 4, 3, 4, 3, 11]
-    frames = [
-        importlib.import_module("generate_cumulene").geometry(n, 20.0 * i)
-        for i, n in enumerate(lengths)
-    ]
+    frames = [cumulene(n, 20.0 * i) for i, n in enumerate(lengths)]
     numbers = [len(kinds) for _, kinds in frames]
     arrays = {
         "R": np.concatenate([place for place, _ in frames])
@@ -45,9 +48,7 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     names += ["cumulene-angle-scan-n3", "cumulene-angle-scan-n12"]
     np.savez(scans, **arrays, scan=np.asarray(names), phi_deg=np.arange(6.0))
     profile = tmp_path / "profile.npz"
-    turned = [
-        importlib.import_module("generate_cumulene").geometry(3, angle) for angle in (90.0, 40.0)
-    ]
+    turned = [cumulene(3, angle) for angle in (90.0, 40.0)]
     np.savez(
         profile,
         R=[place for place, _ in turned],
@@ -55,19 +56,19 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
         E=[-1.0, -2.0],
         F=np.zeros((2, 7, 3)),
     )
-    found = [recipe.dihedral(structure(*frame)) for frame in turned]
+    found = [so3krates_cumulene.dihedral(structure(*frame)) for frame in turned]
     np.testing.assert_allclose(found, [90.0, 40.0], atol=1e-3)
-    settings = TINY | {
-        "data": str(data),
+    options = {
+        "variants": ("file",),
+        "settings": (f"file={data}", "training.batch_size=2", *TINY),
         "scans": str(scans),
         "profile": str(profile),
-        "num_epochs": 1,
-        "batch_size": 2,
         "profiles": (3, 4),
         "projected": 3,
         "folder": str(tmp_path / "run"),
+        "verbose": 0,
     }
-    results = recipe.main(**settings)
+    results = so3krates_cumulene.main(**options)
     assert list(results) == ["local", "nonlocal"]
     parts = ["known lengths", "11 and 12 carbons", "separation of the ends"]
     assert list(results["local"]) == parts
@@ -76,8 +77,8 @@ def test_cumulene_is_trained_once_and_drawn(tmp_path):
     expected = {"attention.png", "coordinates.png", "lengths.png", "profiles.png", "rigid.png"}
     assert figures(tmp_path / "run") == expected
     log = (tmp_path / "run/local/log.csv").read_text("utf-8")
-    kinds = ("local", "nonlocal", "local-2")
-    again = recipe.main(**settings, kinds=kinds, preset=str(tmp_path / "preset"))
+    kinds = ("local", "nonlocal", "local-2")  # the setting of one layer is for the others
+    again = so3krates_cumulene.main(**options, kinds=kinds, preset=str(tmp_path / "preset"))
     assert models.load_preset(str(tmp_path / "preset")).nonlocal_
     assert (tmp_path / "run/local/log.csv").read_text("utf-8") == log
     assert figures(tmp_path / "run") == {*expected, "layers.png"}
@@ -94,8 +95,6 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
 
     from keras_mlff.datasets.tools import builder
 
-    recipe = importlib.import_module("so3krates_cumulene")
-    generate = importlib.import_module("generate_cumulene")
     random = np.random.default_rng(0)
     unseen = {11: "out-domain-nc-11,12", 15: "out-domain-nc-15,16"}
     folder = tmp_path / "gnl-dataset/GNL-v0.2"
@@ -103,7 +102,7 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
     for part, lengths in {"train": (3, 4), "val": (3,), "test": (3, 11, 15)}.items():
         images = []
         for length in lengths:
-            place, numbers = generate.geometry(length, random.uniform(0.0, 90.0))
+            place, numbers = cumulene(length, random.uniform(0.0, 90.0))
             atoms = Atoms(numbers, place)
             atoms.info["config_type"] = unseen.get(length, "in-domain")
             atoms.info["orca_vtscf_energy"] = -1e3 * length
@@ -116,26 +115,22 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
         "read",
         lambda name, split, *_: read(name, split, str(tmp_path / "data"), tmp_path),
     )
-    results = recipe.main(
-        **TINY,
+    results = so3krates_cumulene.main(
         kinds=("local",),
-        num_epochs=1,
         profiles=(3,),
         projected=3,
+        settings=TINY,
         folder=str(tmp_path / "run"),
+        verbose=0,
     )
-    assert list(results["local"]) == [
-        "known lengths",
-        *recipe.UNSEEN,
-        "separation of the ends",
-    ]
+    expected = ["known lengths", *so3krates_cumulene.UNSEEN, "separation of the ends"]
+    assert list(results["local"]) == expected
 
 
 # one molecule tells nothing about its elements
 @pytest.mark.filterwarnings("ignore:The compositions determine")
 def test_qm7x_holds_molecules_out(tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = importlib.import_module("so3krates_qm7x")
     random = np.random.default_rng(0)
     place = np.asarray([[0, 0, 0], [1.1, 0, 0], [-0.4, 1.0, 0], [-0.5, -0.6, 0.9]])
     # the last two are made of the same atoms, so neither is unknown to a model of the other, and
@@ -152,96 +147,108 @@ def test_qm7x_holds_molecules_out(tmp_path):
         E=kinds.sum(axis=1) * -100.0 + random.normal(size=50),
         F=forces,
     )
-    settings = TINY | {
+    options = {
         "data": str(data),
         "max_degrees": (0, 1),
         "num_unknown": 2,
         "num_individual": 1,
-        "joint_epochs": 1,
-        "individual_epochs": 1,
+        "settings": TINY,
         "folder": str(tmp_path / "run"),
+        "verbose": 0,
     }
-    results = recipe.main(**settings)
+    results = so3krates_qm7x.main(**options)
     assert results["joint"]["0"].keys() == {"known", "unknown"}
     assert results["individual"]["1"]["known"]["forces"]["unit"] == "kcal/mol/Å"
     assert figures(tmp_path / "run") == {"degrees.png"}
-    assert recipe.main(**settings) == results
-    molecules = recipe.split_molecules(list(recipe.datasets.load(str(data))))
-    known, unknown = recipe.hold_out(molecules, 3, 0)
+    assert so3krates_qm7x.main(**options) == results
+    molecules = so3krates_qm7x.split_molecules(list(datasets.load(str(data))))
+    known, unknown = so3krates_qm7x.hold_out(molecules, 3, 0)
     assert [item[0]["atomic_numbers"].tolist() for item in unknown] == rows[:2]
     assert len(known) == 2
     numbers = [graph["energy"][0] for graph in molecules[0]]
-    assert numbers != [graph["energy"][0] for graph in recipe.datasets.load(str(data))[:10]]
+    assert numbers != [graph["energy"][0] for graph in datasets.load(str(data))[:10]]
     with pytest.raises(ValueError, match="Only 3 molecules"):
-        recipe.hold_out(molecules, 4, 0)
+        so3krates_qm7x.hold_out(molecules, 4, 0)
 
 
 def test_qm7x_needs_ten_frames_of_each_molecule():
-    recipe = importlib.import_module("so3krates_qm7x")
     methylene, water = (structure(np.eye(3), numbers) for numbers in ([6, 1, 1], [8, 1, 1]))
-    assert len(recipe.split_molecules([methylene] * 10 + [water] * 10)) == 2
+    assert len(so3krates_qm7x.split_molecules([methylene] * 10 + [water] * 10)) == 2
     with pytest.raises(ValueError, match="10 frames of 2 lists of atoms from number 0 on, of 20"):
-        recipe.split_molecules([methylene] * 8 + [water] * 12)
+        so3krates_qm7x.split_molecules([methylene] * 8 + [water] * 12)
     with pytest.raises(ValueError, match="2 frames of 1 lists of atoms from number 10 on, of 12"):
-        recipe.split_molecules([methylene] * 12)
+        so3krates_qm7x.split_molecules([methylene] * 12)
     with pytest.raises(SystemExit):  # no data set takes the place of the file
-        recipe.cli.run(recipe.main, [])
+        cli.run(so3krates_qm7x.main, [])
+
+
+FILE = (
+    *("data.split.training=learn", "data.split.validation=choose", "data.split.test=judge"),
+    "data.sizes.validation=-1",
+)
 
 
 def test_data_efficiency_gives_every_size_as_many_steps(trajectory, tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = importlib.import_module("so3krates_data_efficiency")
-    settings = TINY | {
-        "data": str(trajectory),
-        "training": "learn",
-        "validation": "choose",
-        "test": "judge",
-        "num_train": (2, 4),
-        "batch_size": 2,
+    tiny = [setting for setting in TINY if "num_epochs" not in setting]
+    options = {
+        "variants": ("file",),
+        "settings": (f"file={trajectory}", *FILE, "training.batch_size=2", *tiny),
+        "sizes": (2, 4),
         "num_steps": 2,
         "folder": str(tmp_path / "run"),
+        "verbose": 0,
     }
-    results = recipe.main(**settings)
+    results = so3krates_data_efficiency.main(**options)
     assert {kind: list(found) for kind, found in results.items()} == {
         "with": ["2", "4"],
         "without": ["2", "4"],
     }
-    epochs = [
-        len((tmp_path / f"run/ethanol_{number}_with/log.csv").read_text().splitlines()) - 1
-        for number in (2, 4)
-    ]
-    assert epochs == [2, 1]
+    logs = [(tmp_path / f"run/{size}_with/log.csv").read_text().splitlines() for size in (2, 4)]
+    assert [len(log) - 1 for log in logs] == [2, 1]
     assert figures(tmp_path / "run") == {"errors.png"}
-    with pytest.raises(ValueError, match="model"):  # of another network
-        recipe.main(**settings | {"num_layers": 2})
+    with pytest.raises(ValueError, match=r"model\.num_layers"):
+        so3krates_data_efficiency.main(
+            **options | {"settings": (*options["settings"], "model.num_layers=2")}
+        )
 
 
 def test_sizes_are_drawn_beside_published_ones(trajectory, tmp_path):
     pytest.importorskip("matplotlib")
-    recipe = importlib.import_module("so3krates_md17")
-    splits = {"training": "learn", "validation": "choose", "test": "judge"}
-    settings = TINY | splits | {"data": str(trajectory), "folder": str(tmp_path / "run")}
-    results = recipe.main(sweep=(2, 1), num_epochs=1, **settings)
+    tiny = [setting for setting in TINY if "num_layers" not in setting]
+    options = {
+        "variants": ("file",),
+        "settings": (f"file={trajectory}", *FILE, *tiny),
+        "layers": (2, 1),
+        "folder": str(tmp_path / "run"),
+        "verbose": 0,
+    }
+    results = so3krates_sizes.main(**options)
     assert list(results) == ["2", "1"]
     assert results["2"]["num_weights"] - results["1"]["num_weights"] == 13_411
+    assert results["1"]["forces"]["So3krates, paper"] == 0.096
     assert figures(tmp_path / "run") == {"sizes.png"}
-    log = (tmp_path / "run/1_layers/log.csv").read_text("utf-8")
-    assert recipe.main(sweep=(2, 1), num_epochs=1, **settings) == results
-    assert (tmp_path / "run/1_layers/log.csv").read_text("utf-8") == log
+    log = (tmp_path / "run/ethanol_1_layers/log.csv").read_text("utf-8")
+    assert so3krates_sizes.main(**options) == results
+    assert (tmp_path / "run/ethanol_1_layers/log.csv").read_text("utf-8") == log
 
 
 def test_coordinates_point_at_neighbors_at_first(tmp_path):
     """Of degree 1 the start of the smooth variant is largest in the direction of one neighbor."""
-    recipe = importlib.import_module("so3krates_coordinates")
     model = models.So3krates(num_features=8, num_layers=1, degrees=(1,), num_heads=2, num_radial=4)
     rod = structure([[0, 0, 0], [0.8, 0.8, 0.0]], [6, 8])
-    maps = recipe.on_sphere(model, rod)
-    assert maps.shape == (2, 2, len(recipe.LATITUDES), len(recipe.LONGITUDES))
+    maps = so3krates_coordinates.on_sphere(model, rod)
+    assert maps.shape == (
+        2,
+        2,
+        len(so3krates_coordinates.LATITUDES),
+        len(so3krates_coordinates.LONGITUDES),
+    )
     row, column = np.unravel_index(maps[0, 0].argmax(), maps.shape[2:])
-    assert recipe.LATITUDES[row] == pytest.approx(0.0, abs=1e-6)
-    assert recipe.LONGITUDES[column] == pytest.approx(np.pi / 4)
-    recipe.draw(maps, rod, (0, 1), model.cutoff).savefig(tmp_path / "drawn.png")
+    assert so3krates_coordinates.LATITUDES[row] == pytest.approx(0.0, abs=1e-6)
+    assert so3krates_coordinates.LONGITUDES[column] == pytest.approx(np.pi / 4)
+    so3krates_coordinates.draw(maps, rod, (0, 1), model.cutoff).savefig(tmp_path / "drawn.png")
     with pytest.raises(TypeError, match="cmret/ch2"):
-        recipe.main(preset="cmret/ch2", folder=str(tmp_path))
+        so3krates_coordinates.main(preset="cmret/ch2", folder=str(tmp_path))
     with pytest.raises(ValueError, match="from 0 to 8"):
-        recipe.main(atoms=(9,), folder=str(tmp_path))
+        so3krates_coordinates.main(atoms=(9,), folder=str(tmp_path))
