@@ -271,7 +271,7 @@ def test_unknown_flags_and_help_need_no_command():
         assert end.value.code == status
 
 
-def recipe(
+def program(
     molecule: str = "toluene",
     num_train=1000,
     learning_rate: float = 1,
@@ -295,30 +295,30 @@ def recipe(
     return dict(locals())
 
 
-def test_a_recipe_without_flags_has_its_defaults():
-    assert cli.run(recipe, []) == recipe()
+def test_a_program_without_flags_has_its_defaults():
+    assert cli.run(program, []) == program()
 
 
-def test_flags_of_a_recipe_have_the_types_of_its_arguments():
+def test_flags_of_a_program_have_the_types_of_its_arguments():
     argv = "--molecule=ethanol --num-train 4 --learning-rate 2 --layers 5 6 7 --fast --mode part"
     argv += " --output x --patience 3 --keys energy=E forces=a=b"
-    received = cli.run(recipe, argv.split())
+    received = cli.run(program, argv.split())
     keys = {"energy": "E", "forces": "a=b"}
-    assert received == recipe("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3, keys)
+    assert received == program("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3, keys)
     assert type(received["learning_rate"]) is float
-    assert cli.run(recipe, ["--no-fast"])["fast"] is False
+    assert cli.run(program, ["--no-fast"])["fast"] is False
 
 
-def test_the_help_of_a_recipe_is_its_docstring(capsys):
+def test_the_help_of_a_program_is_its_docstring(capsys):
     with pytest.raises(SystemExit):
-        cli.run(recipe, ["--help"])
+        cli.run(program, ["--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "Trains on one molecule." in printed
     assert "Its name, 100 % lower case. (default: toluene)" in printed
     assert "Everything" not in printed
 
 
-def test_an_error_of_a_recipe_is_one_line(capsys):
+def test_an_error_of_a_program_is_one_line(capsys):
     def main(count: int = 0):
         raise ValueError("Nothing\nto do.")
 

@@ -27,7 +27,14 @@ class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `keras-mlff` and returns its exit status."""
+    """Runs `keras-mlff`.
+
+    Args:
+        argv: The words after the program's name; those of the command line where `None`.
+
+    Returns:
+        The exit status: 0, 2 after an error, 130 after an interruption.
+    """
     arguments = vars(_parser().parse_args(argv))
     command, debug = arguments.pop("command"), arguments.pop("debug")
     if "keys" in arguments:  # what a command must be told of a file, as `datasets.load` takes it
@@ -45,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(parent: Any, function: Callable[..., None], name: str = "") -> Any:
-        text = inspect.getdoc(function)
+        text = (inspect.getdoc(function) or "").partition("\n\n")[0]
         command = parent.add_parser(
             name or function.__name__,
             help=text,

@@ -1,4 +1,4 @@
-"""Turns the `main(**defaults)` of a program, such as a study, into a command."""
+"""Turns the `main(**defaults)` of a program into a command, with a flag for each argument."""
 
 from __future__ import annotations
 

@@ -23,7 +23,13 @@ def recipe_list() -> None:
 
 
 def recipe_show(recipe: str, variant: Sequence[str], settings: Sequence[str]) -> None:
-    """Prints a recipe: the file with its comments, or settled where something is chosen."""
+    """Prints a recipe: the file with its comments, or settled where something is chosen.
+
+    Args:
+        recipe: Its name, its file, or a preset that was made by one.
+        variant: Variants, laid over each other.
+        settings: Pairs `key=value`; see `recipes.parse_overrides`.
+    """
     from keras_mlff.experiments import recipes, toml
 
     source = recipes.load(recipe)
@@ -46,7 +52,16 @@ def recipe_run(
     preset: str,
     resume: bool,
 ) -> None:
-    """Runs a recipe: trains, measures errors, and writes a preset if asked to."""
+    """Runs a recipe: trains, measures errors, and writes a preset if asked to.
+
+    Args:
+        recipe: Its name, its file, or a preset that was made by one.
+        variant: Variants, laid over each other.
+        settings: Pairs `key=value`; see `recipes.parse_overrides`.
+        folder: Of log, state and results; one under `runs/` where empty.
+        preset: The folder of a new preset; none is written where empty.
+        resume: Whether to go on after an interruption.
+    """
     from keras_mlff import experiments
     from keras_mlff.experiments import recipes
 
@@ -75,7 +90,31 @@ def train(
     variant: Sequence[str],
     **training: Any,
 ) -> None:
-    """Trains a new or a trained model and saves it as a preset with a card."""
+    """Trains a new or a trained model and saves it as a preset with a card.
+
+    It runs the recipe `train`, with a preset `finetune`, or the one that is named. The flags
+    replace the data of the recipe as a whole and single values of its other sections.
+
+    Args:
+        data: A labeled file or a named data set.
+        output: The folder of the new preset.
+        split: Of the data, to learn from; everything where `None`.
+        validation: The share of the structures that chooses the best weights.
+        test: The share that errors are measured on; 0 measures them on the validation.
+        valid_file: A file or data set for the validation.
+        test_file: A file or data set for the test.
+        about_file: Labels, units and keys, as `datasets.load` takes them.
+        loss_weights: Pairs `label=weight`.
+        element_energies: Pairs `symbol=energy`, eV.
+        architecture: Of a new model.
+        preset: The model that is trained further.
+        recipe: The name of another recipe, whose model and training are taken.
+        settings: Pairs `key=value`: arguments of the model, or `section.key` of the recipe.
+        folder: Of log, state and results; beside the output where `None`.
+        resume: Whether to go on after an interruption.
+        variant: Variants of the recipe.
+        **training: Values of the section `[training]`; `None` leaves what the recipe says.
+    """
     from keras_mlff import experiments
     from keras_mlff.experiments import recipes
 

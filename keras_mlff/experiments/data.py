@@ -1,4 +1,4 @@
-"""The parts of a training's data: what is learned, what chooses the best weights, what judges."""
+"""The parts of a training's data: training, validation and test."""
 
 from __future__ import annotations
 

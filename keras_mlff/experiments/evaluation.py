@@ -81,8 +81,10 @@ def measure_errors(
 
     Returns:
         By label: `unit`, `test_mae`, `test_rmse` (or those of the other part), and what was
-        published.
+        published. Nothing without structures.
     """
+    if not structures:
+        return {}
     report = report or ReportSettings()
     found = errors(structures, model.predict(structures) if predicted is None else predicted)
     own = {label: head.unit for head in model.heads for label in head.labels}

@@ -1,4 +1,4 @@
-"""Lines that say what a training is doing: compiling, and where in an epoch it is."""
+"""Lines on what a training is doing: compiling, and where in an epoch it is."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         seconds: Time between two lines of an epoch.
-        say: What is called with each line.
+        write: What is called with each line; `print` where `None`.
     """
 
-    def __init__(self, seconds: float = 30.0, say: Any = None) -> None:
+    def __init__(self, seconds: float = 30.0, write: Any = None) -> None:
         super().__init__()
         self.seconds = seconds
-        self._print = say or (lambda line: print(line, flush=True))
+        self._write = write or (lambda line: print(line, flush=True))
         self._compiled: set[str] = set()
         self._started: dict[str, float] = {}
         self._epoch, self._epoch_start, self._last_line = 0, 0.0, 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Forgets what was compiled, since the model has been compiled anew."""
+        """Forgets what was compiled, since the model has been compiled again."""
         self._compiled, self._started = set(), {}
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -46,7 +46,7 @@ class Progress(keras.callbacks.Callback):
             self._last_line = now
             steps = self.params.get("steps")
             of_steps = f"of {steps:,} steps" if steps else "steps"
-            self._print(
+            self._write(
                 f"epoch {self._epoch + 1}/{self.params['epochs']}: {batch:,} {of_steps}, "
                 f"{now - self._epoch_start:.0f} s"
             )
@@ -70,10 +70,10 @@ class Progress(keras.callbacks.Callback):
             self._end_compilation(what)
         elif backend.COMPILES and not self.model.run_eagerly:
             self._started[what] = time.monotonic()
-            self._print(f"compiling the {what} step (seconds to minutes, once) ...")
+            self._write(f"compiling the {what} step (seconds to minutes, once) ...")
 
     def _end_compilation(self, what: str) -> None:
         if what in self._started and what not in self._compiled:
             self._compiled.add(what)
             seconds = time.monotonic() - self._started[what]
-            self._print(f"the {what} step is compiled, {seconds:.1f} s with its first run")
+            self._write(f"the {what} step is compiled, {seconds:.1f} s with its first run")

@@ -10,8 +10,16 @@ from typing import Any
 import keras
 
 from keras_mlff import distribution, presets, publish, saving
-from keras_mlff.experiments import building, choices, evaluation, recipes, toml, training
-from keras_mlff.experiments.data import Loaded, Parts, complete, described, load, rare_elements
+from keras_mlff.experiments import (
+    building,
+    choices,
+    evaluation,
+    publishing,
+    recipes,
+    toml,
+    training,
+)
+from keras_mlff.experiments.data import Loaded, Parts, complete, described, load
 from keras_mlff.experiments.settings import (
     CardSettings,
     DataSettings,
@@ -20,7 +28,7 @@ from keras_mlff.experiments.settings import (
     ReportSettings,
     Settings,
 )
-from keras_mlff.graph import Graph, elements
+from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
 
 RESULTS = "results.json"
@@ -112,23 +120,17 @@ def train(
         loaded = load(data, labels, settings.seed)
     else:
         loaded = Loaded(_parts(data, validation, test, settings.seed), {})
+    recipe = Recipe(
+        citation=citation,
+        training=settings,
+        offsets=offsets or OffsetSettings(),
+        report=report or ReportSettings(),
+        preset=card or CardSettings(),
+    )
     if not command:
         shown = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         command = f"keras_mlff.train(model, data, {shown})" if shown else "keras_mlff.train"
-    return _run(
-        model,
-        loaded,
-        Path(folder),
-        settings,
-        labels,
-        offsets or OffsetSettings(),
-        report or ReportSettings(),
-        card or CardSettings(),
-        preset,
-        resume,
-        verbose,
-        about={"citation": citation, "recipe": command},
-    )
+    return _run(model, loaded, labels, recipe, Path(folder), preset, resume, verbose, command)
 
 
 def run_recipe(
@@ -176,29 +178,15 @@ def run_recipe(
     loaded = load(recipe.data, labels, recipe.training.seed)
     text = toml.dumps(toml.as_table(recipe))
     saving.write_text(folder / recipes.RECIPE, text)
-    description = recipe.preset.description or recipe.description
-    made_by = Path(preset or folder).expanduser().absolute().name
-    results = _run(
-        model,
-        loaded,
-        folder,
-        recipe.training,
-        labels,
-        recipe.offsets,
-        recipe.report,
-        dataclasses.replace(
-            recipe.preset,
-            description=description,
-            dataset=recipe.preset.dataset or described(recipe.data),
-        ),
-        preset,
-        resume,
-        verbose,
-        about={
-            "citation": recipe.citation,
-            "recipe": f"keras-mlff recipe run {made_by}/{recipes.RECIPE}",
-        },
+    card = dataclasses.replace(
+        recipe.preset,
+        description=recipe.preset.description or recipe.description,
+        dataset=recipe.preset.dataset or described(recipe.data),
     )
+    recipe = dataclasses.replace(recipe, preset=card)
+    made_by = Path(preset or folder).expanduser().absolute().name
+    command = f"keras-mlff recipe run {made_by}/{recipes.RECIPE}"
+    results = _run(model, loaded, labels, recipe, folder, preset, resume, verbose, command)
     if results.preset is not None:
         saving.write_text(results.preset.folder / recipes.RECIPE, text)
     return results
@@ -207,141 +195,59 @@ def run_recipe(
 def _run(
     model: ForceField,
     loaded: Loaded,
-    folder: Path,
-    settings: Settings,
     labels: Sequence[str],
-    offsets: OffsetSettings,
-    report: ReportSettings,
-    card: CardSettings,
+    recipe: Recipe,
+    folder: Path,
     preset: str | Path,
     resume: bool,
     verbose: Any,
-    about: dict[str, str],
+    command: str,
 ) -> Results:
-    """Trains, measures, draws and publishes; `train` and `run_recipe` prepare what it takes."""
-    folder, parts = folder.expanduser(), loaded.parts
+    """Trains, measures, draws and publishes; `train` and `run_recipe` prepare what it takes.
+
+    The steps, in their order:
+
+    1. Refuse what would stand in the way of the preset after the training.
+    2. Measure the errors of a preset that is trained further.
+    3. Set the offsets, freeze parts, train, and load the best weights.
+    4. Measure errors on the test, or on the validation where there is no test, and draw figures.
+    5. Publish the preset.
+    """
+    folder, parts, settings = folder.expanduser(), loaded.parts, recipe.training
     if preset:
-        publish.check(preset, {*about, "seed", "metrics"})
+        publish.check(preset, {"recipe", "seed", "metrics"})
     started_from = model.preset
     unseen = building.unseen_elements(model, parts.training)
     if unseen and verbose:
         print(f"elements that the preset has not seen and learns now: {unseen}")
-    part, judged = ("test", parts.test) if parts.test else ("validation", parts.validation)
+    part = "test" if parts.test else "validation"
+    held_out = parts.test or parts.validation
     before: dict[str, Any] = {}
-    if started_from is not None and judged and not building.unseen_elements(model, judged):
+    if started_from is not None and not building.unseen_elements(model, held_out):
         known = [label for label in labels if label in started_from.properties]
-        before = evaluation.measure_errors(model, judged, known, report, part)
-    building.set_offsets(model, loaded, offsets, labels)
+        before = evaluation.measure_errors(model, held_out, known, recipe.report, part)
+    building.set_offsets(model, loaded, recipe.offsets, labels)
     trained = building.freeze(model, settings, unseen)
     if trained and verbose:
         print(f"trained: {trained}; the rest is frozen")
-    asking = choices.asks_for_spread(settings, labels)
-    spreads = {label: building.spread(model, label, parts.training) for label in asking}
+    spreads = {
+        label: building.spread(model, label, parts.training)
+        for label in choices.asks_for_spread(settings, labels)
+    }
     history = training.fit_model(model, parts, folder, settings, labels, spreads, resume, verbose)
-    errors: dict[str, Any] = {}
-    if judged:
-        errors = evaluation.measure_errors(model, judged, labels, report, part)
+    errors = evaluation.measure_errors(model, held_out, labels, recipe.report, part)
     for label, values in before.items():
         errors[label][f"{part}_mae_before"] = values[f"{part}_mae"]
     saving.write_json(folder / RESULTS, errors)
-    if report.plots:
+    if recipe.report.plots:
         evaluation.draw_figures(model, parts, labels, folder, folder / training.LOG)
-    written = None
-    if preset:
-        written = _publish(
-            model,
-            parts,
-            folder,
-            settings,
-            labels,
-            card,
-            preset,
-            {part: errors},
-            evaluation.published_errors(report),
-            about,
-            started_from,
-        )
-    return Results(model, errors, history.history, parts, folder, written)
-
-
-def _publish(
-    model: ForceField,
-    parts: Parts,
-    folder: Path,
-    settings: Settings,
-    labels: Sequence[str],
-    card: CardSettings,
-    target: str | Path,
-    errors: dict[str, dict[str, Any]],
-    published: Mapping[str, Mapping[str, float]],
-    about: dict[str, str],
-    started_from: presets.Preset | None,
-) -> presets.Preset:
-    """Writes the preset with what is known of its data, its training and where it came from."""
-    earlier = {} if started_from is None else started_from.metadata
-    examples = parts.test or parts.validation or parts.training
-    stated = {
-        "description": card.description,
-        "dataset": card.dataset,
-        "level_of_theory": card.level_of_theory,
-        "license": card.license or earlier.get("license", ""),
-        "citation": about["citation"] or earlier.get("citation", ""),
-    }
-    # errors of all presets stand in one form; those of a validation are no test's
-    measured = {
-        part: {
-            label: {
-                "unit": values["unit"],
-                "test_mae": values[f"{part}_mae"],
-                "test_rmse": values[f"{part}_rmse"],
-            }
-            for label, values in of_part.items()
-        }
-        for part, of_part in errors.items()
-    }
-    metrics = measured.pop("test", {})
-    notes = [*card.notes, *rare_elements(parts.training)]
-    if started_from is not None:
-        name = f"{started_from.architecture.lower()}/{started_from.name}"
-        made = earlier.get("recipe")
-        notes.insert(
-            0,
-            f"This training went on from the weights of the preset {name}"
-            + (f", which `{made}` made." if made else "."),
-        )
-        before = {
-            label: values.get(f"{part}_mae_before")
-            for part, of_part in errors.items()
-            for label, values in of_part.items()
-        }
-        texts = [f"{label} {value:.4g}" for label, value in before.items() if value is not None]
-        if texts:
-            notes.insert(1, f"Mean absolute errors before it: {', '.join(texts)}.")
-    return publish.publish(
-        model,
-        target,
-        examples=[examples[0], examples[-1]],
-        log=folder / training.LOG,
-        num_nve_steps=card.num_nve_steps,
-        # a preset that is trained further still knows what it knew
-        elements=sorted({*elements(parts.training), *earlier.get("elements", ())}),
-        split={
-            **{name: f"{len(part):,} structures" for name, part in parts._asdict().items()},
-            "SHA-256": parts.digest(),
-        },
-        seed=settings.seed,
-        compute=f"{training.cpu_hours(folder):.2f} CPU hours ({keras.backend.backend()})",
-        metrics=metrics,
-        published={
-            source: {label: value for label, value in values.items() if label in metrics}
-            for source, values in published.items()
-        },
-        **({"metrics_of_parts": measured} if any(measured.values()) else {}),
-        properties=[*labels, *(["atomic_energies"] if "energy" in labels else [])],
-        notes=notes,
-        recipe=about["recipe"],
-        **{key: value for key, value in stated.items() if value},
+    results = Results(model, errors, history.history, parts, folder)
+    if not preset:
+        return results
+    written = publishing.publish_results(
+        model, parts, labels, recipe, folder, preset, {part: errors}, command, started_from
     )
+    return dataclasses.replace(results, preset=written)
 
 
 def _parts(

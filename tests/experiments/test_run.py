@@ -280,7 +280,7 @@ def test_compilation_and_long_epochs_are_announced(tmp_path, capsys):
     lines = []
     model = models.EGNN(**TINY)
     model.compile("adam", loss={"energy": "mse", "forces": "mse"})
-    progress = Progress(seconds=0.0, say=lines.append)
+    progress = Progress(seconds=0.0, write=lines.append)
     model.fit(
         make_frames(),
         validation_data=make_frames(2),
