@@ -87,7 +87,15 @@ def test_attention_is_compared_with_hydrogen_bonds(tmp_path):
 def test_ablations_on_ch2_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     results = cmret_ch2_figures.main(
-        num_epochs=1, settings=(*TINY, "training.batch_size=200"), folder=str(tmp_path), verbose=0
+        num_epochs=1,
+        settings=(
+            *TINY,
+            "data.split.training=train[:40]",
+            "data.split.test=test[:20]",
+            "data.sizes.validation=20",
+        ),
+        folder=str(tmp_path),
+        verbose=0,
     )
     assert list(results) == list(cmret_ch2_figures.ABLATIONS)
     for by_spin in results.values():
