@@ -131,17 +131,6 @@ def measure(
     }
 
 
-def slope(results: list[dict[str, Any]], name: str, series: str = "single") -> float:
-    """Fits the exponent of time against atoms over the larger half of a series."""
-    points = [
-        (result["num_atoms"], result["median_ms"])
-        for result in results
-        if result["architecture"] == name and result["series"] == series and "error" not in result
-    ]
-    atoms, times = np.log(np.asarray(points[-max(2, len(points) // 2) :])).T
-    return float(np.polyfit(atoms, times, 1)[0])
-
-
 def draw(results: list[dict[str, Any]], file: Path) -> None:
     """Draws time of batches, and time and memory of single cells, against atoms."""
     from keras_mlff import plots

@@ -159,6 +159,5 @@ def test_scaling_measures_each_case_in_a_process_of_its_own(tmp_path):
     assert [result["num_atoms"] for result in results] == [16, 8, 16]
     assert all(result["median_ms"] > 0.0 and result["peak_memory_mib"] > 1.0 for result in results)
     assert json.loads((tmp_path / "results.json").read_text()) == results
-    assert np.isfinite(scaling.slope(results, "CMRET"))
     failed = scaling.alone(("CMRET", {"cutoff": -1.0}, 8, 1, 1, 0.0))
     assert "above 0" in failed["error"]
