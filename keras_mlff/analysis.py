@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_mlff.core.construction import precision
 from keras_mlff.graph import Array
-from keras_mlff.layers.positional_encoding import PerceptronEncoding, PositionalEncoding
+from keras_mlff.layers.encoding import PerceptronEncoding, PositionalEncoding
 from keras_mlff.models import ForceField
 
 METRICS = ("non_linearity", "non_monotonicity", "diversity", "smoothness")
@@ -25,7 +25,7 @@ _NUM_SAMPLES = 36  # of encodings that have no knots
 
 
 class Encodings(NamedTuple):
-    """Encodings of one quantity, such as those of all layers of a model."""
+    """Encodings of one quantity, such as those of all layers of a model, sampled at knots."""
 
     knots: Array  # (num_knots,)
     tables: Array  # (num_layers, num_knots, num_features)
@@ -35,22 +35,28 @@ class Encodings(NamedTuple):
 def encodings(model: ForceField) -> dict[str, Encodings]:
     """Reads what a model has learned about distances, and about angles where it has learned that.
 
-    Perceptrons are sampled from 0 to the reach of the model. One with neither tables nor
-    perceptrons is asked what its layers make of distances (`ForceField.encode_distances`), from a
-    tenth of the reach on, since some divide by the distance.
+    Tables are read at their knots. Perceptrons are sampled from 0 to the largest distance that the
+    model encodes (`ForceField.encoding_range`), or to pi. A model with neither is asked what its
+    layers make of distances (`ForceField.encode_distances`), from a tenth of that range on, since
+    some divide by the distance.
+
+    Args:
+        model: A force field of any architecture.
 
     Returns:
-        By quantity, `"distance"` or `"angle"`.
+        Encodings by quantity, `"distance"` (knots in Å) or `"angle"` (in radians).
     """
     found: dict[str, list[tuple[Array, Array, Array]]] = {}
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, PositionalEncoding):
             found.setdefault(layer.quantity, []).append(_read_table(layer))
         elif isinstance(layer, PerceptronEncoding):
-            end = np.pi if layer.quantity == "angle" else model.reach
+            end = np.pi if layer.quantity == "angle" else model.encoding_range
             found.setdefault(layer.quantity, []).extend(_sample(model, layer, 0.0, end))
     if not found:
-        found["distance"] = _sample(model, model.encode_distances, 0.1 * model.reach, model.reach)
+        found["distance"] = _sample(
+            model, model.encode_distances, 0.1 * model.encoding_range, model.encoding_range
+        )
     return {
         quantity: Encodings(parts[0][0], *(np.stack([part[i] for part in parts]) for i in (1, 2)))
         for quantity, parts in found.items()
@@ -58,6 +64,7 @@ def encodings(model: ForceField) -> dict[str, Encodings]:
 
 
 def _read_table(layer: PositionalEncoding) -> tuple[Array, Array, Array]:
+    """Reads knots, values and slopes per spacing of the knots from one table."""
     values = np.asarray(keras.ops.convert_to_numpy(layer.values), np.float64)
     if layer.slopes is None:
         return layer.knots, values, np.gradient(values, axis=0)
@@ -68,6 +75,7 @@ def _read_table(layer: PositionalEncoding) -> tuple[Array, Array, Array]:
 def _sample(
     model: ForceField, function: Callable[[Any], Any], start: float, end: float
 ) -> list[tuple[Array, Array, Array]]:
+    """Samples what a function makes of numbers, with slopes by finite differences."""
     knots = np.linspace(start, end, _NUM_SAMPLES)
     with precision(model.dtype_policy):
         tensors = function(keras.ops.convert_to_tensor(knots, dtype=model.compute_dtype))
@@ -79,14 +87,33 @@ def _sample(
 
 
 def principal_components(table: Array, number: int = 2) -> Array:
-    """Projects the knots of `(num_knots, num_features)` to their directions of largest spread."""
+    """Projects the knots of a table to their directions of largest spread (figure 2).
+
+    Args:
+        table: `(num_knots, num_features)`.
+        number: How many directions to keep.
+
+    Returns:
+        `(num_knots, number)`; columns are zero where there is no spread left.
+    """
     places, sizes, _ = np.linalg.svd(table - table.mean(axis=0), full_matrices=False)
     # what rounding leaves of a straight line is no direction
     return np.asarray(places * np.where(sizes > 1e-6 * sizes[0], sizes, 0.0))[:, :number]
 
 
 def ranks(values: Array) -> Array:
-    """Ranks each column of `(n, m)` from 1 on; equal values share the mean of their ranks."""
+    """Ranks each column from 1 on; equal values share the mean of their ranks.
+
+    Args:
+        values: `(n, m)`.
+
+    Returns:
+        Ranks of the same shape, float64.
+
+    Example:
+        >>> ranks(np.array([[0.2], [0.1], [0.2]]))[:, 0].tolist()
+        [2.5, 1.0, 2.5]
+    """
     ranked = np.empty(values.shape, np.float64)
     for column in range(values.shape[1]):
         _, places, counts = np.unique(values[:, column], return_inverse=True, return_counts=True)
@@ -96,12 +123,21 @@ def ranks(values: Array) -> Array:
 
 
 def correlations(first: Array, second: Array) -> Array:
-    """Computes Pearson's correlations of all columns of two tables: `(m, k)`."""
+    """Computes Pearson's correlations of all columns of two tables.
+
+    Args:
+        first: `(n, m)`.
+        second: `(n, k)`.
+
+    Returns:
+        `(m, k)`, zero where a column is constant.
+    """
     a, b = _standardized(first), _standardized(second)
     return np.asarray(a.T @ b)
 
 
 def _standardized(table: Array) -> Array:
+    """Gives columns mean zero and length one; constant ones become zero."""
     centered = table - table.mean(axis=0)
     sizes = np.linalg.norm(centered, axis=0)
     constant = sizes <= 1e-14 * np.maximum(np.linalg.norm(table, axis=0), 1e-300)
@@ -109,12 +145,28 @@ def _standardized(table: Array) -> Array:
 
 
 def non_linearity(tables: Array, knots: Array) -> float:
-    """Computes 1 minus the mean squared correlation of columns with the knots."""
+    """Computes 1 minus the mean squared correlation of columns with the knots.
+
+    Args:
+        tables: `(num_layers, num_knots, num_features)`.
+        knots: `(num_knots,)`.
+
+    Returns:
+        0 for straight lines, up to 1.
+    """
     return 1.0 - _mean_square(tables, knots[:, None], lambda table: table)
 
 
 def non_monotonicity(tables: Array, knots: Array) -> float:
-    """Computes 1 minus the mean squared rank correlation of columns with the knots."""
+    """Computes 1 minus the mean squared rank correlation of columns with the knots.
+
+    Args:
+        tables: `(num_layers, num_knots, num_features)`.
+        knots: `(num_knots,)`.
+
+    Returns:
+        0 for monotonic columns, up to 1.
+    """
     return 1.0 - _mean_square(tables, ranks(knots[:, None]), ranks)
 
 
@@ -125,7 +177,11 @@ def _mean_square(tables: Array, column: Array, transform: Any) -> float:
 def diversity(tables: Array) -> float:
     """Computes 1 minus the mean squared correlation of pairs of different columns of a table.
 
-    A table of one column has none.
+    Args:
+        tables: `(num_layers, num_knots, num_features)`.
+
+    Returns:
+        0 where all columns are alike, up to 1; 0 for tables of one column.
     """
     if tables.shape[2] < 2:
         return 0.0
@@ -134,7 +190,16 @@ def diversity(tables: Array) -> float:
 
 
 def smoothness(tables: Array) -> float:
-    """Computes 1 minus the smoothness loss, averaged over tables."""
+    """Computes 1 minus the smoothness loss, averaged over tables.
+
+    `keras_mlff.layers.encoding.smoothness_loss` is the loss itself.
+
+    Args:
+        tables: `(num_layers, num_knots, num_features)`.
+
+    Returns:
+        1 for constant tables; about -0.4 for random ones.
+    """
     losses = [
         np.linalg.norm(np.diff(table, axis=0), axis=1).sum()
         / np.linalg.norm(table[:-1], axis=1).sum()
@@ -148,7 +213,7 @@ def similarity(first: Array, second: Array, normalized: bool = False) -> float:
 
     Args:
         first: `(num_layers, num_knots, num_features)`.
-        second: Of another model, with as many layers and knots.
+        second: Tables of another model, with as many layers and knots.
         normalized: Whether to divide by the root of both models' similarity with themselves. The
             printed form cannot reach the printed figures, this one can.
     """
@@ -159,17 +224,40 @@ def similarity(first: Array, second: Array, normalized: bool = False) -> float:
 
 
 def similarity_matrix(models: Sequence[Array], normalized: bool = True) -> Array:
-    """Computes `similarity` of each pair of models' tables."""
+    """Computes `similarity` of each pair of models' tables (figure 4).
+
+    Args:
+        models: Tables of each model, `(num_layers, num_knots, num_features)`.
+        normalized: As in `similarity`.
+
+    Returns:
+        `(num_models, num_models)`.
+    """
     return np.asarray([[similarity(a, b, normalized) for b in models] for a in models])
 
 
 def normalized_slopes(slopes: Array) -> Array:
-    """Divides |G| by the standard deviation of G over layers, knots and dimensions."""
+    """Divides |G| by the standard deviation of G over layers, knots and dimensions (figure 3).
+
+    Args:
+        slopes: G, `(num_layers, num_knots, num_features)`.
+
+    Returns:
+        The same shape, without unit.
+    """
     return np.asarray(np.abs(slopes) / max(float(np.std(slopes)), 1e-300))  # zero before training
 
 
 def encoding_metrics(tables: Array, knots: Array) -> dict[str, float]:
-    """Computes the four metrics of the paper's Table 3 by name."""
+    """Computes the four metrics of the paper's Table 3.
+
+    Args:
+        tables: `(num_layers, num_knots, num_features)`.
+        knots: `(num_knots,)`.
+
+    Returns:
+        Values by the names in `METRICS`.
+    """
     values = (
         non_linearity(tables, knots),
         non_monotonicity(tables, knots),

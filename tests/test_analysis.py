@@ -49,7 +49,7 @@ def test_every_architecture_tells_what_it_makes_of_distances(name):
     assert found.tables.shape[:2] in {(1, 36), (2, 36)}
     assert np.isfinite(found.tables).all()
     assert np.ptp(found.tables, axis=1).max() > 1e-3
-    assert found.knots[-1] == pytest.approx(model.reach)
+    assert found.knots[-1] == pytest.approx(model.encoding_range)
 
 
 def test_messages_of_the_original_egnn_know_one_function_of_the_distance():
@@ -64,7 +64,7 @@ def test_messages_of_the_original_egnn_know_one_function_of_the_distance():
 
 def test_encodings_of_geomatt_are_its_overlaps():
     """Those of all streams side by side; where the Gaussians end, the constant is left."""
-    model = models.GeomAtt(**SMALL, orders=(2, 3), bias=False, shared=True)
+    model = models.GeomAtt(**SMALL, orders=(2, 3), variant={"bias": False, "shared": True})
     found = analysis.encodings(model)["distance"]
     assert found.tables.shape == (2, 36, 8 + 4)
     assert np.abs(found.tables[:, -1]).max() < 1e-6 * np.abs(found.tables).max()

@@ -27,10 +27,10 @@ from keras_mlff.graph import (
     split,
 )
 from keras_mlff.heads import EnergyHead, Head, collection
-from keras_mlff.layers import positional_encoding
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.element_affine import ElementAffine
+from keras_mlff.layers.encoding import fit_ranges, parse_encoding
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.ops import geometry, segment
 
@@ -87,6 +87,12 @@ class ForceField(Trainer):
         super().__init__(dtype=dtype, name=name)
         if cutoff <= 0.0:
             raise ValueError(f"The cutoff is a length in Å above 0. Received: cutoff={cutoff}.")
+        if not isinstance(charge_spin, bool):
+            raise TypeError(
+                "`charge_spin` says whether the model knows total charge and spin, True or False. "
+                f"Received: charge_spin={charge_spin!r}. CMRET's way of its paper is chosen by "
+                "`charge_spin_channels`."
+            )
         self.cutoff = float(cutoff)
         self.heads = collection.make(heads)
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
@@ -133,8 +139,11 @@ class ForceField(Trainer):
         return [self.radial_basis(distances)]
 
     @property
-    def reach(self) -> float:
-        """Å, up to where `encode_distances` is drawn."""
+    def encoding_range(self) -> float:
+        """Largest distance in Å of which the model makes something: `encode_distances` ends here.
+
+        It is the cutoff, except in architectures that see all pairs of a molecule.
+        """
         return self.cutoff
 
     # The network
@@ -297,9 +306,9 @@ class ForceField(Trainer):
         for head in self.heads:
             fit_offsets(head, graphs)
         layers = self._flatten_layers(include_self=False)
-        ends = positional_encoding.fit_ranges(list(layers), graphs)
+        ends = fit_ranges(list(layers), graphs)
         if ends is not None:  # a saved model must know them
-            chosen = positional_encoding.options(self._arguments["distance_encoding"])
+            chosen = parse_encoding(self._arguments["distance_encoding"])
             self._arguments["distance_encoding"] = chosen | ends
         self.train_function = self.test_function = self.predict_function = None
 

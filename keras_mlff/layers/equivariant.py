@@ -19,12 +19,22 @@ NORM_MODES = ("smooth", "component_shift")
 class GatedBlock(keras.layers.Layer):
     """Mixes scalars with lengths of vectors and gates the vectors with scalars.
 
+    1. Two maps of the vectors without bias, which turn with the molecule: a = v W_u, b = v W_v.
+    2. Lengths: n = |b|, over the components of each vector.
+    3. Mixing: (s', g) = W_2 SiLU(W_1 [s, n] + b_1) + b_2.
+    4. Gates: v' = a * g.
+
     Args:
         num_features: Width of scalars and vectors.
-        norm_mode: `"smooth"`: sqrt(|b|² + 1e-12) - 1e-6; `"component_shift"`: the reference
-            program's |b + 1e-8|, which depends slightly on orientation.
+        norm_mode: How lengths are measured: `"smooth"` is sqrt(|b|² + 1e-12) - 1e-6, whose gradient
+            is zero where b is; `"component_shift"` is the |b + 1e-8| of the authors' program of
+            CMRET, which depends slightly on orientation.
 
-    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752; PaiNN, https://arxiv.org/abs/2102.03150
+    Raises:
+        ValueError: If `norm_mode` is unknown.
+
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752; the gated equivariant
+    block of PaiNN, figure 3 of https://arxiv.org/abs/2102.03150
     """
 
     def __init__(self, num_features: int, norm_mode: str = "smooth", **kwargs: Any) -> None:
@@ -40,22 +50,53 @@ class GatedBlock(keras.layers.Layer):
         self.outputs = torch_dense(2 * num_features, num_features)
 
     def call(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the steps of the class.
+
+        Call arguments:
+            scalars: s, `(num_atoms, num_features)`.
+            vectors: v, `(num_atoms, num_components, num_features)`.
+
+        Returns:
+            New scalars and new vectors, of the same shapes.
+        """
+        # 1. Maps of the vectors, side by side
         maps = self.vector_maps(vectors)  # (num_atoms, num_components, 2 * num_features)
+        # 2. Lengths
         measured = maps[:, :, self.num_features :]
         if self.norm_mode == "smooth":
             lengths = safe.smooth_norm(measured, axis=1)
         else:
             lengths = safe.norm(measured + 1e-8, axis=1)
+        # 3. Mixing
         mixed = self.outputs(self.hidden(ops.concatenate([scalars, lengths], axis=-1)))
+        # 4. Gates
         gates = mixed[:, None, self.num_features :]
         return mixed[:, : self.num_features], maps[:, :, : self.num_features] * gates
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class GatedReadout(keras.layers.Layer):
-    """Reads scalars and vectors of each atom through gated blocks.
+    """Reads scalars and vectors of each atom through gated blocks and linear maps.
 
     Components of vectors beyond x, y, z take part in the blocks and are left out at the end.
+
+    Args:
+        num_features: Width of what is read.
+        num_blocks: Number of gated blocks before the linear maps.
+        num_scalars: Scalars per atom that the head asks for.
+        num_vectors: Vectors per atom that the head asks for; 0 leaves them out.
+        use_bias: Whether the map to scalars has a bias; the one to vectors has none.
+        norm_mode: How lengths are measured, see `GatedBlock`.
+
+    Call arguments:
+        features: Scalars `(num_atoms, num_features)` and vectors `(num_atoms, 3 or more,
+            num_features)`.
+
+    Returns:
+        Scalars `(num_atoms, num_scalars)` and vectors `(num_atoms, 3, num_vectors)`, `None` if
+        there are none.
+
+    Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """
 
     def __init__(

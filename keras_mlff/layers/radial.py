@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff.graph import Tensor
-from keras_mlff.layers import positional_encoding
+from keras_mlff.layers.encoding import make_encoding
 from keras_mlff.layers.initializers import constants
 
 
@@ -177,12 +177,12 @@ def get(
         name: Name of the basis in `BASES`.
         num_radial: Number of functions.
         cutoff: Cutoff of the model, Å.
-        distance_encoding: See `keras_mlff.layers.positional_encoding.get`; `None` for the basis.
+        distance_encoding: See `keras_mlff.layers.encoding.make_encoding`; `None` for the basis.
 
     Raises:
         ValueError: If there is no basis of that name.
     """
-    encoding = positional_encoding.get(distance_encoding, 0.0, cutoff, num_features=num_radial)
+    encoding = make_encoding(distance_encoding, 0.0, cutoff, num_features=num_radial)
     if encoding is not None:
         return encoding
     if name not in BASES:

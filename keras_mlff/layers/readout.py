@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_mlff.graph import Tensor
-from keras_mlff.layers.initializers import glorot_uniform
+from keras_mlff.layers.initializers import glorot_uniform, torch_dense
 
 
 class AtomFeatures(NamedTuple):
@@ -22,12 +22,22 @@ class AtomFeatures(NamedTuple):
 class PerceptronReadout(keras.layers.Layer):
     """Reads scalars with one hidden layer; vectors, which it cannot turn, are left out.
 
+    y_i = W_2 activation(W_1 x_i + b_1) + b_2 for each atom i.
+
     Args:
-        num_scalars: Numbers per atom.
+        num_scalars: Numbers per atom that the head asks for.
         hidden_features: Width of the hidden layer.
         use_bias: Whether the last layer has a bias.
-        activation: Of the hidden layer.
-        make_initializer: Makes that of each kernel.
+        activation: Activation of the hidden layer, a name or a function; `None` for none.
+        make_initializer: Makes the initializer of each kernel; biases start from zero.
+        input_features: Width of what is read. If it is given, kernels and biases start as those of
+            PyTorch's linear layers do, which depends on it, instead of by `make_initializer`.
+
+    Call arguments:
+        features: Features of the atoms, of which the scalars `(num_atoms, n)` are read.
+
+    Returns:
+        Scalars `(num_atoms, num_scalars)`, without vectors.
     """
 
     def __init__(
@@ -35,11 +45,16 @@ class PerceptronReadout(keras.layers.Layer):
         num_scalars: int,
         hidden_features: int,
         use_bias: bool = True,
-        activation: str = "silu",
+        activation: str | Callable[[Tensor], Tensor] | None = "silu",
         make_initializer: Callable[[], keras.initializers.Initializer] = glorot_uniform,
+        input_features: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if input_features is not None:
+            self.hidden = torch_dense(hidden_features, input_features, activation=activation)
+            self.output_scalars = torch_dense(num_scalars, hidden_features, use_bias=use_bias)
+            return
         self.hidden = keras.layers.Dense(
             hidden_features, activation=activation, kernel_initializer=make_initializer()
         )

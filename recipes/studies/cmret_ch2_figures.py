@@ -22,10 +22,12 @@ SPINS = ("singlet", "triplet")
 ABLATIONS: dict[str, dict[str, Any]] = {
     "full model": {},
     "no attention": {"model.attention": "none"},
-    "one output block": {"model.num_output_blocks": 1},
-    "one block, no residual MLP": {"model.num_output_blocks": 1, "model.residual_mlp": False},
-    "softmax, sqrt(d)": {"model.temperature_coeff": 1.0},
-    "swish": {"model.attention_activation": "swish", "model.temperature_coeff": 1.0},
+    "one output block": {"model.variant": {"num_output_blocks": 1}},
+    "one block, no residual MLP": {
+        "model.variant": {"num_output_blocks": 1, "residual_mlp": False}
+    },
+    "softmax, sqrt(d)": {"model.variant": {"temperature_coeff": 1.0}},
+    "swish": {"model.variant": {"attention_activation": "swish", "temperature_coeff": 1.0}},
 }
 
 

@@ -26,23 +26,17 @@ def main(
     port: int = 5001,
     host: str = "localhost",
     num_epochs: int = 5,
-    batch_size: int = 25,
-    num_features: int = 64,
-    num_layers: int = 3,
     folder: str = "runs/distribute_data_service",
 ) -> float | None:
     """Plays a part, or starts all of them; the training returns its last loss.
 
     Args:
         role: "all" starts a dispatcher and workers on this machine and trains.
-        num_workers: Of "all".
-        dispatcher: Address and port.
-        port: Of a worker, of the first one with "all".
+        num_workers: Workers that "all" starts.
+        dispatcher: Address and port of the dispatcher.
+        port: Port of a worker, of the first one with "all".
         host: Name of a worker's machine.
         num_epochs: Epochs.
-        batch_size: Structures per step.
-        num_features: Width.
-        num_layers: Interaction layers.
         folder: For graphs, batches and the dispatcher's journal.
     """
     if role == "dispatcher":
@@ -52,40 +46,31 @@ def main(
         service.start_worker(port, dispatcher, host).join()
         return None
     if role == "training":
-        return train(dispatcher, num_epochs, batch_size, num_features, num_layers, folder)
+        return train(dispatcher, num_epochs, folder)
     command = [sys.executable, __file__, f"--dispatcher={dispatcher}", f"--folder={folder}"]
     helpers = [subprocess.Popen([*command, "--role=dispatcher"])]
     for number in range(num_workers):
         helpers.append(subprocess.Popen([*command, "--role=worker", f"--port={port + number}"]))
     try:
-        return train(dispatcher, num_epochs, batch_size, num_features, num_layers, folder)
+        return train(dispatcher, num_epochs, folder)
     finally:
         for helper in helpers:
             helper.terminate()
             helper.wait()
 
 
-def train(
-    dispatcher: str,
-    num_epochs: int,
-    batch_size: int,
-    num_features: int,
-    num_layers: int,
-    folder: str,
-) -> float:
+def train(dispatcher: str, num_epochs: int, folder: str) -> float:
     """Trains with batches of the service, and waits for it where it is still starting."""
     keras.utils.set_random_seed(0)
-    model = models.CMRET(num_features=num_features, num_layers=num_layers)
+    model = models.CMRET(num_features=64, num_layers=3)
     points = datasets.load("ch2", split="train")
     model.fit_references(points)
     graphs = pipeline.with_edges(points, model.cutoff, cache_dir=folder)
-    loader = GraphLoader(graphs, batch_size, shuffle=True)
+    loader = GraphLoader(graphs, 25, shuffle=True)
     data = service.from_service(loader, dispatcher, Path(folder, "batches"))
     model.compile(keras.optimizers.Adam(1e-3), loss={"energy": "mse", "forces": "mse"})
     return float(model.fit(data, epochs=num_epochs, verbose=2).history["loss"][-1])
 
 
 if __name__ == "__main__":
-    from keras_mlff import cli
-
     cli.run(main)

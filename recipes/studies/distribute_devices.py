@@ -1,7 +1,8 @@
 """CMRET on CH2 with several devices of one machine, on TensorFlow or JAX.
 
-Each device gets `batch_size` structures a step. Without accelerators, processors are divided into
-devices, which shows that it works, not that it is faster.
+Each device gets `training.batch_size` structures a step. Without accelerators, processors are
+divided into devices, which shows that it works, not that it is faster. On accelerators,
+`keras-mlff recipe run cmret_ch2 --set training.devices=all` does the same.
 
 Run: python recipes/studies/distribute_devices.py --num-devices=2
 """
@@ -12,16 +13,16 @@ import os
 
 import keras
 
-from keras_mlff import cli, datasets, distribution, models
-from keras_mlff.experiments import training
+from keras_mlff import cli, distribution
+from keras_mlff.experiments import building, recipes, training
+from keras_mlff.experiments.data import load
+
+LABELS = ("energy", "forces")
 
 
 def main(
     num_devices: int = 2,
-    num_epochs: int = 10,
-    batch_size: int = 25,
-    num_features: int = 64,
-    num_layers: int = 3,
+    settings: tuple[str, ...] = ("training.num_epochs=10",),
     coordinator: str = "",
     num_processes: int = 1,
     process: int = 0,
@@ -32,36 +33,25 @@ def main(
     """Trains and returns the last loss on validation data.
 
     Args:
-        num_devices: Of the machine; of this process, where there are several.
-        num_epochs: Epochs in all.
-        batch_size: Structures per device and step.
-        num_features: Width.
-        num_layers: Interaction layers.
+        num_devices: Devices of the machine; of this process, where there are several.
+        settings: Settings beside those of the variant `fast` of the recipe `cmret_ch2`.
         coordinator: Several processes (JAX): address and port of process 0.
         num_processes: How many; each runs this command with its own number.
         process: Number of this one.
         folder: Receives log, state and weights of process 0.
-        resume: Goes on after an interruption.
-        verbose: As in Keras.
+        resume: Whether to go on after an interruption.
+        verbose: Progress, as in Keras.
     """
     _divide_processors(num_devices)
     distribution.use_devices(None, coordinator or None, num_processes, process)
     keras.utils.set_random_seed(0)
-    model = models.CMRET(num_features=num_features, num_layers=num_layers)
-    points = training.with_edges(datasets.load("ch2", split="train"), model)
-    model.fit_references(points[100:])
-    history = training.train(
-        model,
-        points[100:],
-        points[:100],
-        folder if process == 0 else f"{folder}-{process}",
-        keras.optimizers.Adam(1e-3),
-        loss={"energy": "mse", "forces": "mse"},
-        metrics={"energy": "mae", "forces": "mae"},
-        batch_size=batch_size,
-        num_epochs=num_epochs,
-        resume=resume,
-        verbose=verbose,
+    recipe = recipes.load("cmret_ch2").settle(["fast"], recipes.parse_overrides(settings))
+    model = building.make_model(recipe.model, LABELS)
+    loaded = load(recipe.data, LABELS)
+    building.set_offsets(model, loaded, recipe.offsets, LABELS)
+    place = folder if process == 0 else f"{folder}-{process}"
+    history = training.fit_model(
+        model, loaded.parts, place, recipe.training, LABELS, resume=resume, verbose=verbose
     )
     # nothing is trained where a finished training is resumed
     return float(history.history.get("val_loss", [float("nan")])[-1])
@@ -83,6 +73,4 @@ def _divide_processors(num_devices: int) -> None:
 
 
 if __name__ == "__main__":
-    from keras_mlff import cli
-
     cli.run(main)

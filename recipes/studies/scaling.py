@@ -29,9 +29,7 @@ def main(
     batch_size: int = 10,
     singles: tuple[int, ...] = (96, 216, 512, 1000, 2000, 4096, 10000),
     repeats: int = 10,
-    cutoff: float = 5.0,
-    num_features: int = 0,
-    num_layers: int = 0,
+    settings: tuple[str, ...] = ("cutoff=5.0",),
     longest: float = 120.0,
     memory_limit: float = 0.0,
     folder: str = "runs/scaling",
@@ -44,19 +42,16 @@ def main(
         batch_size: Cells in a batch.
         singles: Atoms in a single cell, multiples of 8.
         repeats: Measured evaluations of each case; the paper's figure has 200.
-        cutoff: Å, the same for all.
-        num_features: Width of all; their own defaults where 0.
-        num_layers: Layers of all; their own defaults where 0.
+        settings: Arguments of the models, the same for all, such as `num_features=64`.
         longest: Seconds; a series ends after a case whose evaluation takes longer.
         memory_limit: GiB that a case may take; 0 is no limit.
         folder: Receives results and figure.
     """
     from keras_mlff import models, saving
+    from keras_mlff.experiments import recipes
 
     names = architectures or tuple(models.ARCHITECTURES)
-    arguments: dict[str, Any] = {"cutoff": cutoff}
-    arguments |= {"num_features": num_features} if num_features else {}
-    arguments |= {"num_layers": num_layers} if num_layers else {}
+    arguments = recipes.parse_overrides(settings)
     results: list[dict[str, Any]] = []
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name in names:

@@ -29,7 +29,7 @@ def test_nve_conserves_energy(water):
         num_layers=1,
         num_heads=2,
         num_radial=8,
-        num_output_blocks=1,
+        variant={"num_output_blocks": 1},
         cutoff_function="smooth",
         cutoff=4.0,
     )

@@ -12,7 +12,8 @@ from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
-from keras_mlff.layers import positional_encoding, radial
+from keras_mlff.layers import radial
+from keras_mlff.layers.encoding import parse_encoding
 from keras_mlff.layers.initializers import Normal, torch_dense
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
@@ -72,7 +73,7 @@ class AlphaNet(ForceField):
             `"rotation"` (of the next layer's input) and `"frame_transition"` (step 6).
         distance_encoding: What to use instead of radial functions: `"mlp"`, `"posenc"` (a learned
             table), `"smooth"` (posenc with the smoothness loss), or a dict, see
-            `keras_mlff.layers.positional_encoding.get`.
+            `keras_mlff.layers.encoding.make_encoding`.
         variant: A name in `AlphaNet.VARIANTS`, an `AlphaNet.Variant`, or a dict of its fields.
         **kwargs: Arguments of every `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
             `element_affine`.
@@ -120,7 +121,7 @@ class AlphaNet(ForceField):
 
         # 1. Distances
         self.envelope = cutoffs.get(self.variant.cutoff_function)
-        encoded = positional_encoding.options(distance_encoding)["kind"] != "original"
+        encoded = parse_encoding(distance_encoding)["kind"] != "original"
         gaussian = self.variant.radial_basis == "damped_gaussian"
         number = num_radial or (32 if encoded else 96 if gaussian else 8)
         self.radial_basis = (

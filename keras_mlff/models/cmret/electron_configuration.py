@@ -16,6 +16,7 @@ SUBSHELLS = (
     "1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p", "6s",
     "4f", "5d", "6p", "7s", "5f", "6d", "7p", "6f", "7d", "7f",
 )  # fmt: skip
+CONFIGURATIONS = ("aufbau", "ground_state")
 _CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 # ground states that depart from the filling order: electrons moved into a subshell (NIST)
 _EXCEPTIONS: dict[int, dict[str, int]] = {
@@ -43,13 +44,25 @@ _EXCEPTIONS: dict[int, dict[str, int]] = {
 
 
 def electron_configurations(kind: str = "aufbau") -> Array:
-    """Tabulates electrons per subshell: `(119, 22)` int64, row 0 empty.
+    """Tabulates how many electrons each subshell of each element holds.
 
     Args:
-        kind: `"aufbau"` fills the subshells in order, as the reference program does for all
-            elements; `"ground_state"` has the exceptions (Cr 3d5 4s1, Cu 3d10 4s1, ...).
+        kind: `"aufbau"` fills the subshells in order, as the authors' program does for all
+            elements; `"ground_state"` has the exceptions (Cr 3d5 4s1, Cu 3d10 4s1, ...), as the
+            paper's words have it.
+
+    Returns:
+        `(119, 22)` int64 by atomic number and by subshell in the order of `SUBSHELLS`. Row 0, that
+        of padding, is empty; row Z sums to Z.
+
+    Raises:
+        ValueError: If the kind is unknown.
+
+    Example:
+        >>> dict(zip(SUBSHELLS, electron_configurations()[8].tolist()))["2p"]
+        4
     """
-    if kind not in ("aufbau", "ground_state"):
+    if kind not in CONFIGURATIONS:
         raise ValueError(f"The configuration is 'aufbau' or 'ground_state'. Received: '{kind}'.")
     table = np.zeros((MAX_ATOMIC_NUMBER + 1, len(SUBSHELLS)), np.int64)
     for number in range(1, MAX_ATOMIC_NUMBER + 1):
@@ -65,7 +78,19 @@ def electron_configurations(kind: str = "aufbau") -> Array:
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class ElectronConfigurationEmbedding(keras.layers.Layer):
-    """Maps electrons per subshell linearly to features: (num_atoms,) -> (num_atoms, num_features).
+    """Maps the electrons per subshell of each atom linearly to features.
+
+    s_i = W C(Z_i) + b, with C the table of `electron_configurations`.
+
+    Args:
+        num_features: Width of the features.
+        kind: Which table to take, `"aufbau"` or `"ground_state"`.
+
+    Call arguments:
+        atomic_numbers: Z, `(num_atoms,)`, 0 for padding.
+
+    Returns:
+        Features `(num_atoms, num_features)`.
 
     Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752
     """

@@ -3,64 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import Array, Graph, Tensor
-from keras_mlff.heads import (
-    Head,
-)
+from keras_mlff.graph import Graph, Tensor
+from keras_mlff.heads import Head
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
 from keras_mlff.layers.attention import GraphAttention
 from keras_mlff.layers.equivariant import GatedReadout
-from keras_mlff.layers.initializers import Normal, Uniform, torch_dense
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.cmret.electron_configuration import ElectronConfigurationEmbedding
+from keras_mlff.models.cmret.interaction import CMRETInteraction
+from keras_mlff.models.cmret.variant import VARIANTS, CMRETVariant
+from keras_mlff.models.variants import choose, gather_switches
 from keras_mlff.ops import geometry, safe, segment
 
-CHARGE_SPIN_MODES = ("invariant", "invariant_qs", "vector", "none")
+CHARGE_SPIN_CHANNELS = ("invariant", "invariant_qs", "vector", "none")
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class CMRET(ForceField):
     """Equivariant transformer: filters between neighbors, attention between all atoms of a graph.
 
-    Total charge Q and spin S enter as constant channels of the vector features. Attention has no
-    cutoff and its weights sum to one, so energies of far fragments do not add up exactly.
+    1. Embedding: the electrons per subshell of an element become the scalars s_i of the atom.
+    2. Charge and spin: total charge Q and total spin S become constant channels of the vectors v_i
+       (eq. 9).
+    3. Edges: envelope f(d), radial basis g(d), and unit vectors from the neighbor to the atom.
+    4. Interaction layers: messages of filtered features from neighbors and attention between all
+       atoms replace scalars and vectors, and add to the output o_i (eq. 8, see
+       `CMRETInteraction`).
+    5. Layer normalization of the output.
+    6. Readout: gated blocks mix scalars with lengths of vectors, and linear maps read what a head
+       asks for (see `keras_mlff.layers.equivariant.GatedReadout`).
+
+    Attention has no cutoff and its weights sum to one, so energies of far fragments do not add up
+    exactly.
 
     Args:
-        num_features: Width, divisible by `num_heads`.
-        num_layers: Interaction layers.
-        num_radial: Radial basis functions.
-        num_heads: Attention heads.
-        cutoff: Å, for the filters.
-        radial_basis: `"gaussian"` (learned) or `"bessel"`.
-        distance_encoding: Instead of the radial basis: `"mlp"`, `"posenc"` (a learned table),
-            `"smooth"` (posenc with the smoothness loss), or a dict, see
-            `keras_mlff.layers.positional_encoding.get`.
-        cutoff_function: `"cosine"` (the paper's, forces continuous), `"polynomial"` (second
-            derivatives too) or `"smooth"` (all).
-        temperature_coeff: kappa in tau = sqrt(kappa * head width).
-        attention_activation: `"softmax"`, `"softmax2d"`, `"swish"`, `"softplus"`, `"gelu"`,
-            `"mish"` or `"relu"`.
-        attention: `"atoms"`; `"projected"` has further maps before and after; `"none"` switches it
-            off (ablations of the paper).
-        num_output_blocks: Gated blocks before each head.
-        residual_mlp: Whether layers feed the output through an own perceptron (ablation).
-        charge_spin: `"invariant"`: one further component sqrt(3)(S - Q)/sum(Z), exactly
-            invariant; `"invariant_qs"`: charge and spin apart, which tells +1 from -1;
+        num_features: Width of scalars and vectors, divisible by `num_heads`.
+        num_layers: Number of interaction layers.
+        num_radial: Number of radial basis functions.
+        num_heads: Number of attention heads.
+        cutoff: Radius in Å within which atoms exchange filtered features.
+        radial_basis: `"gaussian"` (Gaussians of exp(-d) with learned centers and widths),
+            `"bessel"` or another name in `keras_mlff.layers.radial.BASES`.
+        cutoff_function: Envelope f: `"cosine"` (the paper's, forces continuous), `"polynomial"`
+            (second derivatives too) or `"smooth"` (all).
+        attention: Attention between all atoms: `"atoms"`, `"projected"` with further maps before
+            and after (an ablation of the paper), or `"none"`, which makes the model local.
+        charge_spin_channels: How charge and spin enter the vectors. `"invariant"`: one further
+            component sqrt(3) (S - Q) / sum(Z) that does not turn, exactly invariant;
+            `"invariant_qs"`: two of them, for charge and spin apart, which tells +1 from -1;
             `"vector"`: the paper's eq. 9, which breaks rotation symmetry unless Q = S; `"none"`.
-        norm_mode: `"smooth"`, or `"component_shift"` as in the reference program, which breaks
-            symmetry by about 1e-8.
-        configuration: Electron table: `"aufbau"` or `"ground_state"`.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `element_affine`.
+            The option `charge_spin` of `ForceField` adds a learned embedding to the scalars.
+        distance_encoding: What replaces the radial basis: `None` for nothing, `"mlp"`, `"posenc"`
+            (a learned table), `"smooth"` (such a table with the smoothness loss), or a dict, see
+            `keras_mlff.layers.encoding.make_encoding`.
+        variant: Switches for the paper's ablations and the authors' program: a name of `VARIANTS`
+            (`"default"`, `"authors"`), a `CMRET.Variant` or a dict of its switches that differ from
+            the default.
+        **kwargs: Arguments of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `element_affine`.
 
-    Reference: Tao, Morimoto and Leoni, 2023, https://arxiv.org/abs/2308.10752
+    Raises:
+        ValueError: If an option is unknown, or heads do not divide the features.
+
+    Reference: Tao, Morimoto and Leoni, 2023, eqs. 8 and 9, https://arxiv.org/abs/2308.10752
 
     Example:
         >>> model = CMRET(num_features=16, num_layers=1, num_heads=2)
@@ -68,6 +81,8 @@ class CMRET(ForceField):
         True
     """
 
+    Variant = CMRETVariant
+    VARIANTS = VARIANTS
     is_size_consistent = False  # attention weights sum to one over all atoms, however far
     num_continuous_derivatives = 1  # with the default, the paper's cosine
 
@@ -80,34 +95,35 @@ class CMRET(ForceField):
         cutoff: float = 5.0,
         radial_basis: str = "gaussian",
         cutoff_function: str = "cosine",
-        temperature_coeff: float = 2.0,
-        attention_activation: str = "softmax",
         attention: str = "atoms",
-        num_output_blocks: int = 2,
-        residual_mlp: bool = True,
-        charge_spin: str = "invariant",
-        norm_mode: str = "smooth",
-        configuration: str = "aufbau",
+        charge_spin_channels: str = "invariant",
         distance_encoding: str | Mapping[str, Any] | None = None,
+        variant: str | CMRETVariant | Mapping[str, Any] = "default",
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
-        if charge_spin not in CHARGE_SPIN_MODES:
+        if charge_spin_channels not in CHARGE_SPIN_CHANNELS:
             raise ValueError(
-                f"Unknown charge_spin. Received: '{charge_spin}'. Choose from {CHARGE_SPIN_MODES}."
+                f"`charge_spin_channels` is one of {CHARGE_SPIN_CHANNELS}. Received: "
+                f"charge_spin_channels={charge_spin_channels!r}."
             )
         if attention not in ("atoms", "projected", "none"):
             raise ValueError(
                 f"`attention` is 'atoms', 'projected' or 'none'. Received: '{attention}'."
             )
+        self.variant = choose(VARIANTS, variant)
         self.num_features, self.num_layers = num_features, num_layers
-        self.num_output_blocks, self.norm_mode = num_output_blocks, norm_mode
-        self.charge_spin_mode, self.attention_activation = charge_spin, attention_activation
+        self.charge_spin_channels = charge_spin_channels
         # other weights do not add up to one, and grow with the atoms of the cell
-        self.supports_periodic = attention == "none" or attention_activation == "softmax"
+        self.supports_periodic = (
+            attention == "none" or self.variant.attention_activation == "softmax"
+        )
+        # 1. Embedding
+        self.embedding = ElectronConfigurationEmbedding(num_features, self.variant.configuration)
+        # 3. Edges
         self.envelope = cutoffs.get(cutoff_function)
-        self.embedding = ElectronConfigurationEmbedding(num_features, configuration)
         self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
+        # 4. Interaction layers
         self.interactions = [
             CMRETInteraction(
                 num_features,
@@ -117,34 +133,50 @@ class CMRET(ForceField):
                 else GraphAttention(
                     num_features,
                     num_heads,
-                    temperature_coeff,
-                    attention_activation,
+                    self.variant.temperature_coeff,
+                    self.variant.attention_activation,
                     projections=attention == "projected",
                 ),
-                residual_mlp,
+                self.variant.residual_mlp,
             )
             for _ in range(num_layers)
         ]
+        # 5. Layer normalization
         self.normalization = LayerNormalization(epsilon=1e-5)
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
+        """Runs steps 1 to 5 of the class.
+
+        Args:
+            graph: A batch with edges up to the cutoff.
+            training: Ignored; nothing differs in training.
+
+        Returns:
+            Scalars `(num_atoms, num_features)` and vectors `(num_atoms, 3 to 5, num_features)`,
+            whose components beyond x, y, z carry charge and spin.
+        """
         if "cell" in graph and not self.supports_periodic:
             raise ValueError(
                 "The energy of a crystal would depend on the cell that is chosen. Received: a "
-                f"graph with a cell, attention_activation='{self.attention_activation}'. Use "
-                "'softmax' or attention='none'."
+                "graph with a cell, attention_activation="
+                f"'{self.variant.attention_activation}'. Use 'softmax' or attention='none'."
             )
+        # 1. Embedding
         scalars = self.embedding(graph["atomic_numbers"])  # (num_atoms, num_features)
+        scalars = self.with_charge_spin(scalars, graph)
+        # 2. Charge and spin
         vectors = self._initial_vectors(graph)  # (num_atoms, 3 to 5, num_features)
+        # 3. Edges
         edges = geometry.edge_vectors(graph, self.cutoff)
         lengths = geometry.edge_lengths(edges)
         envelope = self.envelope(lengths, self.cutoff)
         envelope = segment.mask(envelope, graph["edge_mask"])[:, None]  # (num_edges, 1)
         basis = envelope * self.radial_basis(lengths)  # (num_edges, num_radial)
-        # phi times (1, u): what messages to scalars and to vectors are weighted with.
+        # f times (1, u): what messages to scalars and to vectors are weighted with.
         # The paper's u points from the neighbor to the atom.
         directions = -edges / lengths[:, None]
         weights = envelope * ops.concatenate([ops.ones_like(envelope), directions], axis=1)
+        # 4. Interaction layers
         outputs = ops.zeros_like(scalars)
         for index, interaction in enumerate(self.interactions):
             scalars, vectors, update, attention = interaction(
@@ -156,20 +188,26 @@ class CMRET(ForceField):
             self.record(f"layer{index}/outputs", outputs)
             if attention is not None:
                 self.record(f"layer{index}/attention", attention)
+        # 5. Layer normalization
         return AtomFeatures(self.normalization(outputs), vectors)
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
+        """Makes step 6: gated blocks and the linear maps of one head."""
         return GatedReadout(
             self.num_features,
-            self.num_output_blocks,
+            self.variant.num_output_blocks,
             head.num_scalars,
             head.num_vectors,
             head.use_bias,
-            self.norm_mode,
+            self.variant.norm_mode,
         )
 
     def _initial_vectors(self, graph: Graph) -> Tensor:
-        """Puts charge and spin, per nuclear charge, into constant channels (eq. 9)."""
+        """Puts charge and spin, per nuclear charge, into constant channels (eq. 9).
+
+        Returns:
+            `(num_atoms, 3 to 5, num_features)`, zero for padding.
+        """
         dtype = ops.dtype(graph["positions"])
         charge = ops.cast(graph["total_charge"], dtype)
         # S, the total spin quantum number, not the multiplicity 2S + 1
@@ -189,138 +227,22 @@ class CMRET(ForceField):
                 root3 * (1.0 - safe.divide(charge, nuclear)),
                 root3 * safe.divide(spin, nuclear),
             ],
-        }[self.charge_spin_mode]
+        }[self.charge_spin_channels]
         per_atom = ops.take(ops.stack(components, axis=1), graph["graph_ids"], axis=0)
         per_atom = segment.mask(per_atom, graph["atom_mask"])
         return ops.repeat(per_atom[:, :, None], self.num_features, axis=2)
 
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments, the variant switch by switch."""
+        return {**super().get_config(), "variant": self.variant.as_dict()}
+
     @classmethod
-    def from_reference(
-        cls,
-        hyperparameters: Mapping[str, Any],
-        weights: Mapping[str, Array],
-        **kwargs: Any,
-    ) -> Self:
-        """Builds the reference program's network from its hyper-parameters and weights.
+    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Moves switches that were arguments of their own once into `variant`.
 
-        Args:
-            hyperparameters: `n_atom_basis`, `n_kernel`, `n_interaction`, `num_head`,
-                `temperature_coeff`, `n_output`, `cutoff`, `rbf`, `attention_activation`; those
-                not given have that program's defaults.
-            weights: Arrays by the names `embed.W`, `layer0.mix.W`, `head_scalar.out.W`, ...
-                Matrices are (in, out). Heads are made for the weights that are there.
-            **kwargs: Replace arguments of the constructor; the program's own choices are
-                `charge_spin="vector"` and `norm_mode="component_shift"`; with invariant modes of
-                charge and spin, which it has not, the norm is `"smooth"`.
-
-        Raises:
-            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+        `charge_spin` was the text that `charge_spin_channels` is now.
         """
-        from keras_mlff.models.cmret.port import build_cmret
-
-        return build_cmret(cls, hyperparameters, weights, **kwargs)
-
-
-@keras.saving.register_keras_serializable("keras_mlff")
-class CMRETInteraction(keras.layers.Layer):
-    """One interaction layer: replaces scalars and vectors, adds to the output.
-
-    The paper mixes the filtered features of each pair, m_ij = [x_ij, y_ij] W, and sums over j.
-    Here the sum comes first, (sum_j [x_ij, y_ij]) W: the same numbers, with products that grow
-    with the atoms instead of the edges.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        num_radial: int,
-        attention: GraphAttention | None,
-        residual_mlp: bool,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_features, self.num_radial = num_features, num_radial
-        self.attention = attention
-        self.residual_mlp = residual_mlp
-        deviation = (1.5 / num_features) ** 0.5
-        radial_bound = (6.0 / num_radial) ** 0.5
-        uniform = Uniform(-radial_bound, radial_bound)
-        # the filters of the atom itself and of its neighbor, side by side
-        self.filters = torch_dense(
-            2 * num_features, num_radial, activation="silu", kernel_initializer=uniform
-        )
-        self.phi = torch_dense(
-            num_features,
-            num_features,
-            activation="silu",
-            kernel_initializer=Normal(stddev=deviation),
-        )
-        self.mix = torch_dense(3 * num_features, 2 * num_features)
-        self.update = torch_dense(3 * num_features, num_features)
-        self.vector_maps = torch_dense(3 * num_features, num_features, use_bias=False)
-        if residual_mlp:
-            self.residual_1 = torch_dense(
-                num_features,
-                num_features,
-                activation="silu",
-                kernel_initializer=Normal(stddev=deviation),
-            )
-            self.residual_2 = torch_dense(num_features, num_features)
-
-    def build(self, *shapes: Any) -> None:
-        """Creates the mixing weights, which `call` uses in parts."""
-        self.mix.build((None, 2 * self.num_features))
-
-    def call(
-        self,
-        scalars: Tensor,
-        vectors: Tensor,
-        basis: Tensor,
-        envelope: Tensor,
-        weights: Tensor,
-        graph: Graph,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Computes new scalars, new vectors, the addition to the output, and attention.
-
-        Call arguments:
-            scalars: `(num_atoms, num_features)`.
-            vectors: `(num_atoms, num_components, num_features)`.
-            basis: `(num_edges, num_radial)`.
-            envelope: `(num_edges, 1)`.
-            weights: `(num_edges, 4)`, envelope times (1, direction).
-            graph: The batch.
-        """
-        width = self.num_features
-        # messages, summed over neighbors: component 0 to scalars, 1..3 to vectors
-        hidden = self.phi(scalars)
-        filters = self.filters(basis) * envelope  # (num_edges, 2 * width)
-        from_neighbors = filters[:, width:] * ops.take(hidden, graph["senders"], axis=0)
-        pairs = ops.concatenate([filters[:, :width], from_neighbors], axis=1)
-        moments = segment.sum_over_edges(weights[:, :, None] * pairs[:, None, :], graph)
-        own = hidden[:, None, :] * moments[:, :, :width]
-        moments = ops.concatenate([own, moments[:, :, width:]], axis=2)
-        totals = segment.sum_over_edges(weights, graph)  # (num_atoms, 4), for the bias
-        kernel, bias = self.mix.kernel, self.mix.bias
-        mixed = ops.matmul(moments[:, 0], kernel[:, : 2 * width])
-        mixed = mixed + totals[:, :1] * bias[: 2 * width]
-        pushed = ops.matmul(moments[:, 1:], kernel[:, 2 * width :])
-        pushed = pushed + totals[:, 1:, None] * bias[2 * width :]  # (num_atoms, 3, width)
-
-        attended: Tensor = 0.0
-        coefficients = None
-        if self.attention is not None:
-            attended, coefficients = self.attention(scalars, graph)
-        gates = self.update(scalars + attended + mixed[:, :width])
-        maps = self.vector_maps(vectors)
-        products = ops.sum(maps[:, :, :width] * maps[:, :, width : 2 * width], axis=1)
-        new_scalars = gates[:, :width] + gates[:, width : 2 * width] * products
-        new_vectors = (
-            gates[:, None, 2 * width :] * maps[:, :, 2 * width :] + mixed[:, None, width:] * vectors
-        )
-        # components beyond xyz carry charge and spin: directions do not reach them
-        num_constant = vectors.shape[1] - 3
-        new_vectors = new_vectors + ops.pad(pushed, ((0, 0), (0, num_constant), (0, 0)))
-        output = new_scalars
-        if self.residual_mlp:
-            output = output + self.residual_2(self.residual_1(new_scalars))
-        return new_scalars, new_vectors, output, coefficients
+        config = gather_switches(config, VARIANTS, renamed={}, changes={})
+        if isinstance(config.get("charge_spin"), str):
+            config["charge_spin_channels"] = config.pop("charge_spin")
+        return config

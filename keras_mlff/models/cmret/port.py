@@ -1,4 +1,4 @@
-"""Weights of the CMRET reference program -> this package's network."""
+"""Weights of the authors' CMRET program -> this package's network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from keras_mlff.heads import (
     PolarizabilityHead,
     SpatialExtentHead,
 )
+from keras_mlff.models.cmret.variant import VARIANTS
 from keras_mlff.models.porting.weights import PortedWeights
+from keras_mlff.models.variants import gather_switches
 
 # their name -> ours; the value is that program's default
 _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
@@ -33,7 +35,7 @@ _HYPERPARAMETERS: dict[str, tuple[str, Any]] = {
     "rbf_type": ("radial_basis", "gaussian"),
     "attention_activation": ("attention_activation", "softmax"),
     "attention": ("attention_activation", "softmax"),
-    "charge_spin": ("charge_spin", "vector"),
+    "charge_spin": ("charge_spin_channels", "vector"),
     "norm_mode": ("norm_mode", "component_shift"),
 }
 _HEADS: dict[str, Any] = {
@@ -47,6 +49,12 @@ _IGNORED = ("arch", "max_neighbours", "max_neighbors")
 
 def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Translates hyper-parameters; those not given have the program's defaults.
+
+    Args:
+        hyperparameters: Settings by the names that `build` lists.
+
+    Returns:
+        Arguments of the constructor, and switches of the variant beside them.
 
     Raises:
         ValueError: If one is unknown, or asks for something that is not offered.
@@ -71,21 +79,47 @@ def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def build_cmret(
+def build(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
     **kwargs: Any,
 ) -> Any:
-    """Builds the network; see `CMRET.from_reference`."""
+    """Builds the network of the authors' program; called by `CMRET.from_port`.
+
+    Hyper-parameters are `n_atom_basis` (or `n_features`), `n_kernel` (`n_rbf`), `n_interaction`
+    (`n_interactions`), `num_head` (`n_heads`), `temperature_coeff`, `n_output` (`n_output_blocks`),
+    `cutoff`, `rbf` (`rbf_type`) and `attention_activation` (`attention`). Two more name what the
+    program always does, for comparison with other ways: `charge_spin`, `"vector"` unless it is one
+    of `charge_spin_channels`, and `norm_mode`, `"component_shift"` unless it or the channels say
+    otherwise: invariant channels, which the program has not, get `"smooth"`.
+
+    Args:
+        model_class: `CMRET` or a class derived from it.
+        hyperparameters: Settings by the names above; those not given have the program's defaults.
+        weights: Arrays by the names `embed`, `rbf.centers`, `rbf.betas`, `layer0.filter_self`,
+            `filter_nbr`, `phi`, `mix`, `q`, `k`, `v`, `O`, `U`, `res1`, `res2`, `norm.gamma`,
+            `norm.beta`, `head_scalar.block0.Vu`, `Vv`, `mlp1`, `mlp2`, `head_scalar.out`,
+            `head_dipole.out_s`, `out_v` (also `head_alpha`, `head_r2`), with `.W` and `.b` behind.
+            Matrices are (in, out). Heads are made for the weights that are there.
+        **kwargs: Replace arguments of the constructor.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+    """
     reader = PortedWeights(weights)
     weights = reader.weights
     present = [name for name in _HEADS if any(f"head_{name}." in key for key in weights)]
     arguments = {"heads": [_HEADS[name]() for name in present], **arguments_of(hyperparameters)}
     arguments |= {"dtype": str(reader.array("embed.W").dtype)} | kwargs
-    if "invariant" in arguments["charge_spin"] and "norm_mode" not in {**hyperparameters, **kwargs}:
+    if "invariant" in arguments["charge_spin_channels"] and "norm_mode" not in hyperparameters:
         # not that program's modes: its shift would break the invariance they are there for
         arguments["norm_mode"] = "smooth"
+    arguments.pop("variant", None)
+    arguments = gather_switches(arguments, VARIANTS, renamed={}, changes={}) | kwargs
     if arguments.get("attention") == "projected" or "distance_encoding" in arguments:
         raise ValueError(
             "That program's weights have no place with attention='projected' or "
@@ -123,6 +157,7 @@ def build_cmret(
 
 
 def _read_head(reader: PortedWeights, prefix: str, head: Head, readout: Any) -> None:
+    """Assigns the gated blocks and the last maps of one head."""
     for index, block in enumerate(readout.blocks):
         name = f"{prefix}.block{index}"
         reader.dense(block.vector_maps, f"{name}.Vu", f"{name}.Vv")

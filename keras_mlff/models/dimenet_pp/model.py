@@ -3,56 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from keras_mlff import backend
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
 from keras_mlff.heads import Head
-from keras_mlff.layers.initializers import GlorotOrthogonal, Uniform
+from keras_mlff.layers.initializers import Uniform
 from keras_mlff.layers.readout import AtomFeatures
+from keras_mlff.models.dimenet_pp.blocks import DimeNetInteraction, DimeNetOutput, dense, linear
 from keras_mlff.models.dimenet_pp.triplet_bases import BesselTripletBasis, encoded_basis
-from keras_mlff.ops import geometry, segment
+from keras_mlff.models.dimenet_pp.variant import VARIANTS, DimeNetPPVariant
+from keras_mlff.models.variants import choose, gather_switches
+from keras_mlff.ops import geometry
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class DimeNetPP(ForceField):
     """Embeds directed edges j -> i, updated by edges k -> j through distance and angle.
 
+    1. Bases: e_RBF of the length of each edge, and a_SBF of length and angle of each two edges
+       k -> j -> i, both zero at the cutoff (eqs. 6 to 8 of DimeNet), or learned encodings in their
+       place.
+    2. Embedding: m_ji = SiLU(W [h_i, h_j, W_rbf e_RBF] + b) from the elements of both atoms.
+    3. Output block of these messages, which sums them to the atoms (see `DimeNetOutput`).
+    4. Interaction blocks: m_ji is updated by all m_kj through a_SBF and e_RBF (eq. 4 of DimeNet,
+       see `DimeNetInteraction`), and an output block follows each.
+    5. Readout: the last maps of all output blocks, added up.
+
+    Energies are sums over atoms. `fit` and `predict` build the triplets that the network reads;
+    their number grows with the edges times the neighbors of an atom.
+
     Args:
         num_features: Width of the messages.
-        num_layers: Interaction blocks.
-        distance_encoding: `"original"` (Bessel functions), `"mlp"`, `"posenc"` (learned tables of
-            distances and angles, shared by all blocks), `"smooth"` (posenc with the smoothness
-            loss), or a dict, see `keras_mlff.layers.positional_encoding.get`.
-        output_features: Width of the output blocks; twice `num_features` by default.
-        interaction_features: Width of messages while they meet; half by default.
-        basis_features: Width of the bases while they are mapped.
-        num_spherical: Degrees of the spherical basis.
-        num_radial: Functions of the distance.
-        envelope_exponent: Of the envelope.
-        num_before_skip: Residual layers of a block before its skip connection.
-        num_after_skip: Residual layers after it.
-        num_dense_output: Layers of the output blocks.
-        sbf_over_distance: Whether the spherical basis has a further 1/d. The authors' program does.
-        radial_factor: `"ji"` scales what an edge receives by its own distance, as in the paper,
-            `"kj"` what it is sent by the other edge's, as in the authors' program.
-        rbf_embedding: `"linear"`, what the authors meant, or `"activated"`, what their program
-            does: a bias and an activation after the map of the radial basis in the embedding.
-        use_envelope: Whether encodings vanish at the cutoff; without it energies jump there.
-        sbf_combine: How encodings of distance and angle combine: `"product"`, `"outer"` or
-            `"concat"`.
-        output_init: Start of the last maps: `"orthogonal"`, or `"zeros"`, the authors' for mu,
-            HOMO, LUMO and ZPVE.
-        cutoff: Å.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+        num_layers: Number of interaction blocks.
+        distance_encoding: What a distance and an angle become: `"original"` (Bessel functions),
+            `"mlp"`, `"posenc"` (learned tables of distances and angles, shared by all blocks),
+            `"smooth"` (such tables with the smoothness loss), or a dict, see
+            `keras_mlff.layers.encoding.make_encoding`.
+        output_features: Width of the output blocks; twice `num_features` for `None`.
+        interaction_features: Width of messages while they meet; half of `num_features` for `None`.
+        basis_features: Width of the bases between the two maps of an interaction block.
+        num_spherical: Number of degrees of a_SBF.
+        num_radial: Number of functions of the distance, in e_RBF and for each degree of a_SBF.
+        variant: Switches for comparison with the authors' program and for experiments: a name of
+            `VARIANTS` (`"default"`, `"authors"`, `"authors_zero_start"`), a `DimeNetPP.Variant` or
+            a dict of its switches that differ from the default.
+        cutoff: Radius in Å within which atoms are neighbors.
+        **kwargs: Arguments of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
             `element_affine`.
 
-    Reference: Gasteiger et al., 2020, https://arxiv.org/abs/2011.14115; distance encodings:
-    https://arxiv.org/abs/2211.12773
+    Raises:
+        ValueError: If an option is unknown.
+
+    Reference: Gasteiger et al., 2020, https://arxiv.org/abs/2011.14115; eqs. 4 and 6 to 8 of
+    DimeNet, https://arxiv.org/abs/2003.03123; distance encodings: https://arxiv.org/abs/2211.12773
 
     Example:
         >>> model = DimeNetPP(num_features=16, num_layers=1, distance_encoding="smooth")
@@ -60,9 +67,10 @@ class DimeNetPP(ForceField):
         True
     """
 
-    has_attention = False
-
+    Variant = DimeNetPPVariant
+    VARIANTS = VARIANTS
     uses_triplets: ClassVar[bool] = True
+    has_attention = False
 
     def __init__(
         self,
@@ -74,63 +82,71 @@ class DimeNetPP(ForceField):
         basis_features: int = 8,
         num_spherical: int = 7,
         num_radial: int = 6,
-        envelope_exponent: int = 5,
-        num_before_skip: int = 1,
-        num_after_skip: int = 2,
-        num_dense_output: int = 3,
-        sbf_over_distance: bool = False,
-        radial_factor: str = "ji",
-        rbf_embedding: str = "linear",
-        use_envelope: bool = True,
-        sbf_combine: str = "product",
-        output_init: str = "orthogonal",
+        variant: str | DimeNetPPVariant | Mapping[str, Any] = "default",
         cutoff: float = 5.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
-        for name, value, known in (
-            ("radial_factor", radial_factor, ("ji", "kj")),
-            ("rbf_embedding", rbf_embedding, ("linear", "activated")),
-            ("output_init", output_init, ("orthogonal", "zeros")),
-        ):
-            if value not in known:
-                raise ValueError(f"`{name}` is one of {known}. Received: {name}='{value}'.")
+        self.variant = choose(VARIANTS, variant)
         self.num_features, self.num_layers = num_features, num_layers
-        self.output_init = output_init
+        output_features = output_features or 2 * num_features
+        interaction_features = interaction_features or num_features // 2
+        # 1. Bases
         self.basis = encoded_basis(
-            distance_encoding, cutoff, envelope_exponent, use_envelope, sbf_combine
+            distance_encoding,
+            cutoff,
+            self.variant.envelope_exponent,
+            self.variant.use_envelope,
+            self.variant.sbf_combine,
         ) or BesselTripletBasis(
-            num_radial, num_spherical, cutoff, envelope_exponent, sbf_over_distance
+            num_radial,
+            num_spherical,
+            cutoff,
+            self.variant.envelope_exponent,
+            self.variant.sbf_over_distance,
         )
+        # 2. Embedding
         self.elements = keras.layers.Embedding(
             MAX_ATOMIC_NUMBER + 1, num_features, Uniform(-(3**0.5), 3**0.5)
         )
-        output_features = output_features or 2 * num_features
-        interaction_features = interaction_features or num_features // 2
-        activated = rbf_embedding == "activated"
-        self.rbf_embedding = _dense(num_features, use_bias=activated, activated=activated)
-        self.embedding = _dense(num_features)
+        activated = self.variant.rbf_embedding == "activated"
+        self.rbf_embedding = dense(num_features, use_bias=activated, activated=activated)
+        self.embedding = dense(num_features)
+        # 4. Interaction blocks
         self.interactions = [
             DimeNetInteraction(
                 num_features,
                 interaction_features,
                 basis_features,
-                num_before_skip,
-                num_after_skip,
-                radial_factor,
+                self.variant.num_before_skip,
+                self.variant.num_after_skip,
+                self.variant.radial_factor,
             )
             for _ in range(num_layers)
         ]
+        # 3. and 4. Output blocks
         self.outputs_per_block = [
-            DimeNetOutput(num_features, output_features, num_dense_output)
+            DimeNetOutput(num_features, output_features, self.variant.num_dense_output)
             for _ in range(num_layers + 1)
         ]
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
+        """Runs steps 1 to 4 of the class.
+
+        Args:
+            graph: A batch with edges up to the cutoff and their triplets.
+            training: Ignored; nothing differs in training.
+
+        Returns:
+            Scalars `(num_atoms, (num_layers + 1) * output_features)`: what the output blocks give,
+            side by side.
+        """
+        # 1. Bases
         vectors = geometry.edge_vectors(graph, self.cutoff)
         edge_basis, triplet_basis = self.basis(vectors, graph=graph)
         self.record("edge_basis", edge_basis)
         self.record("triplet_basis", triplet_basis)
+        # 2. Embedding
         atoms = self.with_charge_spin(self.elements(graph["atomic_numbers"]), graph)
         messages = self.embedding(
             ops.concatenate(
@@ -142,8 +158,10 @@ class DimeNetPP(ForceField):
                 axis=-1,
             )
         )
-        outputs = [self.outputs_per_block[0](messages, edge_basis, graph=graph)]
         self.record("layer0/messages", messages)
+        # 3. Output block
+        outputs = [self.outputs_per_block[0](messages, edge_basis, graph=graph)]
+        # 4. Interaction blocks
         for index, interaction in enumerate(self.interactions, start=1):
             messages = interaction(messages, edge_basis, triplet_basis, graph=graph)
             self.record(f"layer{index}/messages", messages)
@@ -155,140 +173,39 @@ class DimeNetPP(ForceField):
         return [self.basis.encode_edges(distances)]
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
-        return DimeNetReadout(head.num_scalars, len(self.outputs_per_block), self.output_init)
+        """Makes step 5, one map of all output blocks."""
+        return DimeNetReadout(
+            head.num_scalars, len(self.outputs_per_block), self.variant.output_init
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Lists the constructor's arguments, the variant switch by switch."""
+        return {**super().get_config(), "variant": self.variant.as_dict()}
 
     @classmethod
-    def from_reference(
-        cls,
-        hyperparameters: Mapping[str, Any],
-        weights: Mapping[str, Array],
-        smoothness: float | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Builds the reference program's network from its hyper-parameters and weights.
-
-        Args:
-            hyperparameters: `emb_size`, `out_emb_size`, `int_emb_size`, `basis_emb_size`,
-                `num_blocks`, `num_spherical`, `num_radial`, `cutoff`, `envelope_exponent`,
-                `num_before_skip`, `num_after_skip`, `num_dense_output`, and for encodings
-                `mlp_enc`, `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`, `mode`,
-                `scaled_slopes`, `init`, `lambda`, `use_envelope`, `sbf_combine`; those not given
-                have that program's defaults.
-            weights: Arrays by the names `emb.W`, `int0.ji.W`, ... Matrices are (in, out). Elements
-                without an embedding start from zero features.
-            smoothness: Factor of the smoothness loss, averaged over tables; that of the
-                hyper-parameters (`lambda`), or none, by default.
-            **kwargs: Replace arguments of the constructor; the program's own choices are
-                `sbf_over_distance=True`, `radial_factor="kj"`, `rbf_embedding="activated"`.
-
-        Raises:
-            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
-        """
-        from keras_mlff.models.dimenet_pp.port import build_dimenet_pp
-
-        model: Self = build_dimenet_pp(cls, hyperparameters, weights, smoothness, **kwargs)
-        return model
-
-
-@keras.saving.register_keras_serializable("keras_mlff")
-class DimeNetInteraction(keras.layers.Layer):
-    """One interaction block: edges k -> j update the edge j -> i.
-
-    Args:
-        num_features: Width of the messages.
-        interaction_features: Width while they meet.
-        basis_features: Width of the bases while they are mapped.
-        num_before_skip: Residual layers before the skip connection.
-        num_after_skip: Residual layers after it.
-        radial_factor: Of `DimeNetPP`.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        interaction_features: int,
-        basis_features: int,
-        num_before_skip: int,
-        num_after_skip: int,
-        radial_factor: str,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.radial_factor = radial_factor
-        self.rbf_1, self.rbf_2 = _linear(basis_features), _linear(num_features)
-        self.sbf_1, self.sbf_2 = _linear(basis_features), _linear(interaction_features)
-        self.own, self.other = _dense(num_features), _dense(num_features)
-        self.down = _dense(interaction_features, use_bias=False)
-        self.up = _dense(num_features, use_bias=False)
-        self.before = [DimeNetResidual(num_features) for _ in range(num_before_skip)]
-        self.skip = _dense(num_features)
-        self.after = [DimeNetResidual(num_features) for _ in range(num_after_skip)]
-
-    def call(
-        self, messages: Tensor, edge_basis: Tensor, triplet_basis: Tensor, graph: Graph
-    ) -> Tensor:
-        """Computes new messages `(num_edges, num_features)`.
-
-        Call arguments:
-            messages: `(num_edges, num_features)`.
-            edge_basis: `(num_edges, n)`.
-            triplet_basis: `(num_triplets, m)`.
-            graph: The batch.
-        """
-        radial = self.rbf_2(self.rbf_1(edge_basis))
-        sent = self.other(messages)
-        if self.radial_factor == "kj":
-            sent = sent * radial
-        sent = self.down(sent)
-        met = ops.take(sent, graph["triplet_in"], axis=0) * self.sbf_2(self.sbf_1(triplet_basis))
-        met = segment.mask(met, graph["triplet_mask"])
-        num_edges = ops.shape(messages)[0]
-        received = self.up(backend.segment_sum(met, graph["triplet_out"], num_edges))
-        if self.radial_factor == "ji":
-            received = received * radial
-        update = self.own(messages) + received
-        for layer in self.before:
-            update = layer(update)
-        messages = messages + self.skip(update)
-        for layer in self.after:
-            messages = layer(messages)
-        return messages
-
-
-@keras.saving.register_keras_serializable("keras_mlff")
-class DimeNetOutput(keras.layers.Layer):
-    """Sums messages of an atom's edges, times maps of their distances: all but the last map.
-
-    Args:
-        num_features: Width of the messages.
-        output_features: Width of the result.
-        num_dense: Layers.
-    """
-
-    def __init__(
-        self, num_features: int, output_features: int, num_dense: int, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.rbf = _linear(num_features)
-        self.up = _linear(output_features)
-        self.dense = [_dense(output_features) for _ in range(num_dense)]
-
-    def call(self, messages: Tensor, edge_basis: Tensor, graph: Graph) -> Tensor:
-        """Computes `(num_atoms, output_features)`."""
-        features = self.up(segment.sum_over_edges(self.rbf(edge_basis) * messages, graph))
-        for layer in self.dense:
-            features = layer(features)
-        return features
+    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Moves switches that were arguments of their own once into `variant`."""
+        return gather_switches(config, VARIANTS, renamed={}, changes={})
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class DimeNetReadout(keras.layers.Layer):
-    """Maps the output blocks, side by side, to scalars and sums them.
+    """Maps the output blocks, side by side, to scalars and sums them, in one linear map.
+
+    There is no hidden layer as in `PerceptronReadout`: the dense layers of the output blocks, which
+    all heads share, come before it.
 
     Args:
-        num_scalars: Numbers per atom.
-        num_blocks: Output blocks.
-        initializer: `output_init` of `DimeNetPP`.
+        num_scalars: Numbers per atom that the head asks for.
+        num_blocks: Number of output blocks.
+        initializer: Start of the map, `output_init` of `DimeNetPPVariant`.
+
+    Call arguments:
+        features: Features of the atoms, of which the scalars `(num_atoms, num_blocks * n)` are
+            read.
+
+    Returns:
+        Scalars `(num_atoms, num_scalars)`, without vectors.
     """
 
     def __init__(
@@ -298,35 +215,8 @@ class DimeNetReadout(keras.layers.Layer):
         self.output_scalars = (
             keras.layers.Dense(num_scalars, use_bias=False, kernel_initializer="zeros")
             if initializer == "zeros"
-            else _linear(num_scalars, num_blocks)
+            else linear(num_scalars, num_blocks)
         )
 
     def call(self, features: AtomFeatures) -> AtomFeatures:
         return AtomFeatures(self.output_scalars(features.scalars))
-
-
-@keras.saving.register_keras_serializable("keras_mlff")
-class DimeNetResidual(keras.layers.Layer):
-    """Adds two layers of its input to it."""
-
-    def __init__(self, num_features: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dense_1, self.dense_2 = _dense(num_features), _dense(num_features)
-
-    def call(self, inputs: Tensor) -> Tensor:
-        return inputs + self.dense_2(self.dense_1(inputs))
-
-
-def _dense(units: int, use_bias: bool = True, activated: bool = True) -> Any:
-    return keras.layers.Dense(
-        units,
-        activation="silu" if activated else None,
-        use_bias=use_bias,
-        kernel_initializer=GlorotOrthogonal(),
-    )
-
-
-def _linear(units: int, num_blocks: int = 1) -> Any:
-    return keras.layers.Dense(
-        units, use_bias=False, kernel_initializer=GlorotOrthogonal(num_blocks)
-    )

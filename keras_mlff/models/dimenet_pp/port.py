@@ -1,4 +1,4 @@
-"""Weights of the DimeNet++ reference programs -> this package's network."""
+"""Weights of the authors' DimeNet++ program -> this package's network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mlff.graph import Array
 from keras_mlff.models.dimenet_pp.triplet_bases import BesselTripletBasis
+from keras_mlff.models.dimenet_pp.variant import VARIANTS
 from keras_mlff.models.porting.encodings import (
     read_elements,
     read_encoding,
@@ -16,6 +17,7 @@ from keras_mlff.models.porting.encodings import (
     translate,
 )
 from keras_mlff.models.porting.weights import PortedWeights, fit, only_readout
+from keras_mlff.models.variants import gather_switches
 
 _HYPERPARAMETERS = {
     "emb_size": "num_features",
@@ -35,14 +37,40 @@ _HYPERPARAMETERS = {
 }
 
 
-def build_dimenet_pp(
+def build(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
     smoothness: float | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Builds the network; see `DimeNetPP.from_reference`."""
+    """Builds the network of the authors' program; called by `DimeNetPP.from_port`.
+
+    Hyper-parameters are `emb_size`, `out_emb_size`, `int_emb_size`, `basis_emb_size`, `num_blocks`,
+    `num_spherical`, `num_radial`, `cutoff`, `envelope_exponent`, `num_before_skip`,
+    `num_after_skip`, `num_dense_output`, and for encodings `mlp_enc`, `mlp_hidden`, `posenc`,
+    `n_bin`, `s`, `xmin`, `xmax`, `mode`, `scaled_slopes`, `init`, `lambda`, `use_envelope` and
+    `sbf_combine`. What this package does otherwise, the program's way is taken: the variant
+    `"authors"`.
+
+    Args:
+        model_class: `DimeNetPP` or a class derived from it.
+        hyperparameters: Settings by the names above; those not given have the program's defaults.
+        weights: Arrays by the names `rbf.frequencies`, `emb.embeddings`, `emb.rbf`, `emb`,
+            `out0.rbf`, `out0.up`, `out0.dense0`, `out0.final`, `int0.rbf1`, `rbf2`, `sbf1`, `sbf2`,
+            `ji`, `kj`, `down`, `up`, `skip`, `before0`, `after0`, and `posenc_rbf`, `posenc_sbf_d`,
+            `posenc_sbf_a` (`.h`, `.g`), with `.W` and `.b` behind. Matrices are (in, out). Elements
+            without an embedding start from zero features.
+        smoothness: Factor of the smoothness loss, averaged over tables; by default that of the
+            hyper-parameters (`lambda`), or none.
+        **kwargs: Replace arguments of the constructor.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+    """
     reader = PortedWeights(weights)
     arguments = {
         "output_features": 256,
@@ -52,6 +80,7 @@ def build_dimenet_pp(
         "rbf_embedding": "activated",
         **translate("DimeNet++", hyperparameters, _HYPERPARAMETERS, smoothness),
     }
+    arguments = gather_switches(arguments, VARIANTS, renamed={}, changes={})
     dtype = str(reader.array("emb.W").dtype)
     model = model_class(**{"dtype": dtype, **arguments, **kwargs})
     if isinstance(model.basis, BesselTripletBasis):
@@ -86,6 +115,7 @@ def build_dimenet_pp(
 
 
 def _read_interaction(reader: PortedWeights, prefix: str, block: Any) -> None:
+    """Assigns one interaction block."""
     layers = {
         "rbf1": block.rbf_1,
         "rbf2": block.rbf_2,

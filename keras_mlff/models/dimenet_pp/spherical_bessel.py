@@ -1,4 +1,8 @@
-"""Spherical Bessel functions j_l and Legendre polynomials P_l."""
+"""Spherical Bessel functions j_l and Legendre polynomials P_l, for the basis of eq. 6 of DimeNet.
+
+Reference: Gasteiger et al., 2020, https://arxiv.org/abs/2003.03123; series, recurrences and zeros:
+Abramowitz and Stegun, 1964, chapter 10 and table 10.6
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,19 @@ _NUM_TERMS = 28  # of the series below l + 1, for float64 up to l = 12
 
 @functools.cache
 def zeros(num_degrees: int, num_zeros: int) -> Array:
-    """Finds the first zeros of j_0, j_1, ... above 0: `(num_degrees, num_zeros)` float64."""
+    """Finds the first zeros of j_0, j_1, ... above 0 by bisection.
+
+    Args:
+        num_degrees: Number of degrees l, from 0 on.
+        num_zeros: Number of zeros of each.
+
+    Returns:
+        z_ln, `(num_degrees, num_zeros)` float64.
+
+    Example:
+        >>> zeros(1, 2).round(4).tolist()
+        [[3.1416, 6.2832]]
+    """
     brackets = np.arange(1, num_degrees + num_zeros + 1) * math.pi
     rows = [brackets[:num_zeros]]
     for degree in range(1, num_degrees):
@@ -33,7 +49,15 @@ def zeros(num_degrees: int, num_zeros: int) -> Array:
 
 @functools.cache
 def normalizations(num_degrees: int, num_zeros: int) -> Array:
-    """Computes the factors that make j_l(z_ln x) orthonormal on the unit ball, as `zeros`."""
+    """Computes the factors N_ln that make j_l(z_ln x) orthonormal for x from 0 to 1, weight x².
+
+    Args:
+        num_degrees: Number of degrees l, from 0 on.
+        num_zeros: Number of zeros of each.
+
+    Returns:
+        N_ln = sqrt(2) / |j_(l+1)(z_ln)|, `(num_degrees, num_zeros)` float64.
+    """
     rows = zeros(num_degrees, num_zeros)
     values = [_above(row, degree + 1) for degree, row in enumerate(rows)]
     return np.asarray(math.sqrt(2.0) / np.abs(np.stack(values)))
@@ -48,10 +72,16 @@ def _above(x: Array, degree: int) -> Array:
 
 
 def spherical_bessel(x: Tensor) -> Tensor:
-    """Computes j_l of row l: `(n, num_degrees, m)` -> `(n, num_degrees, m)`.
+    """Computes j_l(x) of row l.
 
     Below l + 1 the power series, above it the recurrence: each is exact where the other, in
     float32 above all, loses its digits.
+
+    Args:
+        x: Arguments above 0, `(n, num_degrees, m)`.
+
+    Returns:
+        j_l of each, of the same shape.
     """
     num_degrees = x.shape[1]
     bounds = ops.convert_to_tensor(np.arange(1.0, num_degrees + 1.0)[:, None], dtype=x.dtype)
@@ -62,6 +92,7 @@ def spherical_bessel(x: Tensor) -> Tensor:
 
 
 def _series(x: Tensor, num_degrees: int) -> Tensor:
+    """Sums x^l / (2l + 1)!! (1 - x²/2 / (1 (2l + 3)) + ...), exact for small arguments."""
     degrees = np.arange(num_degrees)[:, None]
     square = -0.5 * x * x
     total = ops.ones_like(x)
@@ -77,6 +108,7 @@ def _series(x: Tensor, num_degrees: int) -> Tensor:
 
 
 def _recurrence(x: Tensor, num_degrees: int) -> Tensor:
+    """Computes j_(l+1) = (2l + 1) / x j_l - j_(l-1), exact for arguments above l."""
     inverse = 1.0 / x
     before, current = ops.cos(x) * inverse, ops.sin(x) * inverse
     rows = []
@@ -87,7 +119,15 @@ def _recurrence(x: Tensor, num_degrees: int) -> Tensor:
 
 
 def legendre(x: Tensor, num_degrees: int) -> Tensor:
-    """Computes P_0, P_1, ...: `(n,)` -> `(n, num_degrees)`."""
+    """Computes the Legendre polynomials P_0, P_1, ... by their recurrence.
+
+    Args:
+        x: Cosines, `(n,)`.
+        num_degrees: Number of polynomials.
+
+    Returns:
+        `(n, num_degrees)`.
+    """
     rows = [ops.ones_like(x), x]
     for degree in range(1, num_degrees - 1):
         following = (2 * degree + 1) * x * rows[-1] - degree * rows[-2]

@@ -11,13 +11,21 @@ from keras import ops
 
 from keras_mlff.graph import Graph, Tensor
 from keras_mlff.layers import cutoff as cutoffs
-from keras_mlff.layers import positional_encoding
+from keras_mlff.layers.encoding import make_encoding, parse_encoding
 from keras_mlff.models.dimenet_pp import spherical_bessel
 from keras_mlff.ops import geometry, safe, segment
 
 
 def edge_pairs(graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Takes the vectors of both edges of each triplet: j -> i, then k -> j, `(num_triplets, 3)`."""
+    """Takes the vectors of both edges of each triplet.
+
+    Args:
+        graph: A batch with triplets.
+        vectors: Sender minus receiver of each edge, `(num_edges, 3)` in Å.
+
+    Returns:
+        Vectors of j -> i, then of k -> j, `(num_triplets, 3)` each.
+    """
     outgoing = ops.take(vectors, graph["triplet_out"], axis=0)
     return outgoing, ops.take(vectors, graph["triplet_in"], axis=0)
 
@@ -26,15 +34,22 @@ def edge_pairs(graph: Graph, vectors: Tensor) -> tuple[Tensor, Tensor]:
 class BesselTripletBasis(keras.layers.Layer):
     """Sine functions of distances; spherical Bessel functions times Legendre polynomials of angles.
 
+    With x = d / cutoff, z_ln the n-th zero of the spherical Bessel function j_l, theta the angle at
+    the atom that two edges share and u(x) the envelope (eq. 8, without its 1/x):
+
+    - e_RBF,n(d) = u(x) / x * sin(w_n x), with w_n trainable, n pi at the start (eq. 7),
+    - a_SBF,ln(d, theta) = u(x) N_ln j_l(z_ln x) Y_l(theta), with N_ln that makes the functions
+      orthonormal and Y_l = sqrt((2 l + 1) / (4 pi)) P_l(cos theta) (eq. 6).
+
     The polynomials take the cosine, so that nothing is singular where three atoms are in line.
 
     Args:
-        num_radial: Functions of the distance, for each degree too.
-        num_spherical: Degrees.
-        cutoff: Å.
-        exponent: Of the envelope.
-        over_distance: Whether functions of two edges are divided by the distance once more, as in
-            the authors' program.
+        num_radial: Number of functions of the distance, for each degree too.
+        num_spherical: Number of degrees l.
+        cutoff: Radius in Å where all functions vanish.
+        exponent: p - 1 of the envelope.
+        over_distance: Whether functions of two edges are divided by x once more, as in the authors'
+            program.
 
     Reference: Gasteiger et al., 2020, eqs. 6 to 8, https://arxiv.org/abs/2003.03123
     """
@@ -64,7 +79,16 @@ class BesselTripletBasis(keras.layers.Layer):
         )
 
     def call(self, vectors: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Computes `(num_edges, edge_width)` and `(num_triplets, triplet_width)`."""
+        """Computes both bases.
+
+        Call arguments:
+            vectors: Sender minus receiver of each edge, `(num_edges, 3)` in Å.
+            graph: A batch with edges and triplets.
+
+        Returns:
+            e_RBF `(num_edges, edge_width)` and a_SBF `(num_triplets, triplet_width)`, the degrees
+            of a_SBF one after the other.
+        """
         lengths = geometry.edge_lengths(vectors)
         x, smooth = self._scaled(lengths)
         zeros, factors = (
@@ -77,7 +101,7 @@ class BesselTripletBasis(keras.layers.Layer):
         envelope = smooth / x if self.over_distance else smooth
         radial = ops.reshape(radial, (-1, self.triplet_width)) * envelope
         # factors as a matrix: XLA keeps the result of a matrix product, where it would compute what
-        # is elementwise, with all its derivatives, anew for each triplet that takes it
+        # is elementwise, with all its derivatives, again for each triplet that takes it
         radial = ops.matmul(radial, ops.diag(ops.reshape(factors, (-1,))))
         outgoing, incoming = edge_pairs(graph, vectors)
         sizes = ops.take(lengths, graph["triplet_out"], axis=0) * ops.take(
@@ -108,15 +132,22 @@ class BesselTripletBasis(keras.layers.Layer):
 class EncodedTripletBasis(keras.layers.Layer):
     """Learned encodings of distances and angles, in the place of Bessel functions.
 
+    An edge becomes u(d) h_1(d), a triplet u(d_kj) h_2(d_kj) * h_3(theta), with three encodings h
+    that all blocks share. How distance and angle combine, and the envelope u, are choices of this
+    package; the paper names neither.
+
     Args:
-        edge: Encoding of the distance of an edge.
-        distance: Encoding of the distance of the first edge of a triplet.
-        angle: Encoding of the angle of a triplet, 0 to pi, zero where it is straight.
-        cutoff: Å.
-        exponent: Of the envelope.
-        use_envelope: Whether all of it vanishes at the cutoff; else energies jump there.
-        combine: How distance and angle combine: `"product"`, `"outer"` (all products, those of an
-            angle's number side by side) or `"concat"`.
+        edge: Encoding h_1 of the distance of an edge.
+        distance: Encoding h_2 of the distance of the first edge of a triplet.
+        angle: Encoding h_3 of the angle of a triplet, 0 to pi, zero where it is straight.
+        cutoff: Radius in Å where the envelope vanishes.
+        exponent: p - 1 of the envelope.
+        use_envelope: Whether all of it vanishes at the cutoff; without it energies jump there.
+        combine: How distance and angle combine: `"product"` feature by feature, `"outer"` in all
+            products, those of one feature of the angle side by side, or `"concat"`.
+
+    Raises:
+        ValueError: If `combine` is unknown.
 
     Reference: https://arxiv.org/abs/2211.12773
     """
@@ -145,7 +176,16 @@ class EncodedTripletBasis(keras.layers.Layer):
         self.triplet_width = {"product": width, "outer": width**2, "concat": 2 * width}[combine]
 
     def call(self, vectors: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Computes `(num_edges, edge_width)` and `(num_triplets, triplet_width)`."""
+        """Computes both encodings.
+
+        Call arguments:
+            vectors: Sender minus receiver of each edge, `(num_edges, 3)` in Å.
+            graph: A batch with edges and triplets.
+
+        Returns:
+            Encodings of edges `(num_edges, edge_width)` and of triplets
+            `(num_triplets, triplet_width)`.
+        """
         lengths = geometry.edge_lengths(vectors)
         envelope = segment.mask(self._envelope(lengths), graph["edge_mask"])[:, None]
         outgoing, incoming = edge_pairs(graph, vectors)
@@ -180,14 +220,28 @@ class EncodedTripletBasis(keras.layers.Layer):
 def encoded_basis(
     distance_encoding: Any, cutoff: float, exponent: int, use_envelope: bool, combine: str
 ) -> EncodedTripletBasis | None:
-    """Makes the three encodings of `distance_encoding`; `None` for the original."""
-    chosen = positional_encoding.options(distance_encoding)
+    """Makes the three encodings of DimeNet++ from what a user has chosen.
+
+    Tables of distances end at the cutoff, whatever distances the data have; those of angles go from
+    0 to pi.
+
+    Args:
+        distance_encoding: See `keras_mlff.layers.encoding.make_encoding`.
+        cutoff: Radius in Å within which atoms are neighbors.
+        exponent: p - 1 of the envelope.
+        use_envelope: Whether encodings vanish at the cutoff.
+        combine: How encodings of distance and angle combine, see `EncodedTripletBasis`.
+
+    Returns:
+        The basis; `None` for `"original"`.
+    """
+    chosen = parse_encoding(distance_encoding)
     of_distances = of_angles = chosen
     if chosen["kind"] == "posenc":  # ends at the cutoff, whatever distances the data have
         of_distances = {"x_min": 0.0, "x_max": cutoff, **chosen}
         of_angles = {**chosen, "x_min": 0.0, "x_max": math.pi}
-    edge, distance = (positional_encoding.get(of_distances, 0.0, cutoff, 3) for _ in range(2))
-    angle = positional_encoding.get(of_angles, 0.0, math.pi, 3, quantity="angle")
+    edge, distance = (make_encoding(of_distances, 0.0, cutoff, 3) for _ in range(2))
+    angle = make_encoding(of_angles, 0.0, math.pi, 3, quantity="angle")
     if edge is None:
         return None
     return EncodedTripletBasis(edge, distance, angle, cutoff, exponent, use_envelope, combine)

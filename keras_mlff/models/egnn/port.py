@@ -1,4 +1,4 @@
-"""Weights of the EGNN reference programs -> this package's network."""
+"""Weights of the authors' EGNN programs -> this package's network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_mlff.graph import Array
+from keras_mlff.models.egnn.variant import VARIANTS
 from keras_mlff.models.porting.encodings import read_encoding, read_perceptron, translate
 from keras_mlff.models.porting.weights import PortedWeights, only_readout
+from keras_mlff.models.variants import gather_switches
 
+# their name -> ours
 _QM9 = {
     "species": "species",
     "charge_scale": "charge_scale",
@@ -30,14 +33,43 @@ _EQUIVARIANT = {
 }
 
 
-def build_egnn(
+def build(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
     smoothness: float | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Builds the network; see `EGNN.from_reference`."""
+    """Builds the authors' network, of QM9 or of moving positions; called by `EGNN.from_port`.
+
+    - The program of QM9 has the hyper-parameters `species`, `charge_scale`, `charge_power`,
+      `hidden`, `n_layers`, `attention` and `node_attr`,
+    - that of moving positions `in_node`, `hidden`, `out_node`, `n_layers`, `attention`,
+      `normalize`, `tanh` and `coords_agg`,
+    - and both, for encodings, `mlp_enc`, `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`,
+      `mode`, `scaled_slopes`, `init` and `lambda`.
+
+    The program of moving positions is meant if `in_node` is given or `arch` holds "equivariant".
+    Its inputs are any features of the atoms, see `EGNN.transform`; the embedding of elements and
+    the heads, which it has not, start fresh.
+
+    Args:
+        model_class: `EGNN` or a class derived from it.
+        hyperparameters: Settings by the names above.
+        weights: Arrays by the names `embedding`, `layer0.edge`, `layer0.att`, `layer0.node`,
+            `node_dec`, `graph_dec` (QM9) or `layer0.edge1`, `layer0.coord1`, `out` (moving
+            positions), and `layer0.posenc.h`, with `.W`, `.b`, `.W1`, ... behind. Matrices are
+            (in, out).
+        smoothness: Factor of the smoothness loss, averaged over tables; by default that of the
+            hyper-parameters (`lambda`), or none.
+        **kwargs: Replace arguments of the constructor.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+    """
     reader = PortedWeights(weights)
     equivariant = "in_node" in hyperparameters or "equivariant" in str(
         hyperparameters.get("arch", "")
@@ -47,15 +79,16 @@ def build_egnn(
     for key in ("attention", "node_attributes", "tanh"):
         if key in arguments:
             arguments[key] = bool(arguments[key])
-    dtype = str(reader.array("embedding.W").dtype)
     if equivariant:
-        # what that program does where nothing is said
+        # that program's own choices, where nothing is said
         defaults = {"num_layers": 4, "attention": False, "coordinate_sum": "mean"}
         arguments = {**defaults, **arguments, "equivariant": True}
         arguments["normalize"] = "detached" if arguments.get("normalize") else False
     else:
         defaults = {"species": [1, 6, 7, 8, 9], "readout": "graph"}
         arguments = {**defaults, **arguments}
+    arguments = gather_switches(arguments, VARIANTS, renamed={}, changes={})
+    dtype = str(reader.array("embedding.W").dtype)
     model = model_class(**{"dtype": dtype, "all_pairs": True, **arguments, **kwargs})
     reader.dense(model.embedding, "embedding")
     for index, layer in enumerate(model.interactions):
@@ -80,6 +113,7 @@ def build_egnn(
 
 
 def _read_equivariant(reader: PortedWeights, prefix: str, layer: Any) -> None:
+    """Assigns one layer of the program of moving positions."""
     names = {
         "edge1": layer.edge_1,
         "edge2": layer.edge_2,

@@ -16,7 +16,14 @@ from keras_mlff.ops import safe, segment
 
 
 def triangle(max_atoms: Any) -> tuple[Tensor, Tensor]:
-    """Lists rows i and columns j of the triangle, `(num_pairs,)` int32 each."""
+    """Lists rows i and columns j of the triangle.
+
+    Args:
+        max_atoms: Atoms of the largest graph, a number or a tensor.
+
+    Returns:
+        i and j, `(num_pairs,)` int32 each, with num_pairs = max_atoms (max_atoms + 1) / 2.
+    """
     pairs = ops.arange(max_atoms * (max_atoms + 1) // 2, dtype="int32")
     # the inverse of p = i (i + 1) / 2 + j; float32 misses it by one row in thousands
     roots = ops.sqrt(8.0 * ops.cast(pairs, "float32") + 1.0)
@@ -27,7 +34,7 @@ def triangle(max_atoms: Any) -> tuple[Tensor, Tensor]:
 
 
 def table_of_triangle(max_atoms: Any) -> Tensor:
-    """Tells where in the triangle each pair stands: `(max_atoms, max_atoms)` int32."""
+    """Tells the place of each pair in the triangle, `(max_atoms, max_atoms)` int32, symmetric."""
     atoms = ops.arange(max_atoms, dtype="int32")
     larger = ops.maximum(atoms[:, None], atoms)
     return larger * (larger + 1) // 2 + ops.minimum(atoms[:, None], atoms)
@@ -51,10 +58,14 @@ def distances(graph: Graph) -> Tensor:
 
 
 def sum_over_images(values: Tensor, graph: Graph) -> Tensor:
-    """Sums `(num_edges, width)` over all edges, that is images, between the same two atoms.
+    """Sums what edges have over all edges, that is images, between the same two atoms.
+
+    Args:
+        values: `(num_edges, width)`.
+        graph: A batch whose edges are sorted by receiver, then sender.
 
     Returns:
-        `(num_graphs, num_pairs, width)`.
+        `(num_graphs, num_pairs, width)`, zero where there is no edge.
     """
     num_graphs, max_atoms = ops.shape(graph["atom_table"])
     num_atoms = ops.shape(graph["atomic_numbers"])[0]

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph, Tensor
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
 from keras_mlff.heads import Head
 from keras_mlff.layers.activations import shifted_softplus
 from keras_mlff.layers.initializers import Uniform, torch_dense
-from keras_mlff.layers.readout import AtomFeatures
+from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.models.geomatt import dense_pairs as dense
 from keras_mlff.models.geomatt.overlap import GaussianGrid, OverlapAttention
+from keras_mlff.models.geomatt.variant import VARIANTS, GeomAttVariant
+from keras_mlff.models.variants import choose, gather_switches
 from keras_mlff.ops import geometry, segment
 
 _GONE = 37.0  # exp(-37) is below the rounding of float64
+_UNDERFLOW = 800.0  # exp(-800) is zero in float64, and so are its derivatives
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class GeomAtt(ForceField):
     """Attention between all atoms, whose coefficients come from distances along chains of atoms.
 
-    Atoms know their element only; all geometry enters through scalar coefficients, without
-    softmax. Each stream has an order k: chains of k atoms, which see distances (2), angles (3) and
-    dihedrals (4). Streams keep features of their own, which the readout joins.
+    1. Embedding: an element becomes the features v_i of the atom, the same for all streams.
+    2. Grid: each distance becomes Gaussians G(d_ij) at the points of a grid.
+    3. Streams: in each layer of a stream of order k, coefficients alpha_ij come from products of
+       overlaps along chains of k atoms (eqs. 6, 8 and 16, see `OverlapAttention`), and
+       v_i <- v_i + sum_j alpha_ij (v_j W + b).
+    4. The features of all streams are joined.
+    5. Readout: a perceptron of one hidden layer of half the width.
+
+    Atoms know their element only; all geometry enters through the scalar coefficients, without
+    softmax. Chains see distances (k = 2), angles (3) and dihedrals (4).
 
     Interactions end near `d_max` + 0.7 Å, where the Gaussians vanish. What remains is a constant
     coupling of all atoms of a structure (from the biases), so energies of far fragments do not add
@@ -37,26 +47,28 @@ class GeomAtt(ForceField):
 
     Args:
         num_features: Width of the atoms' features.
-        num_layers: Layers of each stream.
+        num_layers: Number of layers of each stream.
         overlap_features: Width of overlaps of order 2, halved with each further order;
-            `num_features` by default.
-        orders: Order of the chains of each stream, 2 to 5.
-        d_min: Å, first point of the grid of Gaussians.
-        d_max: Å, end of the grid.
-        delta: Å, step of the grid.
-        gamma: 1/Å², of the Gaussians exp(-gamma (d - mu)²).
-        shared: Whether all overlaps of a layer have the same weights.
-        bias: Whether overlaps have biases (eq. 16 of the paper does, eqs. 6 and 8 do not).
-        stream_scaling: Whether coefficients are divided by the number of streams, as in the
-            authors' program.
-        linear: Whether to leave the activation of the readout out.
-        subtract_far_value: Whether overlaps count from their value at infinite distance.
-        cutoff: Å, for periodic images alone: crystals need one beyond the reach of the Gaussians,
-            6.4 Å by default. Molecules ignore their edges, so a small one saves memory.
-        **kwargs: Of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
+            `num_features` for `None`.
+        orders: Order of the chains of each stream, from 2 to 5.
+        d_max: End of the grid of Gaussians in Å.
+        delta: Step of the grid in Å.
+        gamma: Width parameter of the Gaussians exp(-gamma (d - mu)²) in 1/Å².
+        subtract_far_value: Whether overlaps count from their value at infinite distance. This is
+            ours, not the paper's, and the better choice for new work.
+        variant: Switches for comparison with the paper and the authors' program: a name of
+            `VARIANTS` (`"default"`, `"paper"`), a `GeomAtt.Variant` or a dict of its switches that
+            differ from the default.
+        cutoff: Radius in Å for periodic images alone: crystals need one beyond the distance where
+            the Gaussians vanish, 6.4 Å by default. Molecules ignore their edges, so a small one
+            saves memory.
+        **kwargs: Arguments of `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
             `element_affine`.
 
-    Reference: Frank and Chmiela, 2021, https://arxiv.org/abs/2106.02549
+    Raises:
+        ValueError: If there is no stream, an order is not offered, or the grid has no point.
+
+    Reference: Frank and Chmiela, 2021, eqs. 6, 8 and 16, https://arxiv.org/abs/2106.02549
 
     Example:
         >>> model = GeomAtt(num_features=16, num_layers=1)
@@ -64,6 +76,8 @@ class GeomAtt(ForceField):
         True
     """
 
+    Variant = GeomAttVariant
+    VARIANTS = VARIANTS
     num_continuous_derivatives = 100  # Gaussians and softplus have all
     supports_periodic = False  # unless `subtract_far_value`
     sees_all_pairs = True
@@ -74,33 +88,35 @@ class GeomAtt(ForceField):
         num_layers: int = 3,
         overlap_features: int | None = None,
         orders: Sequence[int] = (2, 3, 4),
-        d_min: float = 0.0,
         d_max: float = 5.0,
         delta: float = 0.05,
         gamma: float = 20.0,
-        shared: bool = False,
-        bias: bool = True,
-        stream_scaling: bool = True,
-        linear: bool = False,
         subtract_far_value: bool = False,
+        variant: str | GeomAttVariant | Mapping[str, Any] = "default",
         cutoff: float = 6.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(cutoff=cutoff, **kwargs)
         if len(orders) == 0:
-            raise ValueError("`orders` names the order of each stream, such as (2, 3, 4).")
-        self.num_features, self.num_layers, self.linear = num_features, num_layers, linear
-        self.is_size_consistent = subtract_far_value or not bias
+            raise ValueError(
+                "`orders` names the order of each stream, such as (2, 3, 4). Received: orders=()."
+            )
+        self.variant = choose(VARIANTS, variant)
+        self.num_features, self.num_layers = num_features, num_layers
+        self.is_size_consistent = subtract_far_value or not self.variant.bias
         self.supports_periodic = self.is_size_consistent
         self.orders = [int(order) for order in orders]
         self.num_streams = len(orders)
-        width = num_features if overlap_features is None else overlap_features
-        self.grid = GaussianGrid(d_min, d_max, delta, gamma)
+        # 2. Grid
+        self.grid = GaussianGrid(self.variant.d_min, d_max, delta, gamma)
+        # 1. Embedding
         bound = 1.414 * (6.0 / (2.0 * num_features)) ** 0.5
         self.embedding = keras.layers.Embedding(
             MAX_ATOMIC_NUMBER + 1, num_features, Uniform(-bound, bound)
         )
-        scale = delta / self.num_streams if stream_scaling else delta
+        # 3. Streams
+        width = num_features if overlap_features is None else overlap_features
+        scale = delta / self.num_streams if self.variant.stream_scaling else delta
         self.streams = [
             GeomAttStream(
                 num_features,
@@ -109,9 +125,9 @@ class GeomAtt(ForceField):
                         order,
                         width // 2 ** (order - 2),
                         scale,
-                        shared,
-                        query_bias=bias,
-                        key_bias=bias and not subtract_far_value,
+                        self.variant.shared,
+                        query_bias=self.variant.bias,
+                        key_bias=self.variant.bias and not subtract_far_value,
                     )
                     for _ in range(num_layers)
                 ],
@@ -120,10 +136,22 @@ class GeomAtt(ForceField):
         ]
 
     def embed(self, graph: Graph, training: bool = False) -> AtomFeatures:
+        """Runs steps 1 to 4 of the class.
+
+        Args:
+            graph: A batch; edges are read for crystals only.
+            training: Ignored; nothing differs in training.
+
+        Returns:
+            Scalars `(num_atoms, num_streams * num_features)`.
+        """
+        # 1. Embedding
         start = self.with_charge_spin(self.embedding(graph["atomic_numbers"]), graph)
-        start = segment.to_table(start, graph)
+        start = segment.to_table(start, graph)  # (num_graphs, max_atoms, num_features)
+        # 2. Grid
         expanded, zero = self._expand(graph)
         places = dense.table_of_triangle(ops.shape(graph["atom_table"])[1])
+        # 3. Streams
         joined = []
         for index, stream in enumerate(self.streams):
             features, history = stream(start, expanded, places, zero)
@@ -131,7 +159,8 @@ class GeomAtt(ForceField):
                 self.record(f"stream{index}/layer{layer}/attention", coefficients)
                 self.record(f"stream{index}/layer{layer}/features", after)
             joined.append(features)
-        features = ops.concatenate(joined, axis=-1)  # (num_graphs, max_atoms, streams * features)
+        # 4. Joined: (num_graphs, max_atoms, num_streams * num_features)
+        features = ops.concatenate(joined, axis=-1)
         return AtomFeatures(segment.from_table(features, graph))
 
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
@@ -145,17 +174,27 @@ class GeomAtt(ForceField):
         ]
 
     @property
-    def reach(self) -> float:
-        """Å, where the Gaussians have vanished; molecules know no other cutoff."""
-        return self.grid.reach(_GONE)
+    def encoding_range(self) -> float:
+        """Distance in Å where the Gaussians have vanished; molecules know no other cutoff."""
+        return self.grid.vanishing_distance(_GONE)
 
     def make_readout(self, head: Head) -> keras.layers.Layer:
+        """Makes step 5, which reads the joined features of all streams."""
         return GeomAttReadout(
-            head.num_scalars, self.num_streams * self.num_features, head.use_bias, self.linear
+            head.num_scalars,
+            self.num_streams * self.num_features,
+            head.use_bias,
+            self.variant.linear,
         )
 
     def _expand(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Expands each pair, a column of ones for the bias beside it, and the distance zero."""
+        """Expands the distances of all pairs on the grid, step 2.
+
+        Returns:
+            The Gaussians of each pair and a column of ones for the bias beside them,
+            `(num_graphs, num_pairs, num_points + 1)`, zero for padding; and those of the distance
+            zero, `(num_points,)`.
+        """
         real = dense.pair_mask(graph)
         ones = ops.cast(real, graph["positions"].dtype)[..., None]
         zero = self.grid(ops.zeros((), graph["positions"].dtype))  # (num_points,)
@@ -168,61 +207,45 @@ class GeomAtt(ForceField):
             return ops.concatenate([expanded + itself * zero, ones], axis=-1), zero
         distances = dense.distances(graph)
         # so far away that Gaussians and their derivatives are zero
-        gone = ops.full_like(distances, self.grid.reach(800.0))
+        gone = ops.full_like(distances, self.grid.vanishing_distance(_UNDERFLOW))
         expanded = self.grid(ops.where(real, distances, gone))
         return ops.concatenate([expanded, ones], axis=-1), zero
 
     def _check_periodic(self) -> None:
+        """Refuses crystals where the network has no finite energy for them."""
         if not self.supports_periodic:
             raise ValueError(
                 "GeomAtt couples all atoms, however far, so a crystal would have infinite energy. "
                 "Received: a graph with a cell. Use GeomAtt(subtract_far_value=True), or leave the "
                 "cell out."
             )
-        if self.cutoff < self.reach:
+        if self.cutoff < self.encoding_range:
             raise ValueError(
-                f"Gaussians of GeomAtt reach to {self.reach:.2f} Å, so neighbors in crystals must "
-                f"be sought up to there. Received: cutoff={self.cutoff}."
+                f"Gaussians of GeomAtt reach to {self.encoding_range:.2f} Å, so neighbors in "
+                f"crystals must be sought up to there. Received: cutoff={self.cutoff}."
             )
 
     def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, orders as the list that files give back."""
-        return {**super().get_config(), "orders": list(self.orders)}
+        """Lists the constructor's arguments, orders as a list and the variant by its switches."""
+        return {
+            **super().get_config(),
+            "orders": list(self.orders),
+            "variant": self.variant.as_dict(),
+        }
 
     @classmethod
-    def from_reference(
-        cls,
-        hyperparameters: Mapping[str, Any],
-        weights: Mapping[str, Array],
-        **kwargs: Any,
-    ) -> Self:
-        """Builds the reference program's network from its hyper-parameters and weights.
-
-        Args:
-            hyperparameters: `F_v`, `F_I`, `orders`, `n_layers`, `d_min`, `d_max`, `interval`,
-                `n_points`, `gamma`, `shared`, `linear`, `bias`; those not given have that
-                program's defaults.
-            weights: Arrays by the names `embedding.6`, `stream0.layer0.overlap0.Wq`,
-                `stream0.layer0.W`, `readout.W1`, ... Matrices are (in, out). Elements without an
-                embedding start from zero features.
-            **kwargs: Replace arguments of the constructor.
-
-        Raises:
-            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
-        """
-        from keras_mlff.models.geomatt.port import build_geomatt
-
-        model: Self = build_geomatt(cls, hyperparameters, weights, **kwargs)
-        return model
+    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Moves switches that were arguments of their own once into `variant`."""
+        return gather_switches(config, VARIANTS, renamed={}, changes={})
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class GeomAttStream(keras.layers.Layer):
-    """Layers of one order: v_i <- v_i + sum_j alpha_ij (v_j W + b).
+    """The layers of one order: v_i <- v_i + sum_j alpha_ij (v_j W + b), step 3 of `GeomAtt`.
 
     Args:
         num_features: Width of v.
-        attentions: What computes alpha, one per layer.
+        attentions: The layers that compute alpha, one for each layer of the stream.
     """
 
     def __init__(
@@ -242,13 +265,18 @@ class GeomAttStream(keras.layers.Layer):
     def call(
         self, features: Tensor, pairs: Tensor, places: Tensor, zero: Tensor
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Computes the features after the last layer, and (alpha, features) of each.
+        """Runs all layers of the stream.
 
         Call arguments:
-            features: `(num_graphs, max_atoms, num_features)`.
-            pairs: As in `OverlapAttention`.
-            places: As in `OverlapAttention`.
-            zero: As in `OverlapAttention`.
+            features: v, `(num_graphs, max_atoms, num_features)`.
+            pairs: Gaussians of all pairs, `(num_graphs, num_pairs, num_points + 1)`, see
+                `OverlapAttention`.
+            places: Which of the pairs two atoms are, `(max_atoms, max_atoms)` int32.
+            zero: Gaussians of the distance zero, `(num_points,)`.
+
+        Returns:
+            v after the last layer, and for each layer alpha `(num_graphs, max_atoms, max_atoms)`
+            with v after it.
         """
         history = []
         for attention, value in zip(self.attentions, self.values, strict=True):
@@ -259,12 +287,14 @@ class GeomAttStream(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
-class GeomAttReadout(keras.layers.Layer):
-    """Reads scalars through one hidden layer of half the width, with a shifted softplus.
+class GeomAttReadout(PerceptronReadout):
+    """A `PerceptronReadout` of half the width, whose activation is softplus(x) - ln 2.
+
+    Its own class, since files of weights name it.
 
     Args:
-        num_scalars: Numbers per atom.
-        num_features: Width of what is read.
+        num_scalars: Numbers per atom that the head asks for.
+        num_features: Width of what is read; the hidden layer has half of it.
         use_bias: Whether the last layer has a bias.
         linear: Whether to leave the activation out.
     """
@@ -277,11 +307,12 @@ class GeomAttReadout(keras.layers.Layer):
         linear: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        width = num_features // 2
         activation = None if linear else shifted_softplus
-        self.hidden = torch_dense(width, num_features, activation=activation)
-        self.output_scalars = torch_dense(num_scalars, width, use_bias=use_bias)
-
-    def call(self, features: AtomFeatures) -> AtomFeatures:
-        return AtomFeatures(self.output_scalars(self.hidden(features.scalars)))
+        super().__init__(
+            num_scalars,
+            num_features // 2,
+            use_bias,
+            activation,
+            input_features=num_features,
+            **kwargs,
+        )

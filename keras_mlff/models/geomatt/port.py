@@ -1,4 +1,4 @@
-"""Weights of the GeomAtt reference program -> this package's network."""
+"""Weights of the authors' GeomAtt program -> this package's network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from keras_mlff.graph import Array
+from keras_mlff.models.geomatt.variant import VARIANTS
 from keras_mlff.models.porting.weights import PortedWeights, fit, only_readout
+from keras_mlff.models.variants import gather_switches
 
 # their name -> ours; those not given have the same default here and there, but for F_I
 _HYPERPARAMETERS = {
@@ -34,6 +36,12 @@ _STREAMS = "N_S"
 
 def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Translates hyper-parameters; those not given have the program's defaults.
+
+    Args:
+        hyperparameters: Settings by the names that `build` lists.
+
+    Returns:
+        Arguments of the constructor.
 
     Raises:
         ValueError: If one is unknown or the number of grid points contradicts the grid.
@@ -61,16 +69,35 @@ def arguments_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
             start, step = arguments.get("d_min", 0.0), arguments.get("delta", 0.05)
             if round((arguments.get("d_max", 5.0) - start) / step) != hyperparameters[key]:
                 arguments["d_max"] = start + hyperparameters[key] * step
-    return arguments
+    return gather_switches(arguments, VARIANTS, renamed={}, changes={})
 
 
-def build_geomatt(
+def build(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
     **kwargs: Any,
 ) -> Any:
-    """Builds the network; see `GeomAtt.from_reference`."""
+    """Builds the network of the authors' program; called by `GeomAtt.from_port`.
+
+    Hyper-parameters are `F_v`, `F_I`, `orders`, `n_layers` (or `N_L`), `d_min`, `d_max`, `interval`
+    (`delta`), `n_points` (`L`), `gamma`, `shared`, `linear`, `bias`, `N_S`, and for comparison with
+    the paper `stream_scaling` and `subtract_far_value`.
+
+    Args:
+        model_class: `GeomAtt` or a class derived from it.
+        hyperparameters: Settings by the names above; those not given have the program's defaults.
+        weights: Arrays by the names `embedding.6`, `stream0.layer0.overlap0.Wq`, `bq`, `Wk`, `bk`,
+            `stream0.layer0.W`, `stream0.layer0.b`, `readout.W1`, `readout.b1`, ... Matrices are
+            (in, out). Elements without an embedding start from zero features.
+        **kwargs: Replace arguments of the constructor.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+    """
     reader = PortedWeights(weights)
     hidden = reader.array("readout.W1")
     model = model_class(**{"dtype": str(hidden.dtype), **arguments_of(hyperparameters), **kwargs})
@@ -97,6 +124,7 @@ def build_geomatt(
 
 
 def _read_overlaps(reader: PortedWeights, prefix: str, attention: Any) -> None:
+    """Assigns the overlaps of one layer, which this package keeps in one array."""
     variables = {
         "Wq": attention.query_kernel,
         "bq": attention.query_bias,

@@ -1,4 +1,4 @@
-"""Distance encodings of the reference programs: what EGNN, DimeNet++ and the Transformer share."""
+"""Learned encodings in the authors' names: what EGNN, DimeNet++ and the Transformer share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.layers.positional_encoding import PositionalEncoding
+from keras_mlff.layers.encoding import PositionalEncoding
 from keras_mlff.models.porting.weights import PortedWeights
 
 _HYPERPARAMETERS = {"n_bin": "num_knots", "s": "num_features", "xmin": "x_min", "xmax": "x_max"}
@@ -28,6 +28,15 @@ def translate(
 ) -> dict[str, Any]:
     """Translates the hyper-parameters of one program, those of its encoding included.
 
+    Args:
+        program: Name of the program, for the error.
+        hyperparameters: Settings by that program's names.
+        names: This package's name of each of them, but for those of the encoding.
+        smoothness: Factor of the smoothness loss; `None` for that of the hyper-parameters.
+
+    Returns:
+        Arguments by this package's names, `distance_encoding` among them.
+
     Raises:
         ValueError: If one is unknown.
     """
@@ -45,6 +54,7 @@ def translate(
 
 
 def _encoding(hyperparameters: Mapping[str, Any], smoothness: float | None) -> dict[str, Any]:
+    """Translates the hyper-parameters of an encoding to what `make_encoding` takes."""
     if hyperparameters.get("posenc"):
         options: dict[str, Any] = {"kind": "posenc"}
         for theirs, ours in (_HYPERPARAMETERS | _OPTIONS).items():
@@ -62,7 +72,14 @@ def _encoding(hyperparameters: Mapping[str, Any], smoothness: float | None) -> d
 
 
 def read_encoding(reader: PortedWeights, encoding: Any, table: str, perceptron: str) -> None:
-    """Assigns a table or a perceptron, by the prefix of its names."""
+    """Assigns a learned encoding.
+
+    Args:
+        reader: The weights.
+        encoding: A table, a perceptron, or `None`, which has no weights.
+        table: Prefix of the names of a table, `h` and `g`.
+        perceptron: Prefix of the names of a perceptron, `W1` to `b2`.
+    """
     if encoding is None:
         return
     if isinstance(encoding, PositionalEncoding):
@@ -76,7 +93,7 @@ def read_encoding(reader: PortedWeights, encoding: Any, table: str, perceptron: 
 
 
 def read_perceptron(reader: PortedWeights, prefix: str, first: Any, second: Any) -> None:
-    """Assigns two layers by the names `W1`, `b1`, `W2`, `b2`."""
+    """Assigns two Dense layers by the names `W1`, `b1`, `W2`, `b2` behind a prefix."""
     for number, layer in enumerate((first, second), start=1):
         reader.assign(layer.kernel, f"{prefix}.W{number}")
         if layer.use_bias:
@@ -84,7 +101,16 @@ def read_perceptron(reader: PortedWeights, prefix: str, first: Any, second: Any)
 
 
 def read_elements(reader: PortedWeights, variable: Any, name: str) -> None:
-    """Assigns an embedding by atomic number; elements that it lacks get zeros."""
+    """Assigns an embedding by atomic number; elements that the program lacks get zeros.
+
+    Args:
+        reader: The weights.
+        variable: The table of this package, `(119, num_features)`.
+        name: Name of the array, one row per atomic number from 0 on.
+
+    Raises:
+        ValueError: If the width is another one.
+    """
     given = reader.array(name)
     table = np.zeros(tuple(variable.shape), given.dtype)
     if given.shape[1] != table.shape[1]:

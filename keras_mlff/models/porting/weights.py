@@ -1,4 +1,4 @@
-"""Weights of reference programs, by name, for the layers of this package."""
+"""Weights of the authors' programs, by name, for the layers of this package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 
 def fit(array: Array, shape: Sequence[int], name: str) -> Array:
     """Gives an array the shape of a variable, which may differ in axes of length one alone.
+
+    Args:
+        array: A weight of the authors' program.
+        shape: Shape of the variable that receives it.
+        name: The weight's name there, for the error.
 
     Raises:
         ValueError: If other axes differ, as those of a transposed matrix do.
@@ -28,13 +33,22 @@ def by_element(values: Any) -> dict[int, float]:
     """Reads values by atomic number from a list that begins at padding, element 0.
 
     What is beyond the table of elements is never asked for.
+
+    Args:
+        values: One number per element, in the order of the atomic numbers from 0 on.
+
+    Returns:
+        Values by atomic number, from 1 to at most 118.
     """
     known = np.ravel(values)[: MAX_ATOMIC_NUMBER + 1]
     return {number: float(value) for number, value in enumerate(known) if number > 0}
 
 
 def only_readout(model: Any) -> Any:
-    """Gives the readout of a network whose weights have one.
+    """Returns the readout of a network whose weights have one.
+
+    Args:
+        model: A force field; its heads share one readout.
 
     Raises:
         ValueError: If its heads have several.
@@ -48,13 +62,20 @@ def only_readout(model: Any) -> Any:
 
 
 class PortedWeights:
-    """Arrays of a reference program by name; knows which were never used.
+    """The arrays of an authors' program by name, which knows those that were never used.
 
     Call `assign` and `dense` for every layer, then `check_all_used` and
     `model.assign_weights(reader.values)`.
 
     Args:
-        weights: Arrays by that program's names, a prefix `w/` allowed.
+        weights: Arrays by that program's names, a prefix `w/` allowed. Matrices are (in, out).
+
+    Example:
+        >>> reader = PortedWeights({"w/out.W": np.ones((2, 1)), "w/out.b": np.zeros(1)})
+        >>> reader.array("out.W").shape
+        (2, 1)
+        >>> reader.used
+        {'out.W'}
     """
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
@@ -63,7 +84,11 @@ class PortedWeights:
         self.values: list[tuple[Any, Array]] = []
 
     def array(self, name: str) -> Array:
-        """Gives one array, which counts as used."""
+        """Returns one array, which counts as used from now on.
+
+        Raises:
+            ValueError: If there is no array of that name.
+        """
         if name not in self.weights:
             raise ValueError(
                 f"The weight '{name}' is missing. Received: {sorted(self.weights)[:8]} ... "
@@ -73,11 +98,19 @@ class PortedWeights:
         return self.weights[name]
 
     def assign(self, variable: Any, *names: str) -> None:
-        """Assigns arrays to one variable; several stand side by side in it."""
+        """Assigns arrays to one variable; several are joined side by side in it.
+
+        Args:
+            variable: The variable of this package's network.
+            *names: Names of the arrays, in the order of their columns.
+
+        Raises:
+            ValueError: If one is missing or the shapes do not fit.
+        """
         values = [self.array(name) for name in names]
         if len({value.shape[:-1] for value in values}) > 1:
             raise ValueError(
-                f"The weights {names} stand side by side, so all but their last axes are equal. "
+                f"The weights {names} are joined side by side, so all but the last axes are equal. "
                 f"Received: shapes {[value.shape for value in values]}. Check that matrices are "
                 "not transposed."
             )
@@ -85,7 +118,15 @@ class PortedWeights:
         self.values.append((variable, fit(joined, variable.shape, " + ".join(names))))
 
     def dense(self, layer: Any, *names: str) -> None:
-        """Assigns one Dense layer; several names stand side by side in it."""
+        """Assigns kernel and bias of one Dense layer.
+
+        Args:
+            layer: The layer, which has been built.
+            *names: Names without `.W` and `.b`, in the order of their columns.
+
+        Raises:
+            ValueError: If one is missing or the shapes do not fit.
+        """
         self.assign(layer.kernel, *(self._pick(name, "W") for name in names))
         if layer.use_bias:
             self.assign(layer.bias, *(f"{name}.b" for name in names))
@@ -95,7 +136,11 @@ class PortedWeights:
         return name if name in self.weights else f"{name}.{suffix}"
 
     def check_all_used(self) -> None:
-        """Refuses weights that the network has no place for."""
+        """Refuses weights that the network has no place for.
+
+        Raises:
+            ValueError: If an array was never asked for.
+        """
         unused = sorted(set(self.weights) - self.used)
         if unused:
             raise ValueError(

@@ -78,7 +78,7 @@ class So3krates(ForceField):
         activation: Name of the activation of filters and readout.
         distance_encoding: What to use instead of radial functions: `"mlp"`, `"posenc"` (a learned
             table), `"smooth"` (posenc with the smoothness loss), or a dict, see
-            `keras_mlff.layers.positional_encoding.get`.
+            `keras_mlff.layers.encoding.make_encoding`.
         variant: A name in `So3krates.VARIANTS`, a `So3krates.Variant`, or a dict of its fields.
         **kwargs: Arguments of every `ForceField`: `heads`, `dtype`, `name`, `zbl`, `charge_spin`,
             `element_affine`.

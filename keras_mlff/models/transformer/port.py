@@ -1,4 +1,8 @@
-"""Weights of the transformer's reference program -> this package's network."""
+"""Weights of another program's transformer -> this package's network.
+
+No program of the authors is known; the names are those of an independent one that the tests compare
+with.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +29,36 @@ _HYPERPARAMETERS = {
 }
 
 
-def build_transformer(
+def build(
     model_class: Any,
     hyperparameters: Mapping[str, Any],
     weights: Mapping[str, Array],
     smoothness: float | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Builds the network; see `DistanceTransformer.from_reference`."""
+    """Builds the network of the other program; called by `DistanceTransformer.from_port`.
+
+    Hyper-parameters are `dim`, `heads`, `n_layers`, `ffn`, `bias_hidden`, `bias_per_layer`,
+    `max_z`, and for encodings `mlp_enc`, `mlp_hidden`, `posenc`, `n_bin`, `s`, `xmin`, `xmax`,
+    `mode`, `scaled_slopes`, `init` and `lambda`.
+
+    Args:
+        model_class: `DistanceTransformer` or a class derived from it.
+        hyperparameters: Settings by the names above.
+        weights: Arrays by the names `atom_embedding`, `layer0.q`, `k`, `v`, `o`, `ffn`, `ln1`,
+            `ln2`, `layer0.biasmlp` (or `bias.biasmlp`), `layer0.posenc.h`, `lnf`, `out`, with `.W`,
+            `.b`, `.W1`, `.gamma`, ... behind. Matrices are (in, out). Elements without an embedding
+            start from zero features.
+        smoothness: Factor of the smoothness loss, averaged over tables; by default that of the
+            hyper-parameters (`lambda`), or none.
+        **kwargs: Replace arguments of the constructor.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
+    """
     reader = PortedWeights(weights)
     arguments = translate("DistanceTransformer", hyperparameters, _HYPERPARAMETERS, smoothness)
     arguments.pop("max_z", None)
@@ -61,5 +87,6 @@ def build_transformer(
 
 
 def _read_normalization(reader: PortedWeights, layer: Any, prefix: str) -> None:
+    """Assigns scale and shift of a layer normalization."""
     reader.assign(layer.gamma, f"{prefix}.gamma")
     reader.assign(layer.beta, f"{prefix}.beta")

@@ -153,8 +153,7 @@ def test_scaling_measures_each_case_in_a_process_of_its_own(tmp_path):
         batch_size=2,
         singles=(8, 16),
         repeats=2,
-        num_features=8,
-        num_layers=1,
+        settings=("num_features=8", "num_layers=1", "cutoff=5.0"),
         folder=str(tmp_path),
     )
     assert [result["num_atoms"] for result in results] == [16, 8, 16]

@@ -13,7 +13,7 @@ from keras_mlff.models.cmret.electron_configuration import SUBSHELLS, electron_c
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -33,7 +33,7 @@ def from_golden(golden):
         key = json.dumps(kwargs, sort_keys=True)
         if key not in made:
             weights = {k: v for k, v in golden.items() if k.startswith("w/")}
-            made[key] = models.CMRET.from_reference(
+            made[key] = models.CMRET.from_port(
                 json.loads(str(golden["hparams_json"])), weights, **kwargs
             )
         return made[key]
@@ -111,7 +111,7 @@ def test_layer_features_equal_the_reference(golden, from_golden, index):
 
 @pytest.mark.parametrize("mode", ["invariant", "invariant_qs"])
 def test_invariant_modes_equal_the_reference(golden, from_golden, mode):
-    model = from_golden(charge_spin=mode, norm_mode="smooth")
+    model = from_golden(charge_spin_channels=mode)
     predicted = model.predict([graph_of(golden, index) for index in range(4)])
     energies = [golden[f"m{index}/E_{mode}"] for index in range(4)]
     forces = np.concatenate([golden[f"m{index}/F_{mode}"] for index in range(4)])
@@ -145,12 +145,10 @@ def test_loss_and_weight_gradients_equal_the_reference(golden, from_golden):
     # one step of size one: what was subtracted is the gradient
     np.testing.assert_allclose(logs["loss"][0], golden["loss/value"], rtol=1e-6)
 
-    # the gradients take the weights' road through `from_reference`
+    # the gradients take the weights' road through `from_port`
     gradients = {k.replace("grad/", "w/"): v for k, v in golden.items() if k.startswith("grad/")}
     zeros = {k: np.zeros_like(v) for k, v in golden.items() if k.startswith("w/")}
-    carrier = models.CMRET.from_reference(
-        json.loads(str(golden["hparams_json"])), zeros | gradients
-    )
+    carrier = models.CMRET.from_port(json.loads(str(golden["hparams_json"])), zeros | gradients)
     for variable, start, end in zip(carrier.trainable_variables, before, after, strict=True):
         expected = keras.ops.convert_to_numpy(variable)
         scale = np.abs(expected).max()

@@ -8,7 +8,7 @@ import pytest
 
 from keras_mlff import models
 from keras_mlff.graph import structure
-from keras_mlff.layers.positional_encoding import PositionalEncoding
+from keras_mlff.layers.encoding import PositionalEncoding
 
 SMALL = {"num_features": 8, "num_layers": 1, "cutoff": 3.5, "dtype": "float64"}
 MORE = {

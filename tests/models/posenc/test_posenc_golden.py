@@ -14,7 +14,7 @@ from keras_mlff.models.transformer.model import DistanceTransformer
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
-GOLDEN = Path(__file__).parents[1] / "golden/posenc"
+GOLDEN = Path(__file__).parents[2] / "golden/posenc"
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -41,7 +41,7 @@ def load(name):
 @pytest.fixture(scope="module", params=MODELS)
 def case(request):
     golden, hyperparameters, weights = load(request.param)
-    model = MODELS[request.param].from_reference(hyperparameters, weights)
+    model = MODELS[request.param].from_port(hyperparameters, weights)
     model.run_eagerly = keras.backend.backend() != "jax"
     return golden, model
 
@@ -76,7 +76,7 @@ def test_loss_and_weight_gradients_equal_the_reference(name):
     """0.01 (E - E_ref)² + MSE(F) + lambda times the smoothness, averaged over tables."""
     golden, hyperparameters, weights = load(name)
     factor = float(golden["loss/lambda"])
-    model = MODELS[name].from_reference(hyperparameters, weights, smoothness=factor)
+    model = MODELS[name].from_port(hyperparameters, weights, smoothness=factor)
     graph = graph_of(
         golden,
         int(golden["loss/molecule"]),
@@ -104,9 +104,9 @@ def test_loss_and_weight_gradients_equal_the_reference(name):
     after = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
 
     # one step of size one: what was subtracted is the gradient, and the gradients of the reference
-    # take the weights' road through `from_reference`
+    # take the weights' road through `from_port`
     gradients = {k.replace("grad/", "w/"): v for k, v in golden.items() if k.startswith("grad/")}
-    carrier = MODELS[name].from_reference(hyperparameters, gradients)
+    carrier = MODELS[name].from_port(hyperparameters, gradients)
     for variable, start, end in zip(carrier.trainable_variables, before, after, strict=True):
         expected = keras.ops.convert_to_numpy(variable)
         scale = np.abs(expected).max()
@@ -124,15 +124,15 @@ def test_loss_and_weight_gradients_equal_the_reference(name):
 def test_wrong_hyperparameters_are_refused(name):
     _, hyperparameters, weights = load(name)
     with pytest.raises(ValueError, match="Unknown hyper-parameter"):
-        MODELS[name].from_reference({**hyperparameters, "colour": 3}, weights)
+        MODELS[name].from_port({**hyperparameters, "colour": 3}, weights)
     with pytest.raises(ValueError, match="have no place"):
-        MODELS[name].from_reference(hyperparameters, {**weights, "w/more.W": np.ones(3)})
+        MODELS[name].from_port(hyperparameters, {**weights, "w/more.W": np.ones(3)})
 
 
 def test_equivariant_egnn_equals_the_reference():
     """The program takes any features of the atoms and moves the positions."""
     golden, hyperparameters, weights = load("egnn_equivariant")
-    model = EGNN.from_reference(hyperparameters, weights)
+    model = EGNN.from_port(hyperparameters, weights)
     for index in MOLECULES:
         positions = golden[f"m{index}/R"]
         graph = add_edges(structure(positions, [6] * len(positions)), model.cutoff)

@@ -101,9 +101,9 @@ def test_coefficients_are_the_sum_over_all_chains(order, shared):
 
 OPTIONS = [
     {"orders": (2,)},
-    {"orders": (3, 5), "shared": True, "linear": True},
-    {"orders": (4, 4, 4), "bias": False},
-    {"d_min": 0.5, "d_max": 3.0, "stream_scaling": False, "overlap_features": 4},
+    {"orders": (3, 5), "variant": {"shared": True, "linear": True}},
+    {"orders": (4, 4, 4), "variant": {"bias": False}},
+    {"d_max": 3.0, "overlap_features": 4, "variant": {"d_min": 0.5, "stream_scaling": False}},
     {"subtract_far_value": True},
 ]
 
@@ -277,9 +277,11 @@ def test_weights_of_any_hyperparameters_can_be_read(options):
     model = build(**options)
     names = {"overlap_features": "F_I"}
     hyperparameters = {"F_v": 8, "F_I": 8, "n_layers": 2, "interval": 0.25, "gamma": 8.0}
-    hyperparameters |= {names.get(key, key): value for key, value in options.items()}
+    switches = options.get("variant", {})
+    given = {key: value for key, value in options.items() if key != "variant"} | switches
+    hyperparameters |= {names.get(key, key): value for key, value in given.items()}
     points = model.grid.num_points
-    read = models.GeomAtt.from_reference(
+    read = models.GeomAtt.from_port(
         {"arch": "GeomAtt", **hyperparameters, "n_points": points}, reference_weights(model)
     )
     assert read.dtype == "float64"
@@ -291,14 +293,14 @@ def test_weights_of_any_hyperparameters_can_be_read(options):
 def test_the_sound_variant_reads_weights_of_the_faithful_one():
     hyperparameters = {"F_v": 8, "F_I": 8, "n_layers": 2, "interval": 0.25, "gamma": 8.0}
     weights = reference_weights(build())
-    sound = models.GeomAtt.from_reference(hyperparameters, weights, subtract_far_value=True)
+    sound = models.GeomAtt.from_port(hyperparameters, weights, subtract_far_value=True)
     assert sound.is_size_consistent
 
     with pytest.raises(ValueError, match="Unknown hyper-parameter"):
-        models.GeomAtt.from_reference({**hyperparameters, "heads": 3}, weights)
+        models.GeomAtt.from_port({**hyperparameters, "heads": 3}, weights)
     with pytest.raises(ValueError, match="no place"):
-        models.GeomAtt.from_reference({**hyperparameters, "n_layers": 1}, weights)
+        models.GeomAtt.from_port({**hyperparameters, "n_layers": 1}, weights)
     with pytest.raises(ValueError, match="Check the hyper-parameters"):
-        models.GeomAtt.from_reference({**hyperparameters, "F_I": 16}, weights)
+        models.GeomAtt.from_port({**hyperparameters, "F_I": 16}, weights)
     with pytest.raises(ValueError, match="missing"):
-        models.GeomAtt.from_reference({**hyperparameters, "orders": [2, 3, 4, 4]}, weights)
+        models.GeomAtt.from_port({**hyperparameters, "orders": [2, 3, 4, 4]}, weights)

@@ -13,10 +13,10 @@ from keras_mlff.models.dimenet_pp.model import DimeNetPP
 from keras_mlff.models.egnn.model import EGNN
 from keras_mlff.models.transformer.model import DistanceTransformer
 from keras_mlff.neighbors import add_edges
-from tests.models import posenc_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of
+from tests.models.posenc import posenc_formulas as formulas
 
-GOLDEN = Path(__file__).parents[1] / "golden/posenc"
+GOLDEN = Path(__file__).parents[2] / "golden/posenc"
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-12}
@@ -241,7 +241,7 @@ def test_egnn():
     options = EGNN_BASE | PERCEPTRON | {"attention": 0, "node_attr": 1, "charge_power": 0}
     options["species"] = [9, 1, 8, 6, 7]
     weights = egnn_weights(options)
-    model = EGNN.from_reference(options, weights, heads=NO_FORCES)
+    model = EGNN.from_port(options, weights, heads=NO_FORCES)
     check_values(model, formulas.egnn_energy, options, weights)
 
 
@@ -250,7 +250,7 @@ def test_forces_of_egnn():
     options = EGNN_BASE | TABLE | {"n_bin": 2, "s": 1, "scaled_slopes": True}
     options |= {"charge_power": 3, "charge_scale": 7.0}
     weights = egnn_weights(options)
-    model = EGNN.from_reference(options, weights)
+    model = EGNN.from_port(options, weights)
     predicted = evaluate(model, batch(model))
     energies, forces = [], []
     for numbers, positions in MOLECULES:
@@ -267,7 +267,7 @@ def test_forces_of_egnn():
 
 def test_equivariant_egnn():
     weights = equivariant_weights(EQUIVARIANT)
-    model = EGNN.from_reference(EQUIVARIANT, weights, heads=NO_FORCES)
+    model = EGNN.from_port(EQUIVARIANT, weights, heads=NO_FORCES)
     features = np.random.default_rng(1).normal(size=(9, EQUIVARIANT["in_node"]))
     given = keras.ops.convert_to_tensor(features)
     outputs = evaluate(lambda graph: model.transform(given, graph), batch(model))
@@ -283,14 +283,14 @@ def test_equivariant_egnn():
 @pytest.mark.parametrize("options", cases(TRANSFORMER_BASE, TRANSFORMER_CASES))
 def test_transformer(options):
     weights = transformer_weights(options)
-    model = DistanceTransformer.from_reference(options, weights, heads=NO_FORCES)
+    model = DistanceTransformer.from_port(options, weights, heads=NO_FORCES)
     check_values(model, formulas.transformer_energy, options, weights)
 
 
 @pytest.mark.parametrize("options", cases(DIMENET_BASE, DIMENET_CASES))
 def test_dimenet(options):
     weights = dimenet_weights(options)
-    model = DimeNetPP.from_reference(options, weights, heads=NO_FORCES)
+    model = DimeNetPP.from_port(options, weights, heads=NO_FORCES)
     check_values(model, formulas.dimenet_energy, options, weights)
 
 
@@ -301,7 +301,7 @@ def test_bases_and_messages_of_dimenet_equal_the_golden_ones(name):
         golden = dict(file)
     weights = {key: value for key, value in golden.items() if key.startswith("w/")}
     options = json.loads(str(golden["hparams_json"]))
-    model = DimeNetPP.from_reference(options, weights, heads=NO_FORCES)
+    model = DimeNetPP.from_port(options, weights, heads=NO_FORCES)
     graphs = [
         add_edges(structure(golden[f"m{i}/R"], golden[f"m{i}/Z"]), model.cutoff, triplets=True)
         for i in range(3)
@@ -336,9 +336,9 @@ def pairs(first, second):
 
 
 def test_networks_have_as_many_parameters_as_the_programs():
-    egnn = EGNN(all_pairs=True, readout="graph", species=[1, 6, 7, 8, 9], heads=NO_FORCES)
+    egnn = EGNN(all_pairs=True, readout="graph", variant="authors_qm9", heads=NO_FORCES)
     assert egnn.count_params() == 745_224
-    dimenet = DimeNetPP(rbf_embedding="activated", heads=NO_FORCES)
+    dimenet = DimeNetPP(variant={"rbf_embedding": "activated"}, heads=NO_FORCES)
     # ours knows more elements than the 95 of that program
     more = (dimenet.elements.embeddings.shape[0] - 95) * dimenet.num_features
     assert dimenet.count_params() - more == 1_885_830

@@ -58,7 +58,7 @@ def benzene(charge=0.0, multiplicity=1):
     ("arguments", "expected"),
     [
         ({}, 2_057_829),
-        ({"num_output_blocks": 4}, 2_255_205),
+        ({"variant": {"num_output_blocks": 4}}, 2_255_205),
         ({"num_layers": 5, "num_heads": 1, "num_radial": 20}, 1_709_865),
         ({"heads": [heads.DipoleHead()]}, 2_057_956),
         ({"heads": [heads.PolarizabilityHead()]}, 2_057_956),
@@ -138,22 +138,22 @@ VARIANTS = [
     {"radial_basis": "bessel"},
     {"cutoff_function": "polynomial"},
     {"cutoff_function": "smooth"},
-    {"temperature_coeff": 1.0},
-    {"attention_activation": "softmax2d"},
-    {"attention_activation": "swish"},
-    {"attention_activation": "softplus"},
-    {"attention_activation": "gelu"},
-    {"attention_activation": "mish"},
-    {"attention_activation": "relu"},
+    {"variant": {"temperature_coeff": 1.0}},
+    {"variant": {"attention_activation": "softmax2d"}},
+    {"variant": {"attention_activation": "swish"}},
+    {"variant": {"attention_activation": "softplus"}},
+    {"variant": {"attention_activation": "gelu"}},
+    {"variant": {"attention_activation": "mish"}},
+    {"variant": {"attention_activation": "relu"}},
     {"attention": "projected"},
     {"attention": "none"},
-    {"num_output_blocks": 1},
-    {"residual_mlp": False},
-    {"charge_spin": "invariant_qs"},
-    {"charge_spin": "vector"},
-    {"charge_spin": "none"},
-    {"norm_mode": "component_shift"},
-    {"configuration": "ground_state"},
+    {"variant": {"num_output_blocks": 1}},
+    {"variant": {"residual_mlp": False}},
+    {"charge_spin_channels": "invariant_qs"},
+    {"charge_spin_channels": "vector"},
+    {"charge_spin_channels": "none"},
+    {"variant": {"norm_mode": "component_shift"}},
+    {"variant": {"configuration": "ground_state"}},
     {"num_heads": 1},
 ]
 
@@ -181,11 +181,13 @@ def test_every_option_counts_and_keeps_graphs_apart(variant):
     [
         {"radial_basis": "fourier"},
         {"cutoff_function": "none"},
-        {"attention_activation": "sigmoid"},
+        {"variant": {"attention_activation": "sigmoid"}},
         {"attention": "dense"},
-        {"charge_spin": "both"},
-        {"norm_mode": "none"},
-        {"configuration": "excited"},
+        {"charge_spin_channels": "both"},
+        {"variant": {"norm_mode": "none"}},
+        {"variant": {"configuration": "excited"}},
+        {"variant": {"temperature": 1.0}},
+        {"variant": "papers"},
         {"num_heads": 3},
         {"cutoff": 0.0},
     ],
@@ -199,11 +201,11 @@ def test_unknown_options_are_refused(wrong):
 @pytest.mark.parametrize("activation", ["softmax2d", "swish"])
 def test_crystals_need_weights_that_add_up_to_one(activation):
     """With others the energy of two cells is not twice that of one."""
-    model = build(attention_activation=activation)
+    model = build(variant={"attention_activation": activation})
     assert not model.supports_periodic
     with pytest.raises(ValueError, match="attention_activation"):
         model.predict(structure([[0, 0, 0]], [6], cell=3 * np.eye(3)))
-    assert build(attention_activation=activation, attention="none").supports_periodic
+    assert build(variant={"attention_activation": activation}, attention="none").supports_periodic
 
 
 @pytest.mark.eager
@@ -229,7 +231,7 @@ def test_a_smoother_cutoff_keeps_second_derivatives():
 
 @pytest.fixture(scope="module", params=["vector", "invariant", "invariant_qs"])
 def charged(request):
-    return request.param, build(charge_spin=request.param)
+    return request.param, build(charge_spin_channels=request.param)
 
 
 def test_only_the_difference_of_spin_and_charge_enters(charged):
@@ -274,7 +276,7 @@ def test_only_the_papers_vector_depends_on_orientation(charged):
 
 @pytest.mark.eager
 def test_the_modes_agree_where_charge_and_spin_cancel():
-    models = [build(charge_spin=mode) for mode in ("invariant", "vector", "none")]
+    models = [build(charge_spin_channels=mode) for mode in ("invariant", "vector", "none")]
     for other in models[1:]:
         other.set_weights(models[0].get_weights())
     energies = [predict(model, [molecule(1.0, 3)])["energy"] for model in models]
@@ -320,7 +322,9 @@ PATHS = [
 def test_weights_keep_their_names_in_files(tmp_path):
     """Keras names them after attributes and positions: renaming one makes files unreadable."""
     found = []
-    build(num_layers=1, num_output_blocks=1).save_weights(tmp_path / "small.weights.h5")
+    build(num_layers=1, variant={"num_output_blocks": 1}).save_weights(
+        tmp_path / "small.weights.h5"
+    )
     with h5py.File(tmp_path / "small.weights.h5") as file:
         file.visititems(
             lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None

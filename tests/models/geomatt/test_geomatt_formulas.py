@@ -6,8 +6,8 @@ import pytest
 from keras_mlff.graph import structure
 from keras_mlff.models import GeomAtt
 from keras_mlff.neighbors import add_edges
-from tests.models import geomatt_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of
+from tests.models.geomatt import geomatt_formulas as formulas
 
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
@@ -97,7 +97,7 @@ def expected_energy(options, weights, item):
 def check_energies(options, structures, **kwargs):
     """Compares energies alone: forces would be compiled for every option."""
     weights = random_weights(options)
-    model = GeomAtt.from_reference(options, weights, **kwargs)
+    model = GeomAtt.from_port(options, weights, **kwargs)
     (readout,), (head,) = model.readouts, model.heads
     got = evaluate(
         lambda graph: head(graph, readout(model.embed(graph)).scalars, None),
@@ -121,7 +121,7 @@ def test_energies_without_the_far_value_are_those_of_the_formulas():
 def test_forces_are_the_slopes_of_the_formulas():
     options = {**BASE, "orders": [5, 2], "stream_scaling": False}
     weights = random_weights(options)
-    model = GeomAtt.from_reference(options, weights)
+    model = GeomAtt.from_port(options, weights)
     got = evaluate(model, batch(MOLECULES, model.cutoff))
     expected = [expected_energy(options, weights, item) for item in MOLECULES]
     np.testing.assert_allclose(got["energy"], expected, **TOLERANCE)
@@ -141,4 +141,4 @@ def test_transposed_matrices_are_refused(name):
     weights = random_weights(options)
     weights[name] = weights[name].T
     with pytest.raises(ValueError, match=f"weight '{name}' .* expects"):
-        GeomAtt.from_reference(options, weights)
+        GeomAtt.from_port(options, weights)

@@ -6,7 +6,7 @@ import pytest
 from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
-from tests.models import cmret_formulas as formulas
+from tests.models.cmret import cmret_formulas as formulas
 from tests.models.formulas import central_forces, evaluate, inputs_of
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -129,7 +129,7 @@ def test_properties_are_those_of_the_formulas(changed, modes, heads):
     """All properties but forces, which would be compiled for every option."""
     options = {**BASE, **changed}
     weights = random_weights(options, heads)
-    model = CMRET.from_reference(options, weights, **modes)
+    model = CMRET.from_port(options | modes, weights)
 
     def properties(graph):
         features, found = model.embed(graph), {}
@@ -149,7 +149,7 @@ def test_forces_are_the_slopes_of_the_formulas():
     options = {**BASE, "attention_activation": "gelu", "temperature_coeff": 1.0}
     modes = {"charge_spin": "invariant", "norm_mode": "smooth"}
     weights = random_weights(options, ["scalar"])
-    model = CMRET.from_reference(options, weights, **modes)
+    model = CMRET.from_port(options | modes, weights)
     network = formulas.CMRET(options, weights, **modes)
     got = evaluate(model, batch(MOLECULES, model.cutoff))
 
@@ -180,4 +180,4 @@ def test_transposed_matrices_are_refused(name):
     weights = random_weights(BASE, ["r2"])
     weights[f"{name}.W"] = weights[f"{name}.W"].T
     with pytest.raises(ValueError, match=rf"(?s){name}\.W.*transposed"):
-        CMRET.from_reference(BASE, weights)
+        CMRET.from_port(BASE, weights)

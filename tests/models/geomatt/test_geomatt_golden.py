@@ -12,7 +12,7 @@ from keras_mlff.graph import structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
-GOLDEN = Path(__file__).parents[1] / "golden/geomatt/golden_A.npz"
+GOLDEN = Path(__file__).parents[2] / "golden/geomatt/golden_A.npz"
 pytestmark = pytest.mark.usefixtures("float64")
 # 1e-10 relative, and what cancellation between terms of order one leaves of it at zero
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-13}
@@ -37,7 +37,7 @@ def weights(golden):
 
 @pytest.fixture(scope="module")
 def model(hyperparameters, weights):
-    return models.GeomAtt.from_reference(hyperparameters, weights)
+    return models.GeomAtt.from_port(hyperparameters, weights)
 
 
 def graph_of(golden, index, **labels):
@@ -66,7 +66,7 @@ def test_coefficients_and_features_equal_the_reference(golden, model, index):
 
 def test_loss_and_weight_gradients_equal_the_reference(golden, hyperparameters, weights):
     """rho MSE(E) + MSE(F) / N, the authors' program's weights of the two terms."""
-    model = models.GeomAtt.from_reference(hyperparameters, weights)
+    model = models.GeomAtt.from_port(hyperparameters, weights)
     graph = graph_of(
         golden,
         int(golden["loss/molecule"]),
@@ -89,14 +89,14 @@ def test_loss_and_weight_gradients_equal_the_reference(golden, hyperparameters, 
     # one step of size one: what was subtracted is the gradient
     np.testing.assert_allclose(logs["loss"][0], golden["loss/value"], rtol=1e-6)  # float32 logs
 
-    predicted = models.GeomAtt.from_reference(hyperparameters, weights).predict(graph)
+    predicted = models.GeomAtt.from_port(hyperparameters, weights).predict(graph)
     loss = float(golden["loss/rho"]) * np.mean((predicted["energy"] - graph["energy"]) ** 2)
     loss += np.mean((predicted["forces"] - graph["forces"]) ** 2) / len(graph["positions"])
     np.testing.assert_allclose(loss, golden["loss/value"], rtol=1e-10)
 
-    # the gradients take the weights' road through `from_reference`
+    # the gradients take the weights' road through `from_port`
     gradients = {k.replace("grad/", "w/"): v for k, v in golden.items() if k.startswith("grad/")}
-    carrier = models.GeomAtt.from_reference(hyperparameters, gradients)
+    carrier = models.GeomAtt.from_port(hyperparameters, gradients)
     for variable, start, end in zip(carrier.trainable_variables, before, after, strict=True):
         expected = keras.ops.convert_to_numpy(variable)
         scale = np.abs(expected).max()

@@ -19,15 +19,38 @@ TABLE = {"kind": "posenc", "num_features": 5, "num_knots": 8}
 RELU = {"kind": "mlp", "num_features": 5, "activation": "relu"}
 VARIANTS = [
     (EGNN, {"distance_encoding": "mlp", "attention": False}),
-    (EGNN, {"distance_encoding": {**TABLE, "mode": "quintic"}, "node_attributes": True}),
+    (
+        EGNN,
+        {"distance_encoding": {**TABLE, "mode": "quintic"}, "variant": {"node_attributes": True}},
+    ),
     (EGNN, {"equivariant": True}),
-    (EGNN, {"equivariant": True, "normalize": True, "tanh": True, "distance_encoding": TABLE}),
-    (EGNN, {"equivariant": True, "all_pairs": True, "coordinate_sum": "mean", "num_inputs": 3}),
-    (EGNN, {"readout": "graph", "species": [1, 6, 8], "distance_encoding": RELU}),
+    (
+        EGNN,
+        {
+            "equivariant": True,
+            "variant": {"normalize": True, "tanh": True},
+            "distance_encoding": TABLE,
+        },
+    ),
+    (
+        EGNN,
+        {
+            "equivariant": True,
+            "all_pairs": True,
+            "variant": {"coordinate_sum": "mean", "num_inputs": 3},
+        },
+    ),
+    (EGNN, {"readout": "graph", "variant": {"species": [1, 6, 8]}, "distance_encoding": RELU}),
     (DimeNetPP, {"distance_encoding": "mlp"}),
-    (DimeNetPP, {"distance_encoding": {**TABLE, "mode": "bspline"}, "sbf_combine": "outer"}),
-    (DimeNetPP, {"distance_encoding": TABLE, "sbf_combine": "concat", "use_envelope": False}),
-    (DimeNetPP, {"sbf_over_distance": True, "radial_factor": "kj", "rbf_embedding": "activated"}),
+    (
+        DimeNetPP,
+        {"distance_encoding": {**TABLE, "mode": "bspline"}, "variant": {"sbf_combine": "outer"}},
+    ),
+    (
+        DimeNetPP,
+        {"distance_encoding": TABLE, "variant": {"sbf_combine": "concat", "use_envelope": False}},
+    ),
+    (DimeNetPP, {"variant": "authors"}),
     (DistanceTransformer, {"distance_encoding": "mlp", "bias_per_layer": False, "num_heads": 2}),
     (DistanceTransformer, {"distance_encoding": {**TABLE, "initial": "gaussian_rbf"}}),
 ]
@@ -90,8 +113,8 @@ def test_all_pairs_are_edges_however_far(tmp_path):
     [
         (EGNN, {"readout": "none"}),
         (EGNN, {"distance_encoding": "none"}),
-        (DimeNetPP, {"radial_factor": "ij"}),
-        (DimeNetPP, {"distance_encoding": "posenc", "sbf_combine": "sum"}),
+        (DimeNetPP, {"variant": {"radial_factor": "ij"}}),
+        (DimeNetPP, {"distance_encoding": "posenc", "variant": {"sbf_combine": "sum"}}),
         (DistanceTransformer, {"num_heads": 3}),
     ],
 )

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from keras_mlff import analysis, backend
-from keras_mlff.graph import structure
-from keras_mlff.layers import positional_encoding
-from keras_mlff.layers.positional_encoding import PositionalEncoding
+from keras_mlff.layers.encoding import (
+    PerceptronEncoding,
+    PositionalEncoding,
+    make_encoding,
+    smoothness_loss,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden/posenc"
 pytestmark = pytest.mark.usefixtures("float64")
@@ -91,7 +94,7 @@ def test_second_derivatives_equal_the_reference(golden):
 def test_smoothness_equals_the_reference(golden):
     table = keras.ops.convert_to_tensor(golden["h_knots"], dtype="float64")
     loss, (gradient,) = backend.value_and_gradient(
-        lambda h: (positional_encoding.smoothness(h), ()), [table], False
+        lambda h: (smoothness_loss(h), ()), [table], False
     )
     np.testing.assert_allclose(float(loss[0]), golden["smooth_loss"], rtol=1e-10)
     gradient = keras.ops.convert_to_numpy(gradient)
@@ -162,27 +165,21 @@ def test_losses_depend_on_weights_alone(golden):
 
 
 def test_encodings_by_name():
-    assert positional_encoding.get("original", 0.0, 4.0) is None
-    table = positional_encoding.get("smooth", 0.0, 4.0, num_tables=2)
+    assert make_encoding("original", 0.0, 4.0) is None
+    table = make_encoding("smooth", 0.0, 4.0, num_tables=2)
     assert (table.x_max, table.smoothness) == (4.0, 0.005)
-    table = positional_encoding.get({"kind": "posenc", "x_max": 3.0, "num_knots": 5}, 0.0, 4.0)
+    table = make_encoding({"kind": "posenc", "x_max": 3.0, "num_knots": 5}, 0.0, 4.0)
     assert (table.x_max, table.num_knots, table.smoothness) == (3.0, 5, 0.0)
     assert table.initial == "normal"
-    basis = positional_encoding.get("smooth", 0.0, 4.0, num_features=50)
+    basis = make_encoding("smooth", 0.0, 4.0, num_features=50)
     assert (basis.num_features, basis.initial) == (50, "gaussian_rbf")
     random = {"kind": "posenc", "initial": "normal"}
-    assert positional_encoding.get(random, 0.0, 4.0, num_features=50).initial == "normal"
-    assert positional_encoding.get("mlp", 0.0, 4.0).num_features == 32
+    assert make_encoding(random, 0.0, 4.0, num_features=50).initial == "normal"
+    assert make_encoding("mlp", 0.0, 4.0).num_features == 32
     with pytest.raises(ValueError, match=r"have slopes.*'linear'"):
-        positional_encoding.PositionalEncoding(mode="linear", slope_smoothness=0.1)
+        PositionalEncoding(mode="linear", slope_smoothness=0.1)
     with pytest.raises(ValueError, match="distance_encoding"):
-        positional_encoding.get("fourier", 0.0, 4.0)
-
-
-def test_the_range_comes_from_the_structures():
-    chain = structure([[0, 0, 0], [0, 0, 2.0], [0, 0, 5.0]], [6, 6, 6])
-    pair = structure([[0, 0, 0], [0, 3.0, 0]], [1, 1])
-    assert positional_encoding.distance_range([pair, chain]) == (0.0, 5.0)
+        make_encoding("fourier", 0.0, 4.0)
 
 
 def test_metrics_equal_the_reference():
@@ -207,7 +204,7 @@ def test_metrics_equal_the_reference():
 
 def test_a_fresh_perceptron_bends_where_distances_are():
     """With biases of zero, "relu" would give lines through the origin for positive distances."""
-    layer = positional_encoding.PerceptronEncoding(32, activation="relu")
+    layer = PerceptronEncoding(32, activation="relu")
     values = keras.ops.convert_to_numpy(layer(np.linspace(0.5, 5.0, 50).astype("float32")))
     sizes = np.linalg.svd(values - values.mean(axis=0), compute_uv=False)
     assert sizes[1] > 1e-2 * sizes[0]
