@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mlff.backend.precision import keras_float64
-from keras_mlff.graph import Tensor, inputs_and_labels
+from keras_mlff.graph import Tensor, inputs_and_labels, level
 from keras_mlff.packing.budget import empty
 from keras_mlff.packing.loader import unpacked
 from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
@@ -211,9 +211,13 @@ def _without_offsets(inputs: Any, labels: Any, tables: Tables) -> Any:
     for key in tables.keys() & labels.keys():
         values, shift = tables[key]
         per_atom = tf.gather(tf.constant(values, tf.float64), inputs["atomic_numbers"])
-        per_atom = tf.where(inputs["atom_mask"], per_atom, 0.0)
-        num_graphs = tf.shape(inputs["graph_mask"])[0]
-        sums = tf.math.unsorted_segment_sum(per_atom, inputs["graph_ids"], num_graphs) + shift
-        offsets = tf.where(inputs["graph_mask"], sums, 0.0)
+        if level(key) == "atom":
+            offsets = tf.where(inputs["atom_mask"], per_atom + shift, 0.0)
+        else:
+            per_atom = tf.where(inputs["atom_mask"], per_atom, 0.0)
+            num_graphs = tf.shape(inputs["graph_mask"])[0]
+            sums = tf.math.unsorted_segment_sum(per_atom, inputs["graph_ids"], num_graphs) + shift
+            offsets = tf.where(inputs["graph_mask"], sums, 0.0)
+        # a missing label is NaN and stays so
         remaining[key] = tf.cast(labels[key], tf.float64) - offsets
     return remaining

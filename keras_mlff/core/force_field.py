@@ -14,19 +14,18 @@ from keras_mlff import backend
 from keras_mlff import presets as preset_store
 from keras_mlff.core import freezing
 from keras_mlff.core.construction import in_precision
-from keras_mlff.core.offsets import adapt_offsets, fit_offsets
 from keras_mlff.core.trainer import Trainer
 from keras_mlff.graph import (
-    ATOM_LABELS,
     Array,
     Graph,
     Tensor,
     dummy_graph,
     inputs_and_labels,
+    is_known,
     level,
     split,
 )
-from keras_mlff.heads import EnergyHead, Head, collection
+from keras_mlff.heads import AtomNumbers, Head, collection
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.element_affine import ElementAffine
@@ -115,13 +114,13 @@ class ForceField(Trainer):
             return features
         return features + self.charge_spin(features, graph)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
-        """Makes the layer that turns `AtomFeatures` into the numbers a head asks for.
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
+        """Makes the layer that turns `AtomFeatures` into the numbers that heads ask for.
 
-        It is called with features and gives `AtomFeatures` of `head.num_scalars` scalars and
-        `head.num_vectors` vectors per atom. The default is a perceptron of one hidden layer.
+        It is called with features and gives `AtomFeatures` of `numbers.num_scalars` scalars and
+        `numbers.num_vectors` vectors per atom. The default is a perceptron of one hidden layer.
         """
-        return PerceptronReadout(head.num_scalars, self.num_features, head.use_bias)
+        return PerceptronReadout(numbers.num_scalars, self.num_features, numbers.use_bias)
 
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
         """Computes what each layer makes of distances alone, for `keras-mlff analyze encoding`.
@@ -150,7 +149,7 @@ class ForceField(Trainer):
 
     def call(self, graph: Graph, training: bool = False) -> dict[str, Tensor]:
         """Computes every property, forces and stress included where there is an energy head."""
-        if not any(isinstance(head, EnergyHead) for head in self.heads):
+        if not any(head.is_differentiated for head in self.heads):
             return self._properties(graph, training)
         periodic = "cell" in graph
         positions = graph["positions"]
@@ -181,15 +180,11 @@ class ForceField(Trainer):
         if not isinstance(features, AtomFeatures):
             features = AtomFeatures(features)
         properties: dict[str, Tensor] = {}
+        affine = self.element_affine
+        transform = None if affine is None else lambda numbers: affine(numbers, graph)
         for group, readout in zip(collection.grouped(self.heads), self.readouts, strict=True):
             scalars, vectors = readout(features)
-            first, width = 0, group[0].num_scalars
-            for head in group:
-                numbers = scalars[:, first : first + width]
-                if self.element_affine is not None and isinstance(head, EnergyHead):
-                    numbers = self.element_affine(numbers, graph)
-                properties |= head(graph, numbers, vectors)
-                first += width
+            properties |= collection.properties(group, graph, scalars, vectors, transform)
         if self.repulsion is not None and "energy" in properties:
             repulsion = self.repulsion(graph)  # (num_atoms,)
             properties["atomic_energies"] = properties["atomic_energies"] + repulsion
@@ -201,7 +196,8 @@ class ForceField(Trainer):
         if self.built:
             return
         self.readouts = [
-            self.make_readout(collection.joined(group)) for group in collection.grouped(self.heads)
+            self.make_readout(collection.numbers_of(group))
+            for group in collection.grouped(self.heads)
         ]
         self.built = True  # or Keras would come back here
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
@@ -286,25 +282,25 @@ class ForceField(Trainer):
         self, predictions: Mapping[str, Any], inputs: Mapping[str, Any]
     ) -> dict[str, Array]:
         """Adds element references and shifts to predictions of one batch, in float64."""
-        totals = {key: np.asarray(value) for key, value in predictions.items()}
-        for head in self.heads:
-            if head.name in totals and (head.has_offset or head.name == "energy"):
-                totals[head.name] = totals[head.name].astype(np.float64) + head.offsets(inputs)
-            if "atomic_energies" in totals and isinstance(head, EnergyHead):
-                table = head.reference_table()[np.asarray(inputs["atomic_numbers"])]
-                totals["atomic_energies"] = totals["atomic_energies"].astype(np.float64) + table
-        return totals
+        return collection.add_offsets(self.heads, predictions, inputs)
 
     @in_precision
-    def fit_references(self, graphs: Sequence[Graph]) -> None:
+    def fit_offsets(self, graphs: Sequence[Graph]) -> None:
         """Sets references, shift and scale of each head from data; call it before training.
 
-        Energies and other sums get least-squares values per element, averages get their mean.
-        The scale is the forces' root mean square, or the spread of what remains. Learned tables of
-        distances get the range that occurs, unless `distance_encoding` gives one.
+        Energies and other sums get least-squares values per element, averages get their mean, and
+        scalars of atoms the mean of each element. The scale is the forces' root mean square, or
+        the spread of what remains. Structures and atoms without a label do not count. Learned
+        tables of distances get the range that occurs, unless `distance_encoding` gives one.
+
+        Args:
+            graphs: Structures with labels, usually those of training.
+
+        Raises:
+            ValueError: If a head's label is missing in all structures.
         """
         for head in self.heads:
-            fit_offsets(head, graphs)
+            head.fit_offsets(graphs)
         layers = self._flatten_layers(include_self=False)
         ends = fit_ranges(list(layers), graphs)
         if ends is not None:  # a saved model must know them
@@ -312,18 +308,25 @@ class ForceField(Trainer):
             self._arguments["distance_encoding"] = chosen | ends
         self.train_function = self.test_function = self.predict_function = None
 
-    def adapt_references(self, graphs: Sequence[Graph]) -> None:
+    def adapt_offsets(self, graphs: Sequence[Graph]) -> None:
         """Moves the references of a trained model to another level of theory.
 
         Energies of two methods differ mostly by a constant per element. Each head that has
         references and a label gets those that, with the network as it is, come closest to the
         labels; other heads, such as dipoles, stay as they are.
+
+        Args:
+            graphs: Structures with labels of the other method; those without do not count.
         """
         self.preset = None  # from here on it is another model, which may learn other elements
-        adapted = [head for head in self.heads if head.name in graphs[0] and head.has_offset]
+        adapted = [
+            head
+            for head in self.heads
+            if head.has_offset and any(is_known(head.name, graph).any() for graph in graphs)
+        ]
         predicted = self.predict(list(graphs)) if adapted else {}
         for head in adapted:
-            adapt_offsets(head, graphs, predicted[head.name])
+            head.adapt_offsets(graphs, predicted[head.name])
         self.train_function = self.test_function = self.predict_function = None
 
     def freeze(self, *parts: str, keep: str | Sequence[str] = ()) -> list[str]:
@@ -352,7 +355,7 @@ class ForceField(Trainer):
 
     def _strip(self, predictions: Mapping[str, Array], inputs: Graph) -> dict[str, Array]:
         masks = {"atom": inputs["atom_mask"], "structure": inputs["graph_mask"]}
-        return {key: value[masks[_output_level(key)]] for key, value in predictions.items()}
+        return {key: value[masks[level(key)]] for key, value in predictions.items()}
 
     # Looking inside
 
@@ -522,12 +525,8 @@ def _as_symbols(inputs: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:
 
 
 def _first_rows(key: str, value: Array, inputs: Graph) -> Array:
-    per_atom = _output_level(key) == "atom"
+    per_atom = level(key) == "atom"
     return value[: len(inputs["atom_mask"] if per_atom else inputs["graph_mask"])]
-
-
-def _output_level(key: str) -> str:
-    return "atom" if level(key) == "atom" or key in ATOM_LABELS else "structure"
 
 
 def _as_tensors(inputs: Mapping[str, Any], dtype: str) -> dict[str, Tensor]:

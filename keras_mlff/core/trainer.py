@@ -21,7 +21,7 @@ from keras_mlff.fit.logs import InputWait
 from keras_mlff.fit.objective import Objective
 from keras_mlff.fit.weight_schedules import ScheduledWeights, WeightSchedule
 from keras_mlff.graph import Array, Graph, Tensor, structure
-from keras_mlff.heads import Head
+from keras_mlff.heads import Head, collection
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Packable
 from keras_mlff.packing.loader import GraphLoader, refuse_weights
@@ -146,6 +146,7 @@ class Trainer(keras.Model, metaclass=Complete):
         """Reports the metrics of an epoch; Keras calls it, for all replicas together."""
         if not self._objective:
             return {}
+        self._objective[0].check_labels()
         return {key: float(value) for key, value in self._objective[0].logs().items()}
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
@@ -291,11 +292,9 @@ class Trainer(keras.Model, metaclass=Complete):
         x = self._loader(x, batch_size, shuffle)
         if not hasattr(x, "__len__") or isinstance(x, (str, np.ndarray)):
             raise TypeError(_no_data(x))
-        tables = {
-            head.name: (head.reference_table(), head.shift)
-            for head in self.heads
-            if head.has_offset
-        }
+        if self._objective and isinstance(x, GraphLoader) and isinstance(x.graphs, list):
+            self._objective[0].check_graphs(x.graphs)
+        tables = collection.offset_tables(self.heads)
         see = functools.partial(self._see, mode)
         return backend.feed(x, tables, see, waited, check)
 

@@ -13,6 +13,7 @@ from keras_mlff.graph import (
     Array,
     Graph,
     inputs_and_labels,
+    with_equal_labels,
     with_periodic_keys,
 )
 from keras_mlff.packing.budget import (
@@ -68,7 +69,8 @@ class GraphLoader(keras.utils.PyDataset):
 
     Args:
         graphs: Graphs with edges (`neighbors.add_edges`), or a store of them
-            (`pipeline.GraphStore`).
+            (`pipeline.GraphStore`). Molecules and crystals, and graphs with different labels, may
+            be mixed: what a graph lacks is NaN in its batch and does not count.
         batch_size: Graphs per batch, about, where sizes differ.
         budget: Fixed sizes; chosen from the graphs where `None`.
         shuffle: Whether to change the order each epoch. Without, the order is kept.
@@ -210,7 +212,9 @@ def _checked(graphs: Sequence[Graph]) -> Sequence[Graph]:
             f"Graph {missing} has no edges. Build them first: "
             "graphs = [neighbors.add_edges(graph, model.cutoff) for graph in graphs]."
         )
-    periodic = ["cell" in graph for graph in graphs]
-    if any(periodic) and not all(periodic):  # every batch has the same keys
-        return [with_periodic_keys(graph) for graph in graphs]
+    # every batch has the same keys
+    if any(graph.keys() != graphs[0].keys() for graph in graphs):
+        if any("cell" in graph for graph in graphs):
+            graphs = [with_periodic_keys(graph) for graph in graphs]
+        return with_equal_labels(graphs)
     return graphs

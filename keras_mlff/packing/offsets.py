@@ -14,9 +14,11 @@ from keras_mlff.graph import (
     Array,
     Graph,
     inputs_and_labels,
+    level,
 )
 from keras_mlff.packing.budget import Batch, empty
 from keras_mlff.packing.loader import unpacked
+from keras_mlff.quantities import Level
 
 Tables = Mapping[str, tuple[Array, float]]  # per label: values per element, shift
 
@@ -36,6 +38,25 @@ def element_sums(graph: Mapping[str, Any], table: Array, shift: float = 0.0) -> 
     num_graphs = len(graph["graph_mask"])
     sums = np.bincount(np.asarray(graph["graph_ids"]), weights=values, minlength=num_graphs)
     return np.where(graph["graph_mask"], sums + shift, 0.0)
+
+
+def label_offsets(what: Level, graph: Mapping[str, Any], table: Array, shift: float = 0.0) -> Array:
+    """Computes what a network does not have to learn of a label, in float64.
+
+    Args:
+        what: Whether the label belongs to structures, whose atoms' values are added up, or to
+            atoms, which have their own.
+        graph: Graph or batch.
+        table: `(119,)`, the value of each atomic number.
+        shift: Added once to each real structure, or atom.
+
+    Returns:
+        `(num_graphs,)` or `(num_atoms,)`, zero for padding.
+    """
+    if what != "atom":
+        return element_sums(graph, table, shift)
+    values = table[np.asarray(graph["atomic_numbers"])] + shift
+    return np.where(graph["atom_mask"], values, 0.0)
 
 
 class Replicas(NamedTuple):
@@ -133,7 +154,10 @@ class OffsetLoader(keras.utils.PyDataset):
         if self.check is not None:
             self.check(inputs)
         labels = {
-            key: value - element_sums(inputs, *self.tables[key]) if key in self.tables else value
+            # a missing label is NaN and stays so
+            key: value - label_offsets(level(key), inputs, *self.tables[key])
+            if key in self.tables
+            else value
             for key, value in labels.items()
         }
         return inputs, labels

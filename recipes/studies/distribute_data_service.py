@@ -64,7 +64,7 @@ def train(dispatcher: str, num_epochs: int, folder: str) -> float:
     keras.utils.set_random_seed(0)
     model = models.CMRET(num_features=64, num_layers=3)
     points = datasets.load("ch2", split="train")
-    model.fit_references(points)
+    model.fit_offsets(points)
     graphs = pipeline.with_edges(points, model.cutoff, cache_dir=folder)
     loader = GraphLoader(graphs, 25, shuffle=True)
     data = service.from_service(loader, dispatcher, Path(folder, "batches"))

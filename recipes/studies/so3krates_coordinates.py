@@ -76,7 +76,7 @@ def on_sphere(model: models.So3krates, molecule: Graph) -> Array:
         ],
         axis=-1,
     )
-    if model.direction == "receiver_minus_sender":
+    if model.variant.direction == "receiver_minus_sender":
         directions = -directions
     values = keras.ops.convert_to_numpy(
         harmonics.spherical_harmonics(

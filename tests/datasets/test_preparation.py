@@ -10,10 +10,10 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.core import offsets as references  # noqa: E402
 from keras_mlff.datasets import md17  # noqa: E402
 from keras_mlff.datasets.tools import builder, checks, sources, statistics  # noqa: E402
 from keras_mlff.graph import structure  # noqa: E402
+from keras_mlff.heads import statistics as references  # noqa: E402
 
 
 def molecules(count, seed=0):

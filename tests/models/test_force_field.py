@@ -448,7 +448,9 @@ def test_fit_before_compile_says_what_to_do(pair_net):
 def test_a_label_of_the_wrong_width_is_refused(pair_net):
     model = pair_net(heads=[heads.DipoleHead()])
     model.compile("sgd", loss={"dipole": "mse"}, run_eagerly=BACKEND != "jax")
-    graphs = make_graphs(2, dipole=lambda random: random.normal())
+    with pytest.raises(ValueError, match="dipole_norm"):
+        make_graphs(2, dipole=lambda random: random.normal())
+    graphs = [graph | {"dipole": np.ones(1)} for graph in make_graphs(2)]
     with pytest.raises(ValueError, match="dipole_norm"):
         model.evaluate(graphs, verbose=0)
 
@@ -663,7 +665,7 @@ def test_references_are_fitted_and_scales_follow(pair_net):
     model = pair_net(heads=[heads.EnergyHead(), heads.ScalarHead("gap", pooling="mean")])
     model.compile("sgd", loss={"energy": "mae"}, metrics={"energy": "mae"})
     before = model.evaluate(graphs, verbose=0, return_dict=True)["energy_mae"]
-    model.fit_references(graphs)
+    model.fit_offsets(graphs)
     energy, gap = model.heads
     for element, value in REFERENCES.items():
         assert abs(energy.references[element] - value) < 2.0
@@ -679,7 +681,7 @@ def test_references_are_fitted_and_scales_follow(pair_net):
     # a change of scale must reach code that was compiled before
     energy_before = predicted["energy"] - energy.offsets(join(graphs))
     energy.scale *= 2.0
-    model.fit_references(graphs)
+    model.fit_offsets(graphs)
     again = pair_net.from_config(model.get_config())
     assert again.heads[0].references == energy.references
     assert np.all(np.isfinite(energy_before))
@@ -833,7 +835,7 @@ def test_references_adapt_to_another_level_of_theory(pair_net):
         {**graph, "energy": energy[None] + sum(shifts[z] for z in graph["atomic_numbers"].tolist())}
         for graph, energy in zip(graphs, predicted, strict=True)
     ]
-    model.adapt_references(moved)
+    model.adapt_offsets(moved)
     after = model.predict(graphs)["energy"]
     np.testing.assert_allclose(after, np.concatenate([g["energy"] for g in moved]), atol=1e-4)
     for number, shift in shifts.items():
@@ -843,7 +845,7 @@ def test_references_adapt_to_another_level_of_theory(pair_net):
 def test_heads_without_labels_keep_their_references(pair_net):
     model = compiled(pair_net)
     before = dict(model.heads[0].references)
-    model.adapt_references([{k: v for k, v in g.items() if k != "energy"} for g in make_graphs(2)])
+    model.adapt_offsets([{k: v for k, v in g.items() if k != "energy"} for g in make_graphs(2)])
     assert model.heads[0].references == before
 
 

@@ -159,7 +159,7 @@ def test_fit_and_predict_take_a_dataset():
     """
     structures = random_structures(8)
     model = models.CMRET(num_features=16, num_layers=1, num_heads=2, num_radial=8, cutoff=CUTOFF)
-    model.fit_references(structures)
+    model.fit_offsets(structures)
     model.compile(
         keras.optimizers.SGD(1e-4),
         loss={"energy": "mse", "forces": "mse"},

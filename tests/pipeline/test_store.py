@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_mlff import neighbors, pipeline
+from keras_mlff import neighbors, pipeline, quantities
 from keras_mlff.graph import structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Budget
@@ -227,8 +227,8 @@ def test_several_processes_make_one_store(tmp_path):
 
 def test_graphs_that_do_not_belong_together_are_refused(tmp_path):
     structures = molecules(3)
-    del structures[1]["forces"]
-    with pytest.raises(ValueError, match=r"graph 1 differ in \['forces'\]"):
+    del structures[1]["spin_multiplicity"]
+    with pytest.raises(ValueError, match=r"graph 1 differ in \['spin_multiplicity'\]"):
         pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
     with pytest.raises(ValueError, match="no graphs"):
         pipeline.with_edges([], CUTOFF, cache_dir=tmp_path)
@@ -250,3 +250,32 @@ def test_crystals_far_from_their_cell_keep_their_shifts(tmp_path):
     stored = pipeline.with_edges([far], CUTOFF, cache_dir=tmp_path)
     assert np.abs(stored[0]["cell_shifts"]).max() == 1e5
     assert_equal(stored[0], add_edges(far, CUTOFF))
+
+
+def test_labels_that_some_graphs_lack_are_missing_there(tmp_path):
+    """As a list of the same graphs: NaN, whichever graph has a label first."""
+    structures = molecules(7)
+    for index, graph in enumerate(structures):
+        del graph["energy" if index in (0, 4) else "forces"]
+        if index == 5:
+            graph["partial_charges"] = np.ones(len(graph["positions"]))
+    structures.insert(3, invented(5, periodic=True))
+    listed = pipeline.with_edges(structures, CUTOFF)
+    stored = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    assert np.isnan(stored[0]["energy"]).all()
+    assert np.isnan(stored[1]["partial_charges"]).all()
+    assert (stored[6]["partial_charges"] == 1.0).all()
+    for one, other in zip(GraphLoader(stored, 3), GraphLoader(listed, 3), strict=True):
+        assert_equal(one[0] | one[1], other[0] | other[1])
+
+
+def test_a_store_knows_what_its_labels_mean(tmp_path):
+    quantities.register("spin_densities", level="atom", shape=(), unit="e", ase="densities")
+    structures = [
+        graph | {"spin_densities": np.ones(len(graph["positions"]))} for graph in molecules(3)
+    ]
+    stored = pipeline.with_edges(structures, CUTOFF, cache_dir=tmp_path)
+    quantities.unregister("spin_densities")
+    opened = pipeline.GraphStore(stored.folder)
+    assert quantities.get("spin_densities").ase == "densities"
+    assert (opened[1]["spin_densities"] == 1.0).all()
