@@ -136,6 +136,11 @@ _BUILT_IN = (
     # what single data sets know
     Quantity("reference_energy", "structure", (), "eV", _ENERGY, description="OC20's zero"),
     Quantity("shape", "structure", description="class of a pair of geometries, 0 or 1"),
+    Quantity("angle", "structure", (), "degree", description="of a scan, as in ch2"),
+    Quantity("length", "structure", (), "Å", _LENGTH, description="of a scan, as in ch2"),
+    Quantity("A", "structure", (), "GHz", description="rotational constant of QM9, the largest"),
+    Quantity("B", "structure", (), "GHz", description="rotational constant of QM9"),
+    Quantity("C", "structure", (), "GHz", description="rotational constant of QM9, the smallest"),
 )
 _table: dict[str, Quantity] = {quantity.name: quantity for quantity in _BUILT_IN}
 _declared: set[str] = set()  # by heads and stores alone, which know less than a user may say

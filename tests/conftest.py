@@ -66,3 +66,11 @@ def float64() -> Iterator[str]:
 
     with backend.double_precision():
         yield "float64"
+
+
+@pytest.fixture(scope="session")
+def pair_net() -> type:
+    """Gives a force field small enough to be compiled in a second."""
+    from tests.core.pair_net import PairNet
+
+    return PairNet

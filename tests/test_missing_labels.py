@@ -7,7 +7,7 @@ import pytest
 from keras_mlff import fit, heads, models, pipeline
 from keras_mlff.fit.objective import Objective
 from keras_mlff.graph import join, pad, structure
-from keras_mlff.neighbors import add_edges
+from keras_mlff.neighbors import GraphSpec, add_edges
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
@@ -114,8 +114,8 @@ def fed(way, structures, tmp_path):
     if way == "list":
         return structures
     if way == "loader":
-        return GraphLoader(pipeline.with_edges(structures, 3.0), 2)
-    store = pipeline.with_edges(structures, 3.0, cache_dir=tmp_path)
+        return GraphLoader(pipeline.with_edges(structures, GraphSpec(3.0)), 2)
+    store = pipeline.with_edges(structures, GraphSpec(3.0), cache_dir=tmp_path)
     if way == "store":
         return store
     pytest.importorskip("tensorflow")

@@ -19,7 +19,6 @@ from keras_mlff import __version__, backend, quantities, saving
 from keras_mlff.export.server import AXES, Server, signature_keys
 from keras_mlff.graph import Array, Graph, level, structure
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
 FORMAT_VERSION = 1
@@ -153,7 +152,7 @@ def _compare(model: ForceField, folder: Path, tolerance: float) -> None:
     for name, graphs in (("serving_default", molecules), ("periodic", [crystal])):
         if name not in signature_inputs:
             continue
-        edges = [add_edges(graph, model.cutoff, triplets=model.uses_triplets) for graph in graphs]
+        edges = [model.graph_spec.add_edges(graph) for graph in graphs]
         inputs, _ = GraphLoader(edges, len(edges))[0]
         network = keras.tree.map_structure(keras.ops.convert_to_numpy, evaluate(inputs))
         expected = model.add_offsets(network, inputs)

@@ -1,5 +1,6 @@
 """Heads: numbers of each atom -> a property."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.heads.atomic import AtomicHead as AtomicHead
 from keras_mlff.heads.choice import for_label as for_label
 from keras_mlff.heads.choice import for_labels as for_labels

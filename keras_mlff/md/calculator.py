@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-import keras
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import (
@@ -20,7 +19,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from keras_mlff import presets, quantities
 from keras_mlff.graph import Array, Graph, count, structure
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import NeighborList, neighbor_list, triplets
+from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
@@ -178,21 +177,10 @@ class MLFFCalculator(Calculator):
             spin_multiplicity=spin,
         )
         if self._neighbors is None or not self._neighbors.covers(graph):
-            if self.model.preset is not None:
-                presets.check_elements([graph], self.model.preset)
             self._neighbors = SkinList(graph, self.model.cutoff, self.skin)
             self.num_searches += 1
         edges = self._neighbors.edges(graph)
-        graph["senders"], graph["receivers"] = edges.senders, edges.receivers
-        graph["edge_mask"] = np.ones(len(edges.senders), np.bool_)
-        if periodic:
-            graph["cell_shifts"] = edges.cell_shifts.astype(np.float64)
-        if self.model.uses_triplets:
-            shifts = edges.cell_shifts if periodic else None
-            inward, outward = triplets(edges.senders, edges.receivers, shifts)
-            graph["triplet_in"], graph["triplet_out"] = inward, outward
-            graph["triplet_mask"] = np.ones(len(inward), np.bool_)
-        return graph
+        return with_edge_list(graph, edges, self.model.uses_triplets)
 
     def _budget(self, graph: Graph) -> Budget:
         num_atoms, num_edges = count(graph, "atom"), count(graph, "edge")
@@ -280,9 +268,7 @@ class SkinList:
     def edges(self, graph: Graph) -> NeighborList:
         """Picks the pairs within the cutoff; the order stays."""
         senders, receivers, shifts = self.wide
-        vectors = graph["positions"][senders] - graph["positions"][receivers]
-        if "cell" in graph:
-            vectors = vectors + shifts @ graph["cell"][0]
+        vectors = edge_vectors(graph, self.wide)
         inside = np.einsum("ij,ij->i", vectors, vectors) <= self.cutoff**2
         return NeighborList(senders[inside], receivers[inside], shifts[inside])
 
@@ -293,11 +279,7 @@ def _in_dtype(model: ForceField, dtype: str | None) -> ForceField:
         return model
     if dtype not in ("float32", "float64"):
         raise ValueError(f"`dtype` is 'float32', 'float64' or None. Received: dtype='{dtype}'.")
-    copy = type(model).from_config(model.get_config() | {"dtype": dtype})
-    weights = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-    copy.assign_weights(list(zip(copy.weights, weights, strict=True)))
-    copy.preset = model.preset
-    return copy
+    return model.copy(dtype)
 
 
 def _charge_and_spin(atoms: Atoms) -> tuple[float, int]:

@@ -1,4 +1,7 @@
-"""Graphs in a folder: written as a stream, read by memory map, packed without making each."""
+"""Stores of graphs: folders that are written as a stream and read by memory map.
+
+A batch is packed from the arrays of a store without making its graphs one by one.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import numpy as np
 from keras_mlff import graph as graph_module
 from keras_mlff import neighbors, quantities, saving
 from keras_mlff.graph import INPUT_LEVELS, MASKS, Array, Graph, count, level, with_periodic_keys
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
 from keras_mlff.pipeline.columns import Column
 from keras_mlff.quantities import Level
@@ -34,14 +38,14 @@ _STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
 
 
 class GraphStore(Sequence[Graph]):
-    """Graphs with edges that stand in a folder; memory holds their sizes alone.
+    """Graphs with edges in the files of a folder; memory holds their sizes alone.
 
     An array of each key holds the rows of all graphs one after the other. The operating system
     keeps in memory what fits and is used. A label that only some of the graphs have is NaN in the
     others.
 
     Args:
-        folder: What `make` wrote.
+        folder: A folder that `make` has written.
 
     Raises:
         ValueError: If the folder is not complete.
@@ -236,6 +240,11 @@ def make(
         return GraphStore(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def names_of(spec: GraphSpec) -> tuple[float, bool]:
+    """Lists what a store's name says of the edges in it."""
+    return float(spec.cutoff), spec.triplets
 
 
 def _put(finished: Path, folder: Path) -> bool:

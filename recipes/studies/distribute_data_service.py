@@ -65,7 +65,7 @@ def train(dispatcher: str, num_epochs: int, folder: str) -> float:
     model = models.CMRET(num_features=64, num_layers=3)
     points = datasets.load("ch2", split="train")
     model.fit_offsets(points)
-    graphs = pipeline.with_edges(points, model.cutoff, cache_dir=folder)
+    graphs = pipeline.with_edges(points, model, cache_dir=folder)
     loader = GraphLoader(graphs, 25, shuffle=True)
     data = service.from_service(loader, dispatcher, Path(folder, "batches"))
     model.compile(keras.optimizers.Adam(1e-3), loss={"energy": "mse", "forces": "mse"})

@@ -7,6 +7,7 @@ import pytest
 from keras_mlff import heads, models, quantities
 from keras_mlff.graph import structure
 from keras_mlff.heads import collection
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.pipeline import with_edges
@@ -30,7 +31,7 @@ def molecules(turn=None, **labels):
 
 def predict(model, graphs):
     model.run_eagerly = keras.backend.backend() != "jax"
-    return model.predict(GraphLoader(with_edges(graphs, 4.0), budget=SPARE))
+    return model.predict(GraphLoader(with_edges(graphs, GraphSpec(4.0)), budget=SPARE))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 from keras import ops
@@ -69,7 +69,7 @@ class DimeNetPP(ForceField):
 
     Variant = DimeNetPPVariant
     VARIANTS = VARIANTS
-    uses_triplets: ClassVar[bool] = True
+    uses_triplets = True
     has_attention = False
 
     def __init__(
