@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+# isort: split
 import keras
 import numpy as np
 
+from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import precision
 from keras_mlff.graph import Array
 from keras_mlff.layers.encoding import PerceptronEncoding, PositionalEncoding
@@ -47,7 +51,7 @@ def encodings(model: ForceField) -> dict[str, Encodings]:
         Encodings by quantity, `"distance"` (knots in Å) or `"angle"` (in radians).
     """
     found: dict[str, list[tuple[Array, Array, Array]]] = {}
-    for layer in model._flatten_layers(include_self=False):
+    for layer in keras_private.layers_inside(model):
         if isinstance(layer, PositionalEncoding):
             found.setdefault(layer.quantity, []).append(_read_table(layer))
         elif isinstance(layer, PerceptronEncoding):

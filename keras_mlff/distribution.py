@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+# isort: split
 import keras
 
 from keras_mlff import backend
@@ -24,14 +27,15 @@ def use_devices(
     each of which is given the same data and takes its part).
 
     Args:
-        devices: Such as `["gpu:0", "gpu:1"]`; all of the best kind where `None`. With several
-            processes those of all of them.
-        coordinator: Address and port of process 0, `"localhost:9000"`, where there are several.
-        num_processes: How many there are.
-        process: Number of this one.
+        devices: Names of devices, such as `["gpu:0", "gpu:1"]`; all of the best kind where `None`.
+            With several processes those of all of them.
+        coordinator: Address and port of process 0, such as `"localhost:9000"`, where there are
+            several processes.
+        num_processes: Number of processes that train together. Defaults to 1.
+        process: Number of this process, from 0. Defaults to 0.
 
     Returns:
-        The number of devices.
+        The number of devices that share each step.
 
     Raises:
         ValueError: If the backend cannot do it.
@@ -45,7 +49,7 @@ def use_devices(
         if num_processes > 1:
             keras.distribution.initialize(coordinator, num_processes, process)
         chosen = list(devices) if devices is not None else keras.distribution.list_devices()
-        # each process takes its part of the batches by itself, see `packing.OffsetLoader`
+        # each process takes its part of the batches by itself, see `packing.FeedLoader`
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
         )
@@ -59,7 +63,7 @@ def use_devices(
 
 
 def stop() -> None:
-    """Goes back to one device, for models that are made from here on."""
+    """Returns to one device, for models that are made from here on."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

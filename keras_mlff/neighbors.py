@@ -1,9 +1,14 @@
-"""Neighbor lists with and without periodic images, and the edge pairs that share an atom."""
+"""Edges of graphs: neighbors with and without periodic images, and pairs of edges.
+
+`add_edges` is what most programs need, and `GraphSpec` says which edges a model reads.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from types import ModuleType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +25,8 @@ _COINCIDENT = 1e-6  # Å: rounding of a lattice translation stays below, every b
 class NeighborList(NamedTuple):
     """Directed edges, sorted by receiver, then sender, then shift; all int32.
 
-    The vector of an edge is `positions[senders] - positions[receivers] + cell_shifts @ cell`.
+    The vector of an edge points from the receiver to the sender:
+    `positions[senders] - positions[receivers] + cell_shifts @ cell`, see `edge_vectors`.
     """
 
     senders: Array  # (num_edges,)
@@ -85,9 +91,8 @@ def neighbor_list(
     else:
         found = _search_pairs(wrapped, radius)
     senders, receivers, shifts = found
-    vectors = np.take(wrapped, senders, axis=0) - np.take(wrapped, receivers, axis=0)
+    vectors = _vectors(wrapped, found, lattice if periodic.any() else None)
     if periodic.any():
-        vectors += shifts.astype("float64") @ lattice
         moves = cells_away.astype("int32")
         # the same for all edges of a pair of atoms, so the order stays
         shifts = shifts + np.take(moves, receivers, axis=0) - np.take(moves, senders, axis=0)
@@ -105,14 +110,64 @@ def neighbor_list(
     return NeighborList(senders[inside], receivers[inside], shifts[inside])
 
 
+@dataclasses.dataclass(frozen=True)
+class GraphSpec:
+    """Says which edges a model reads; `model.graph_spec` is that of a model.
+
+    Args:
+        cutoff: Distance in Å up to which atoms are neighbors; infinite for all pairs of a molecule.
+        triplets: Whether pairs of edges that share an atom are read too. Defaults to False.
+
+    Raises:
+        ValueError: If the cutoff is not positive.
+
+    Example:
+        >>> from keras_mlff.graph import structure
+        >>> water = structure([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]], [8, 1, 1])
+        >>> len(GraphSpec(cutoff=1.2).add_edges(water)["senders"])
+        4
+    """
+
+    cutoff: float
+    triplets: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.cutoff > 0.0:
+            raise ValueError(
+                f"The cutoff is a length in Å above 0. Received: cutoff={self.cutoff}."
+            )
+
+    @classmethod
+    def of(cls, model_or_spec: Any) -> GraphSpec:
+        """Returns the specification of a model, or the one that was given itself.
+
+        Args:
+            model_or_spec: A model, which has a `graph_spec`, or a `GraphSpec`.
+
+        Raises:
+            TypeError: If it is neither.
+        """
+        spec = getattr(model_or_spec, "graph_spec", model_or_spec)
+        if not isinstance(spec, cls):
+            raise TypeError(
+                "The edges of a graph are those of a model or of a `GraphSpec`. Received: "
+                f"{model_or_spec!r}. Pass the model, or `neighbors.GraphSpec(cutoff=5.0)`."
+            )
+        return spec
+
+    def add_edges(self, structure: Graph) -> Graph:
+        """Returns a copy of a structure with the edges of this specification; see `add_edges`."""
+        return add_edges(structure, self.cutoff, self.triplets)
+
+
 def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
     """Returns a copy of a structure with edges between all atoms no further apart than `cutoff`.
 
     Args:
         graph: A single structure, without padding. Edges it already has are replaced.
-        cutoff: Å, larger than 0; infinite for all pairs of a molecule.
-        triplets: Also add `triplet_in`, `triplet_out` and `triplet_mask`, for models that use
-            angles.
+        cutoff: Distance in Å, larger than 0; infinite for all pairs of a molecule.
+        triplets: Whether to add `triplet_in`, `triplet_out` and `triplet_mask` too, for models
+            that use angles. Defaults to False.
 
     Raises:
         ValueError: If the graph holds several structures or padding; see also `neighbor_list`.
@@ -125,15 +180,48 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
     positions = graph["positions"]
     periodic = "cell" in graph
     cell, pbc = (graph["cell"][0], graph["pbc"][0]) if periodic else (None, None)
-    edges = neighbor_list(positions, cutoff, cell, pbc)
-    new = {key: value for key, value in graph.items() if not key.startswith("triplet_")}
-    new["senders"], new["receivers"] = edges.senders, edges.receivers
-    new["edge_mask"] = np.ones(len(edges.senders), "bool")
-    if periodic:
-        new["cell_shifts"] = edges.cell_shifts.astype(positions.dtype)
+    return with_edge_list(graph, neighbor_list(positions, cutoff, cell, pbc), triplets)
+
+
+def with_edge_list(graph: Graph, edges: NeighborList, triplets: bool = False) -> Graph:
+    """Returns a copy of a structure with given edges.
+
+    Args:
+        graph: A single structure, without padding. Edges it already has are replaced.
+        edges: Edges sorted by receiver, such as those of `neighbor_list`.
+        triplets: Whether to add pairs of edges that share an atom too. Defaults to False.
+    """
+    complete = {key: value for key, value in graph.items() if not key.startswith("triplet_")}
+    complete["senders"], complete["receivers"] = edges.senders, edges.receivers
+    complete["edge_mask"] = np.ones(len(edges.senders), "bool")
+    if "cell" in graph:
+        complete["cell_shifts"] = edges.cell_shifts.astype(graph["positions"].dtype)
     if triplets:
-        new |= _triplet_keys(edges)
-    return new
+        complete |= _triplet_keys(edges)
+    return complete
+
+
+def edge_vectors(graph: Mapping[str, Any], edges: NeighborList | None = None) -> Array:
+    """Computes the vector of each edge in NumPy; `ops.geometry.edge_vectors` is for networks.
+
+    Args:
+        graph: A structure, or, with edges of its own, a graph of one structure.
+        edges: The edges; those of the graph where `None`.
+
+    Returns:
+        `(num_edges, 3)`, Å, from the receiver to the sender, across cell boundaries.
+    """
+    if edges is None:
+        shifts = graph["cell_shifts"] if "cell" in graph else np.zeros((len(graph["senders"]), 3))
+        edges = NeighborList(graph["senders"], graph["receivers"], shifts)
+    cell = graph["cell"][0] if "cell" in graph else None
+    return _vectors(graph["positions"], edges, cell)
+
+
+def _vectors(positions: Array, edges: NeighborList, cell: Array | None) -> Array:
+    senders, receivers, shifts = edges
+    vectors = np.take(positions, senders, axis=0) - np.take(positions, receivers, axis=0)
+    return vectors if cell is None else vectors + shifts.astype("float64") @ cell
 
 
 def triplets(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_mlff import analysis
+from keras_mlff.fit.logs import read_log
 from keras_mlff.graph import Array, Graph
 from keras_mlff.models import ForceField
 
@@ -41,20 +41,20 @@ def subplots(
 def learning_curve(
     axes: Axes, log: str | Path, columns: Mapping[str, str], scale: float = 1.0
 ) -> Axes:
-    """Draws columns of a training's CSV log against the epoch.
+    """Draws columns of a training's log against the number of completed epochs.
 
     Args:
         axes: Where to draw.
-        log: `log.csv`.
-        columns: Name of each column and the label of its line.
-        scale: Factor, 1e3 for meV.
+        log: The file `log.csv`.
+        columns: The names of columns, and the label of each line.
+        scale: A factor for all values, such as 1e3 for meV.
+
+    Returns:
+        The axes.
     """
-    with Path(log).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(log)
     for column, label in columns.items():
-        points = [
-            (int(row["epoch"]) + 1, scale * float(row[column])) for row in rows if row.get(column)
-        ]
+        points = [(row["epoch"] + 1, scale * row[column]) for row in rows if column in row]
         axes.plot(*np.asarray(points).T, label=label, linewidth=1.2)
     axes.set(xlabel="epoch", yscale="log")
     axes.legend(frameon=False)
@@ -160,20 +160,20 @@ def attention_figure(
     return figure
 
 
-def bond_attention(
+def draw_attention(
     model: ForceField, molecules: Sequence[Graph]
 ) -> tuple[Any, dict[str, tuple[float, float]]]:
-    """Draws the attention of the first molecule and measures how well that of all finds bonds.
+    """Draws the attention of the first molecule and computes how well that of all finds bonds.
 
     Args:
-        model: One that has attention.
-        molecules: Structures without cells.
+        model: A model with attention.
+        molecules: Structures without a cell; the first one is drawn.
 
     Returns:
-        The figure, and by layer mean and standard deviation over the molecules of the areas that
-        `analysis.bond_areas` finds; `nearness` ranks pairs by their distance alone.
+        The figure, and mean and standard deviation of what `analysis.bond_areas` finds; `nearness`
+        ranks pairs by their distance alone.
     """
-    from keras_mlff.md import observables  # needs ASE
+    from keras_mlff.md import observables
 
     figure, areas = None, []
     for molecule in molecules:

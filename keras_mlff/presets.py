@@ -1,4 +1,8 @@
-"""Trained models: a name or folder -> config and weights, and back."""
+"""Trained models on disk: folders of config, weights and metadata, found by name.
+
+`available` lists them, as the command `keras-mlff zoo list` does; `ForceField.from_preset` and
+`keras_mlff.load_preset` load them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,9 @@ class Preset:
     """A trained model on disk.
 
     Attributes:
-        name: Of the folder, such as `"ch2"`, unique within the class.
+        name: Name of the folder, such as `"ch2"`, unique within the class.
         architecture: Name of the class, such as `"CMRET"`.
-        folder: Where config, weights and metadata lie.
+        folder: Folder that holds config, weights and metadata.
         metadata: Everything known about the model, as `metadata.json` states it.
     """
 
@@ -72,7 +76,21 @@ def zoo_folders() -> list[Path]:
 
 
 def available(architecture: str | None = None) -> dict[str, Preset]:
-    """Finds presets: by bare name for one architecture, else by `"cmret/ch2"`."""
+    """Lists the presets that are at hand.
+
+    Args:
+        architecture: Name of a class, such as `"CMRET"`; all classes where `None`.
+
+    Returns:
+        Presets by name: `"ch2"` within a class, `"cmret/ch2"` without one. A damaged folder is
+        left out with a warning.
+
+    Example:
+        ```python
+        for name, preset in presets.available().items():
+            print(name, preset.description)
+        ```
+    """
     found: dict[str, Preset] = {}
     for zoo in zoo_folders():
         for path in sorted(zoo.glob(f"*/*/{METADATA}")):
@@ -90,6 +108,9 @@ def available(architecture: str | None = None) -> dict[str, Preset]:
 
 def read(folder: str | Path) -> Preset:
     """Reads what a preset's folder says about itself, without its weights.
+
+    Args:
+        folder: The folder of one preset.
 
     Raises:
         ValueError: If a file is missing, unreadable or of a later format.
@@ -111,31 +132,39 @@ def read(folder: str | Path) -> Preset:
     return Preset(Path(os.path.abspath(folder)).name, metadata["architecture"], folder, metadata)
 
 
-def find(name: str, architecture: str | None = None) -> Preset:
-    """Finds a preset by folder, by `"ch2"` (within a class) or by `"cmret/ch2"`.
+def find(
+    name: str | Path, architecture: str | None = None, subclasses: Collection[str] = ()
+) -> Preset:
+    """Finds a preset by its folder or its name.
+
+    Args:
+        name: The path of a preset's folder, `"cmret/ch2"`, or, within a class, `"ch2"`.
+        architecture: Name of the class that the preset must belong to; any where `None`.
+        subclasses: Names of further classes that it may belong to.
 
     Raises:
-        ValueError: If there is none, with a list of those that exist.
+        ValueError: If there is none, with a list of those that exist, or it belongs to another
+            class.
     """
     name = os.path.expanduser(name)
     if (Path(name) / METADATA).is_file():
         preset = read(name)
     else:
-        presets = available(architecture)
-        if name in presets:
-            preset = presets[name]
+        everywhere, own = available(), available(architecture)
+        found = own.get(name) or everywhere.get(name)
+        if found is not None:
+            preset = found
         elif os.sep in name and Path(name).is_dir():
             preset = read(name)  # which says what it lacks
         else:
-            everywhere = available()
             elsewhere = sorted(key for key in everywhere if key.split("/")[1] == name)
             hint = f" The name exists as {elsewhere}." if elsewhere else ""
             owner = architecture or "any architecture"
             raise ValueError(
                 f"There is no preset '{name}' of {owner}, and no such folder. "
-                f"Received: '{name}'. Choose from {sorted(presets)}.{hint}"
+                f"Received: '{name}'. Choose from {sorted(own)}.{hint}"
             )
-    if architecture is not None and preset.architecture != architecture:
+    if architecture is not None and preset.architecture not in {architecture, *subclasses}:
         raise ValueError(
             f"The preset '{name}' belongs to {preset.architecture}. Received: a call of "
             f"{architecture}.from_preset. Use {preset.architecture}.from_preset('{name}')."
@@ -143,32 +172,60 @@ def find(name: str, architecture: str | None = None) -> Preset:
     return preset
 
 
-def load(model_class: Any, name: str, **arguments: Any) -> Any:
-    """Makes the model of a preset; see `ForceField.from_preset`."""
-    preset = find(name, model_class.__name__)
+def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
+    """Makes the model of a preset; see `ForceField.from_preset`.
+
+    Args:
+        model_class: The class, or a base of it: `ForceField` loads presets of every architecture
+            that is imported.
+        name: What `find` takes.
+        **arguments: Replace arguments of the constructor.
+
+    Raises:
+        ValueError: If there is no such preset, it belongs to another class, or it is damaged.
+    """
+    classes = {owner.__name__: owner for owner in reversed(_with_subclasses(model_class))}
+    preset = find(name, model_class.__name__, classes.keys())
     weights = preset.folder / WEIGHTS
     digest = sha256(weights)
     expected = preset.metadata["weights_sha256"]
     if digest != expected:
         raise ValueError(
             f"The weights of preset '{preset.name}' are damaged: '{weights}' has SHA-256 "
-            f"{digest[:12]}..., its metadata say {expected[:12]}.... Copy the preset anew."
+            f"{digest[:12]}..., its metadata say {expected[:12]}.... Copy the preset again."
         )
-    config = _read_json(preset.folder / CONFIG, "config")
-    model = model_class.from_config(config["config"] | arguments)
+    owner = classes[preset.architecture]
+    stored = _read_json(preset.folder / CONFIG, "config")["config"]
+    # before the arguments of today replace those of then
+    model = owner.from_config(owner.upgrade_config(stored) | arguments)
     model.load_weights(weights)
     model.preset = preset
     return model
+
+
+def _with_subclasses(model_class: Any) -> list[Any]:
+    """Lists a class and everything derived from it, the class first."""
+    found = [model_class]
+    for derived in model_class.__subclasses__():
+        found += _with_subclasses(derived)
+    return found
 
 
 def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
     """Writes a preset: all files appear at once or none does.
 
     Args:
-        model: The trained model.
-        folder: Where to; an existing preset there is replaced.
-        **metadata: What `metadata.json` shall say besides: `elements`, `properties`, `metrics`,
+        model: The trained model, which is that preset from here on.
+        folder: The folder to write; a preset that is there already is replaced, other files in it
+            stay.
+        **metadata: What `metadata.json` says besides: `elements`, `properties`, `metrics`,
             `dataset`, `split`, `seed`, `level_of_theory`, `license`, `citation`, ...
+
+    Returns:
+        The preset that was written.
+
+    Raises:
+        ValueError: If the folder holds something else.
     """
     folder = Path(folder).expanduser()
     check_folder(folder)
@@ -179,9 +236,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
         config = {"class_name": type(model).__name__, "config": model.get_config()}
         saving.write_json(temporary / CONFIG, config, _plain)
         # a copy has no optimizer, whose state would be most of the file
-        copy = type(model).from_config(model.get_config())
-        copy.assign_weights(list(zip(copy.weights, model.get_weights(), strict=True)))
-        copy.save_weights(temporary / WEIGHTS)
+        model.copy().save_weights(temporary / WEIGHTS)
         stated = {
             "format_version": FORMAT_VERSION,
             "architecture": type(model).__name__,
@@ -222,6 +277,9 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
 def check_folder(folder: str | Path) -> None:
     """Refuses to write a preset over something else; call it before a training, not after.
 
+    Args:
+        folder: The folder that a preset shall be written to.
+
     Raises:
         ValueError: If the folder holds files and no preset, or is a file.
     """
@@ -237,10 +295,14 @@ def check_folder(folder: str | Path) -> None:
 
 
 def check_elements(graphs: Iterable[Graph], preset: Preset) -> None:
-    """Refuses elements that a preset has never seen.
+    """Refuses elements that a preset was not trained on.
+
+    Args:
+        graphs: Graphs, structures or batches.
+        preset: The preset; one that lists no elements accepts all.
 
     Raises:
-        ValueError: If there are any.
+        ValueError: If there are any, with those that the preset knows.
     """
     unknown = sorted(set(elements(graphs)) - set(preset.elements))
     if unknown and preset.elements:
@@ -255,6 +317,10 @@ def check_elements(graphs: Iterable[Graph], preset: Preset) -> None:
 def check_property(name: str, preset: Preset) -> None:
     """Refuses a property that a preset was not trained on.
 
+    Args:
+        name: Name of the property, such as `"dipole"`.
+        preset: The preset, whose metadata list what it was trained on.
+
     Raises:
         ValueError: If it was not.
     """
@@ -266,7 +332,7 @@ def check_property(name: str, preset: Preset) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """Computes the SHA-256 of a file."""
+    """Computes the SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -276,9 +342,9 @@ def _read_json(path: Path, *keys: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in keys if key not in content]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' is damaged ({error}). Copy the preset anew.") from error
+        raise ValueError(f"'{path}' is damaged ({error}). Copy the preset again.") from error
     if missing:
-        raise ValueError(f"'{path}' is damaged: {missing} missing. Copy the preset anew.")
+        raise ValueError(f"'{path}' is damaged: {missing} missing. Copy the preset again.")
     return dict(content)
 
 

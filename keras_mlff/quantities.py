@@ -1,10 +1,13 @@
 """The table of quantities: what a name means, wherever it is read, learned, predicted or written.
 
-Each quantity stands here once, with the axis it belongs to, its shape, its unit and how that unit
-changes when energies or lengths are given in others. Graphs, files, data sets, heads, losses, the
-ASE calculator, exports and tables all read this table, so that a further quantity is one call:
+Each quantity is described here once, by the axis it belongs to, its shape, its unit and how that
+unit changes when energies or lengths are given in others. Graphs, files, data sets, heads, losses,
+the ASE calculator, exports and tables all read this table, so that a further quantity is one call:
 
     quantities.register("magnetic_moments", level="atom", shape=(), unit="muB", ase="magmoms")
+
+A label may be missing in some structures. In a graph a missing value is NaN, and a graph in which a
+label is missing altogether need not have its key.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class Quantity:
         extensive: Whether the values of two systems far apart add up (of a structure), so that
             a value for each element can be fitted to it.
         ase: The name in ASE's calculators and arrays; `None` where ASE has none.
+        needs_volume: Whether it is defined only where the cell has a volume, as a stress is.
         description: What it is and which sign it has, in a few words.
     """
 
@@ -59,6 +63,7 @@ class Quantity:
     dimension: Dimension = _NONE
     extensive: bool = False
     ase: str | None = None
+    needs_volume: bool = False
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -101,6 +106,7 @@ _BUILT_IN = (
         "eV/Å³",
         Dimension(1, -3),
         ase="stress",
+        needs_volume=True,
         description="positive when stretched, which is ASE's sign",
     ),
     # the response to fields, and how charge is distributed
@@ -130,8 +136,14 @@ _BUILT_IN = (
     # what single data sets know
     Quantity("reference_energy", "structure", (), "eV", _ENERGY, description="OC20's zero"),
     Quantity("shape", "structure", description="class of a pair of geometries, 0 or 1"),
+    Quantity("angle", "structure", (), "degree", description="of a scan, as in ch2"),
+    Quantity("length", "structure", (), "Å", _LENGTH, description="of a scan, as in ch2"),
+    Quantity("A", "structure", (), "GHz", description="rotational constant of QM9, the largest"),
+    Quantity("B", "structure", (), "GHz", description="rotational constant of QM9"),
+    Quantity("C", "structure", (), "GHz", description="rotational constant of QM9, the smallest"),
 )
 _table: dict[str, Quantity] = {quantity.name: quantity for quantity in _BUILT_IN}
+_declared: set[str] = set()  # by heads and stores alone, which know less than a user may say
 
 
 def register(
@@ -166,10 +178,21 @@ def register(
     Example:
         >>> register("shieldings", level="atom", shape=(), unit="ppm").level
         'atom'
+        >>> unregister("shieldings")
     """
-    made = Quantity(name, level, shape, unit, Dimension(*dimension), extensive, ase, description)
+    made = Quantity(
+        name,
+        level,
+        shape,
+        unit,
+        Dimension(*dimension),
+        extensive,
+        ase,
+        description=description,
+    )
     known = _table.get(name)
-    if known is not None and known != made:
+    completes = name in _declared and known is not None and _agree(known, made)
+    if known is not None and known != made and not completes:
         raise ValueError(
             f"'{name}' means something else already. Received: {made}; there is {known}. "
             "Choose another name."
@@ -181,7 +204,46 @@ def register(
             f"Use the quantity '{other.name}', or leave `ase` out."
         )
     _table[name] = made
+    _declared.discard(name)
     return made
+
+
+def declare(quantity: Quantity) -> Quantity:
+    """Makes a quantity known unless it is: what heads do with their predictions when models load.
+
+    A later call of `register` may add what is not stated here, such as ASE's name.
+
+    Returns:
+        What the table says now.
+
+    Raises:
+        ValueError: If the name is known with another level, shape or unit.
+    """
+    found = _table.get(quantity.name)
+    if found is None:
+        taken = quantity.ase is not None and by_ase_name(quantity.ase) is not None
+        _table[quantity.name] = dataclasses.replace(quantity, ase=None) if taken else quantity
+        _declared.add(quantity.name)
+        return _table[quantity.name]
+    if not _agree(found, quantity):
+        raise ValueError(
+            f"'{quantity.name}' is known with another level, shape or unit. Received: "
+            f"{_brief(quantity)}; known is {_brief(found)}. Choose another name, or predict and "
+            "label it as the table says (keras_mlff.quantities.get)."
+        )
+    if quantity.name in _declared and found.ase is None and quantity.ase is not None:
+        _table[quantity.name] = quantity
+    return _table[quantity.name]
+
+
+def _agree(first: Quantity, second: Quantity) -> bool:
+    """Tells whether values of two quantities of one name can be compared."""
+    same_unit = first.unit == second.unit or "" in (first.unit, second.unit)
+    return (first.level, first.shape) == (second.level, second.shape) and same_unit
+
+
+def _brief(quantity: Quantity) -> str:
+    return f"(level='{quantity.level}', shape={quantity.shape}, unit='{quantity.unit}')"
 
 
 def unregister(name: str) -> None:
@@ -190,9 +252,15 @@ def unregister(name: str) -> None:
     Raises:
         ValueError: If it is one of this package's.
     """
-    if any(quantity.name == name for quantity in _BUILT_IN):
+    if is_built_in(name):
         raise ValueError(f"'{name}' belongs to this package and cannot be forgotten.")
     _table.pop(name, None)
+    _declared.discard(name)
+
+
+def is_built_in(name: str) -> bool:
+    """Tells whether a quantity is one of this package's, which every process knows."""
+    return any(quantity.name == name for quantity in _BUILT_IN)
 
 
 def known() -> dict[str, Quantity]:
@@ -233,3 +301,10 @@ def unit(name: str) -> str:
     """Tells the unit of a quantity in this package; empty where it has none or is not known."""
     found = _table.get(name)
     return "" if found is None else found.unit
+
+
+def to_config(quantity: Quantity) -> dict[str, object]:
+    """Describes a quantity in plain values, as presets and stores keep it."""
+    config = dataclasses.asdict(quantity)
+    config["shape"], config["dimension"] = list(quantity.shape), list(quantity.dimension)
+    return {key: value for key, value in config.items() if value not in (None, "", False)}

@@ -1,4 +1,4 @@
-"""Files that an interruption leaves as they were, or finished, and never half written."""
+"""Writes files that an interruption leaves as they were, or complete, and never half written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Matplotlib what to write.
 
     Args:
-        path: Of the file. One that exists stays as it is until the other is finished.
+        path: Path of the file. One that exists stays as it is until the new one is complete.
+
+    Example:
+        ```python
+        with replacing("results.json") as unfinished:
+            unfinished.write_text("{}")
+        ```
     """
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +41,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes text as UTF-8."""
+    """Writes text as UTF-8; an existing file is replaced once the new one is complete."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
@@ -44,9 +50,13 @@ def write_json(path: str | Path, content: Any, plain: Callable[[Any], Any] | Non
     """Writes JSON with an indent of one.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         content: What JSON knows, and arrays and numbers of NumPy.
-        plain: Turns what else there is into what JSON knows.
+        plain: Turns an object of another type into what JSON knows; such objects are refused where
+            `None`.
+
+    Raises:
+        TypeError: If an object of another type is left.
     """
 
     def convert(value: Any) -> Any:
@@ -61,6 +71,6 @@ def write_json(path: str | Path, content: Any, plain: Callable[[Any], Any] | Non
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes compressed arrays by their names."""
+    """Writes compressed arrays by their names, in NumPy's format npz."""
     with replacing(path) as unfinished, unfinished.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

@@ -48,6 +48,17 @@ def seed() -> None:
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def quantities() -> Iterator[None]:
+    """Forgets the quantities that a test, or a model in it, makes known."""
+    from keras_mlff import quantities
+
+    before = quantities.known().keys()
+    yield
+    for name in quantities.known().keys() - before:
+        quantities.unregister(name)
+
+
 @pytest.fixture
 def float64() -> Iterator[str]:
     """Gives the dtype's name and lets operations outside of models hold it, in this test alone."""
@@ -55,3 +66,11 @@ def float64() -> Iterator[str]:
 
     with backend.double_precision():
         yield "float64"
+
+
+@pytest.fixture(scope="session")
+def pair_net() -> type:
+    """Gives a force field small enough to be compiled in a second."""
+    from tests.core.pair_net import PairNet
+
+    return PairNet

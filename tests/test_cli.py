@@ -75,7 +75,7 @@ def xyz(tmp_path):
 
 
 def test_presets_are_listed_and_shown(capsys):
-    assert "cmret/tiny" in keras_mlff.list_presets()
+    assert "cmret/tiny" in keras_mlff.presets.available()
     assert cli.main(["zoo", "list"]) == 0
     assert "cmret/tiny" in capsys.readouterr().out
     assert cli.main(["zoo", "show", "cmret/tiny"]) == 0
@@ -163,7 +163,7 @@ def test_files_of_other_names_and_units_are_read(tiny, tmp_path, capsys):
     assert cli.main([*command, "--keys", "energy=REF_energy"]) == 0
     assert "energy" in capsys.readouterr().out
     assert cli.main(command) == 2
-    assert "has no energy" in capsys.readouterr().err
+    assert "has energy" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main([*command, "--keys", "REF_energy"])
     assert "name=value" in capsys.readouterr().err
@@ -177,6 +177,29 @@ def test_evaluation_prints_the_errors(tiny, xyz, capsys):
     (forces,) = (row for row in rows if row[0] == "forces" and row[4] == "meV/Å")
     assert float(energy[1]) == pytest.approx(found["energy"].mae, rel=1e-4)
     assert float(forces[2]) == pytest.approx(1e3 * found["forces"].rmse, rel=1e-4)
+
+
+def test_tables_are_written_for_other_programs(tiny, xyz, tmp_path, capsys):
+    pandas = pytest.importorskip("pandas")
+    base = ["evaluate", xyz, "--preset", "cmret/tiny", "--by", "element"]
+    assert cli.main([*base, "--format", "json"]) == 0
+    said = capsys.readouterr()
+    found = pandas.DataFrame(json.loads(said.out))
+    assert set(found["element"]) == {"C", "H"}
+    assert "6 structures" in said.err
+    table = tmp_path / "errors.csv"
+    assert cli.main([*base, "--output", str(table)]) == 0
+    pandas.testing.assert_frame_equal(pandas.read_csv(table), found)
+    capsys.readouterr()
+    assert cli.main(["predict", xyz, "--preset", "cmret/tiny", "--format", "csv"]) == 0
+    rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][:5] == ["structure", "atoms", "charge", "spin", "energy"]
+    assert float(rows[3][4]) == pytest.approx(tiny.predict(frames())["energy"][2], abs=1e-4)
+    assert cli.main(["zoo", "list", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["preset"] == "cmret/tiny"
+    assert cli.main(["zoo", "results", "cmret/tiny"]) == 0
+    assert cli.main(["zoo", "list", "--format", "parquet"]) == 2
+    assert "goes to a file" in capsys.readouterr().err
 
 
 def test_errors_are_those_of_the_definition():

@@ -1,5 +1,7 @@
 """`keras-mlff data` lists, shows, prepares, checks and measures."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,9 @@ def file(tmp_path):
 
 
 def test_all_data_sets_are_listed(capsys):
+    assert main(["data", "list", "--format", "json"]) == 0
+    listed = {row["data set"]: row["labels"] for row in json.loads(capsys.readouterr().out)}
+    assert listed["oc20_s2ef"] == "energy forces reference_energy"
     assert main(["data", "list"]) == 0
     output = capsys.readouterr().out
     for name in datasets.NAMES:
@@ -36,7 +41,7 @@ def test_all_data_sets_are_listed(capsys):
 def test_a_data_set_is_shown_with_its_files(capsys):
     assert main(["data", "show", "qm9/100k"]) == 0
     output = capsys.readouterr().out
-    assert "mu e·Å" in output
+    assert "mu (e·Å)" in output
     assert "Cormorant" in output
     assert "file uncharacterized.txt" in output
     assert "3aa5115d540b356de94791d4a74c3bf1ed91c469ecf52a4f5d7cc0506fe02e24" in output
@@ -53,6 +58,8 @@ def test_a_named_data_set_is_built_checked_and_measured(tmp_path, capsys):
     assert "300 structures, 1500 atoms" in capsys.readouterr().out
     assert main(["data", "stats", "geometry_shapes/B"]) == 0
     assert "shape: mean 0.5" in capsys.readouterr().out
+    assert main(["data", "stats", "geometry_shapes/B", "--format", "csv"]) == 0
+    assert "all,shape,mean,0.5," in capsys.readouterr().out
 
 
 def test_a_file_is_built_checked_and_measured(file, tmp_path, capsys):

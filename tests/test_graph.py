@@ -9,6 +9,7 @@ from keras_mlff.graph import (
     dummy_graph,
     elements,
     inputs_and_labels,
+    is_known,
     join,
     pad,
     split,
@@ -94,6 +95,11 @@ def test_box_lengths_are_a_cell():
         ({"total_charge": np.nan}, "total_charge.*NaN"),
         ({"forces": 1.0}, "forces.*atoms"),
         ({"stress": np.zeros(6)}, "stress.*shape"),
+        ({"forces": [[0.0, np.nan, 0.0]]}, "forces.*NaN beside numbers"),
+        ({"dipole": [np.nan, 0.0, 1.0]}, "dipole.*NaN beside numbers"),
+        ({"partial_charges": [[0.1]]}, "partial_charges.*shape"),
+        # of one atom and of one structure alike: it is the name that tells
+        ({"spin_densities": [0.1]}, r"register\('spin_densities', level='atom'"),
     ],
 )
 def test_a_structure_that_cannot_be_right_is_refused(arguments, message):
@@ -144,8 +150,6 @@ def test_molecules_and_crystals_join():
 
 
 def test_joining_says_what_differs():
-    with pytest.raises(ValueError, match="energy"):
-        join([make(2, energy=1.0), make(2)])
     with pytest.raises(ValueError, match="senders"):
         join([make(2), structure([[0, 0, 0]], [1])])
     with pytest.raises(ValueError, match="empty"):
@@ -211,3 +215,45 @@ def test_the_dummy_graph_is_a_graph():
 
 def test_elements_leave_padding_out():
     assert elements([pad(make(4, seed=1), 1, 9, 30)]) == elements([make(4, seed=1)])
+
+
+def test_missing_labels_are_nan_and_none_is_left_out():
+    graph = structure(
+        np.eye(3),
+        [8, 1, 1],
+        energy=np.nan,
+        forces=None,
+        partial_charges=[0.1, np.nan, 0.2],
+        stress=np.full((3, 3), np.nan),
+    )
+    assert "forces" not in graph
+    assert np.isnan(graph["energy"]).tolist() == [True]
+    assert is_known("partial_charges", graph).tolist() == [True, False, True]
+    assert not is_known("stress", graph).any()
+    assert not is_known("forces", graph).any()
+
+
+def test_a_stress_is_known_where_the_cell_has_a_volume():
+    stress = np.zeros((3, 3))
+    molecule = structure([[0, 0, 0]], [1], stress=stress)
+    crystal = structure([[0, 0, 0]], [1], cell=np.eye(3), stress=stress)
+    chain = structure([[0, 0, 0]], [1], np.diag([2.0, 0, 0]), [True, False, False], stress=stress)
+    joined = pad(join([molecule, crystal, chain]), 4, 4, 0)
+    assert is_known("stress", joined).tolist() == [False, True, False, False]
+    assert not is_known("stress", molecule).any()
+
+
+def test_joining_fills_missing_labels():
+    first, second = make(2, energy=1.0), make(3, seed=1, forces=np.ones((3, 3)))
+    joined = join([first, second])
+    np.testing.assert_array_equal(joined["energy"], [1.0, np.nan])
+    assert np.isnan(joined["forces"][:2]).all()
+    assert (joined["forces"][2:] == 1.0).all()
+    parts = split(pad(joined, 3, 7, 30))
+    assert is_known("energy", parts[0]).all()
+    assert not is_known("energy", parts[1]).any()
+
+
+def test_unregistered_keys_have_no_axis():
+    with pytest.raises(ValueError, match="not a registered quantity"):
+        split({**make(2), "spin_densities": np.zeros(2)})

@@ -15,11 +15,11 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
-EXTRAS = {"ase", "matplotlib", "pyscf", "vesin"}
+EXTRAS = {"ase", "matplotlib", "pandas", "pyarrow", "pyscf", "vesin"}
 TENSORFLOW_ROOMS = {"export"}
 # the part of datasets/ that needs TensorFlow at once: builders and what they share
 BUILDER = re.compile(
-    r"^(import tensorflow_datasets|from keras_mlff\.datasets\.tools\.(builder|sgdml) )",
+    r"^(import tensorflow_datasets|from keras_mlff\.datasets\.tools\.(builder|catalog|sgdml) )",
     re.MULTILINE,
 )
 

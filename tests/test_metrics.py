@@ -60,3 +60,32 @@ def test_energies_are_also_compared_per_atom(surfaces):
     assert found["energy"].mae == 0.75
     assert found["energy_per_atom"].mae == 0.5
     assert found["energy"].largest == 1.0
+
+
+def test_missing_energies_and_forces_do_not_count_for_oc20(surfaces):
+    structures, fixed = surfaces
+    third = structure([[0, 0, 0]], [29], energy=1.0)
+    fourth = structure([[0, 0, 0]], [29], energy=None, forces=[[0.0, 0.0, 1.0]])
+    predictions = {
+        "energy": np.asarray([-2.9, 2.01, 1.2, 7.0]),
+        "forces": np.zeros((5, 3)),
+    }
+    found = s2ef([*structures, third, fourth], predictions, [*fixed, [0], [0]])
+    assert found.energy_mae == pytest.approx((0.1 + 0.01 + 0.2) / 3)
+    assert found.force_mae == pytest.approx((1.0 + 0.01 + 1.0) / 9)
+    assert found.efwt == 0.5
+    with pytest.raises(ValueError, match="need energies"):
+        s2ef([fourth], {"energy": np.zeros(1), "forces": np.zeros((1, 3))})
+
+
+def test_what_is_missing_is_not_compared(surfaces):
+    structures, _ = surfaces
+    unknown = structure([[0, 0, 0], [0, 0, 1]], [29, 8], forces=[[0.0, 0.0, 1.0], [np.nan] * 3])
+    predictions = {"energy": np.asarray([-2.0, 2.5, 99.0]), "forces": np.zeros((5, 3))}
+    found = errors([*structures, unknown], predictions)
+    assert found["energy"].mae == 0.75
+    assert found["energy_per_atom"].mae == 0.5
+    assert found["forces"].num_values == 12
+    assert found["forces"].mae == pytest.approx((1.0 + 5.0 + 0.01 + 1.0) / 12)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        errors([unknown], {"energy": np.zeros(1)})

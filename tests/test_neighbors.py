@@ -3,12 +3,14 @@
 import itertools
 import sys
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
 
 from keras_mlff import graph, neighbors
-from keras_mlff.neighbors import add_edges, neighbor_list, triplets
+from keras_mlff.graph import structure
+from keras_mlff.neighbors import GraphSpec, add_edges, edge_vectors, neighbor_list, triplets
 
 SKEWED = [[3.0, 0.0, 0.0], [2.4, 3.1, 0.0], [-1.7, 1.2, 2.9]]
 CUBE = np.eye(3) * 4.0
@@ -341,3 +343,42 @@ def test_only_single_structures_get_edges():
         add_edges(graph.join([molecule, molecule]), 5.0)
     with pytest.raises(ValueError, match="1 structures, 2 padding atoms"):
         add_edges(graph.pad(molecule, num_graphs=1, num_atoms=3, num_edges=0), 5.0)
+
+
+# Specifications of edges
+
+
+def test_a_specification_makes_the_edges_of_add_edges():
+    structures = [make_crystal(), structure([[0, 0, 0], [0, 0, 1.1], [0, 1.0, 0]], [8, 1, 1])]
+    for item in structures:
+        for angles in (False, True):
+            expected = add_edges(item, 3.0, angles)
+            found = GraphSpec(3.0, angles).add_edges(item)
+            assert found.keys() == expected.keys()
+            for key, value in expected.items():
+                np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+def test_a_specification_is_that_of_a_model_or_itself():
+    spec = GraphSpec(4.0)
+    assert GraphSpec.of(spec) is spec
+    assert GraphSpec.of(types.SimpleNamespace(graph_spec=spec)) is spec
+    with pytest.raises(TypeError, match=r"Received: 4\.0\. Pass the model"):
+        GraphSpec.of(4.0)
+    with pytest.raises(ValueError, match="cutoff=0"):
+        GraphSpec(0.0)
+
+
+def test_vectors_of_edges_are_those_of_positions_and_shifts():
+    graph = add_edges(make_crystal(), 4.0)
+    shifts = graph["cell_shifts"] @ graph["cell"][0]
+    expected = (
+        graph["positions"][graph["senders"]] - graph["positions"][graph["receivers"]] + shifts
+    )
+    np.testing.assert_allclose(edge_vectors(graph), expected, atol=1e-12)
+    assert np.linalg.norm(edge_vectors(graph), axis=1).max() <= 4.0
+
+
+def make_crystal():
+    cell = np.asarray([[4.0, 0.0, 0.0], [0.5, 4.0, 0.0], [0.0, 0.3, 5.0]])
+    return structure([[0.0, 0.0, 0.0], [1.1, 0.9, 0.3]], [11, 17], cell=cell)

@@ -1,10 +1,13 @@
-"""What each framework does in its own way; all three modules hold the same names in the same order.
+"""What each framework does in its own way; the three modules hold the same names in one order.
 
 `value_and_gradient` turns an energy into forces. The steps beside it are what Keras calls for one
 batch; they exist because Keras weighs a batch by the first axis of its first array, which on a
 graph is the number of atoms or edges, and because padding must not count.
 """
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+# isort: split
 import keras
 
 if keras.backend.backend() == "tensorflow":
@@ -12,10 +15,10 @@ if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.tensorflow import devices as devices
     from keras_mlff.backend.tensorflow import double_precision as double_precision
-    from keras_mlff.backend.tensorflow import feed as feed
     from keras_mlff.backend.tensorflow import global_sum as global_sum
     from keras_mlff.backend.tensorflow import peak_device_memory as peak_device_memory
     from keras_mlff.backend.tensorflow import predict_step as predict_step
+    from keras_mlff.backend.tensorflow import prepare_data as prepare_data
     from keras_mlff.backend.tensorflow import replicas as replicas
     from keras_mlff.backend.tensorflow import run_once as run_once
     from keras_mlff.backend.tensorflow import segment_sum as segment_sum
@@ -27,10 +30,10 @@ elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.jax import devices as devices
     from keras_mlff.backend.jax import double_precision as double_precision
-    from keras_mlff.backend.jax import feed as feed
     from keras_mlff.backend.jax import global_sum as global_sum
     from keras_mlff.backend.jax import peak_device_memory as peak_device_memory
     from keras_mlff.backend.jax import predict_step as predict_step  # type: ignore[assignment]
+    from keras_mlff.backend.jax import prepare_data as prepare_data
     from keras_mlff.backend.jax import replicas as replicas
     from keras_mlff.backend.jax import run_once as run_once
     from keras_mlff.backend.jax import segment_sum as segment_sum
@@ -42,10 +45,10 @@ elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.torch import devices as devices
     from keras_mlff.backend.torch import double_precision as double_precision
-    from keras_mlff.backend.torch import feed as feed
     from keras_mlff.backend.torch import global_sum as global_sum
     from keras_mlff.backend.torch import peak_device_memory as peak_device_memory
     from keras_mlff.backend.torch import predict_step as predict_step
+    from keras_mlff.backend.torch import prepare_data as prepare_data
     from keras_mlff.backend.torch import replicas as replicas
     from keras_mlff.backend.torch import run_once as run_once
     from keras_mlff.backend.torch import segment_sum as segment_sum

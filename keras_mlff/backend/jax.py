@@ -12,8 +12,8 @@ from jax import numpy as jnp
 
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import Tensor
-from keras_mlff.packing.loader import unpacked
-from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
+from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
+from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = True
 RUNS_EAGERLY = False  # it would compile each operation
@@ -25,6 +25,15 @@ def value_and_gradient(
     """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
 
     The gradient can be differentiated again, which is how a model learns from forces.
+
+    Args:
+        function: Returns values of any shape, and anything else that it computes on the way.
+        inputs: The tensors with respect to which values are differentiated.
+        training: Whether the gradient will be differentiated again.
+
+    Returns:
+        What the function returns, and a gradient for each input, zero where the values do not
+        depend on it.
     """
     tensors = [keras.ops.convert_to_tensor(tensor) for tensor in inputs]
     values, pull_back, more = jax.vjp(function, *tensors, has_aux=True)
@@ -33,7 +42,7 @@ def value_and_gradient(
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Updates the weights with one batch."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     trainable, non_trainable, optimizer, metrics = state
 
     def loss_function(trainable: Any) -> tuple[Tensor, Any]:
@@ -58,7 +67,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], An
 
 def test_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
     """Compares one batch with its labels."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     trainable, non_trainable, metrics = state
     mapping = _mapping(model, trainable, non_trainable, metrics)
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
@@ -89,7 +98,16 @@ def predict_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], 
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
-    """Sums rows with the same id; the ids ascend."""
+    """Sums rows with the same id.
+
+    Args:
+        values: `(num_rows, ...)`.
+        segment_ids: `(num_rows,)`, ascending.
+        num_segments: Number of sums.
+
+    Returns:
+        `(num_segments, ...)`, zero where no row has the id.
+    """
     return jax.ops.segment_sum(values, segment_ids, num_segments, indices_are_sorted=True)
 
 
@@ -109,17 +127,14 @@ def replicas() -> Replicas:
     return Replicas(first, len(local), len(devices))
 
 
-def feed(
-    data: Any,
-    tables: Tables,
-    see: Callable[[Any], None],
-    waited: Callable[[float], None] | None = None,
-    check: Callable[[Any], None] | None = None,
-) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
-    return OffsetLoader(
-        data, tables, see, ahead=True, waited=waited, check=check, replicas=replicas()
-    )
+def prepare_data(data: Any, feed: Feed) -> Any:
+    """Makes of a loader or a tf.data.Dataset what Keras trains on, as a `Feed` prepares it.
+
+    Args:
+        data: A loader with a length, or a tf.data.Dataset of `(inputs, labels)`.
+        feed: What is done to each batch.
+    """
+    return FeedLoader(data, feed, ahead=True, replicas=replicas())
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src.backend.common import dtypes
+
+from keras_mlff.backend import keras_private
 
 
 class _Blocks(threading.local):
@@ -48,16 +49,16 @@ def keras_float64() -> Iterator[None]:
         RuntimeError: If this version of Keras keeps the rule elsewhere.
     """
     with _lock:
-        table = dtypes.BIT64_TO_BIT32_DTYPE
-        if not isinstance(table, _PerThread):
-            table = dtypes.BIT64_TO_BIT32_DTYPE = _PerThread(table)
+        found = keras_private.result_types()
+        table = found if isinstance(found, _PerThread) else _PerThread(found)
+        if table is not found:
+            keras_private.set_result_types(table)
         table.num_blocks += 1
     _here.depth += 1
     try:
         if keras.backend.result_type("float64", "float64") != "float64":
-            raise RuntimeError(
-                f"float64 models do not work with keras {keras.__version__} on "
-                f"{keras.backend.backend()}. Use dtype='float32' or another version of Keras."
+            raise keras_private.changed(
+                "a table of result types that is read", "compute in float64"
             )
         yield
     finally:
@@ -65,4 +66,4 @@ def keras_float64() -> Iterator[None]:
         with _lock:
             table.num_blocks -= 1
             if table.num_blocks == 0:
-                dtypes.BIT64_TO_BIT32_DTYPE = table.original
+                keras_private.set_result_types(table.original)

@@ -13,11 +13,13 @@ import tensorflow as tf
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import Tensor, inputs_and_labels
 from keras_mlff.packing.budget import empty
-from keras_mlff.packing.loader import unpacked
-from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
+from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
+from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
 RUNS_EAGERLY = True
+# the inputs that `Feed.prepare` reads
+_READ_BY_FEED = ("atomic_numbers", "atom_mask", "graph_ids", "graph_mask")
 
 
 def value_and_gradient(
@@ -26,6 +28,15 @@ def value_and_gradient(
     """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
 
     The gradient can be differentiated again, which is how a model learns from forces.
+
+    Args:
+        function: Returns values of any shape, and anything else that it computes on the way.
+        inputs: The tensors with respect to which values are differentiated.
+        training: Whether the gradient will be differentiated again.
+
+    Returns:
+        What the function returns, and a gradient for each input, zero where the values do not
+        depend on it.
     """
     inputs = [tf.convert_to_tensor(tensor) for tensor in inputs]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -69,7 +80,16 @@ def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
-    """Sums rows with the same id; the ids ascend."""
+    """Sums rows with the same id.
+
+    Args:
+        values: `(num_rows, ...)`.
+        segment_ids: `(num_rows,)`, ascending.
+        num_segments: Number of sums.
+
+    Returns:
+        `(num_segments, ...)`, zero where no row has the id.
+    """
     return tf.math.unsorted_segment_sum(values, segment_ids, num_segments)
 
 
@@ -88,29 +108,25 @@ def replicas() -> Replicas:
     return Replicas(0, total, total, can_compile=total == 1)
 
 
-def feed(
-    data: Any,
-    tables: Tables,
-    see: Callable[[Any], None],
-    waited: Callable[[float], None] | None = None,
-    check: Callable[[Any], None] | None = None,
-) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
+def prepare_data(data: Any, feed: Feed) -> Any:
+    """Makes of a loader or a tf.data.Dataset what Keras trains on, as a `Feed` prepares it.
+
+    Args:
+        data: A loader with a length, or a tf.data.Dataset of `(inputs, labels)`.
+        feed: What is done to each batch.
+    """
     if isinstance(data, tf.data.Dataset):
-        inputs, labels = unpacked(data.element_spec)
-        see(inputs)
-        if not labels:
-            data = data.map(lambda *batch: (unpacked(batch)[0], {}))
-        if check is not None:
-            data = data.map(lambda inputs, labels: (_checked(inputs, check), labels))
+        inputs, _ = unpack_batch(data.element_spec)
+        if feed.notice_shapes is not None:
+            feed.notice_shapes(inputs)
         dataset = data.map(
-            lambda inputs, labels: (inputs, _without_offsets(inputs, labels, tables)),
+            lambda *batch: _prepared(*unpack_batch(batch), feed),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         if replicas().total > 1:
             dataset = _stacked(dataset)
     else:
-        loader = OffsetLoader(data, tables, see, check=check, replicas=replicas())
+        loader = FeedLoader(data, feed, serves_steps=False, replicas=replicas())
         # unlike Keras's own conversion this one keeps every size static: one compilation
         signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
 
@@ -121,8 +137,8 @@ def feed(
 
         dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader))).prefetch(2)
-    if waited is not None and replicas().total == 1:  # a strategy fetches batches on its own
-        dataset = _timed(dataset, waited)
+    if feed.add_wait is not None and replicas().total == 1:  # a strategy fetches by itself
+        dataset = _timed(dataset, feed.add_wait)
     return _without_tuning(dataset)
 
 
@@ -151,18 +167,31 @@ def peak_device_memory() -> int | None:
 
 def _own(data: Any) -> tuple[Any, Any]:
     """Unpacks a batch; that of a replica comes with an axis of length one before the others."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     if len(inputs["positions"].shape) == 2:
         return inputs, labels
     return tf.nest.map_structure(lambda x: tf.reshape(x, x.shape[1:]), (inputs, labels))
 
 
-def _checked(inputs: Any, check: Callable[[Any], None]) -> Any:
-    """Shows the elements of a batch to a function that may raise."""
-    numbers = inputs["atomic_numbers"]
-    done = tf.numpy_function(lambda seen: check({"atomic_numbers": seen}), [numbers], [])
-    with tf.control_dependencies([done] if isinstance(done, tf.Operation) else done):
-        return {**inputs, "atomic_numbers": tf.identity(numbers)}
+def _prepared(inputs: Any, labels: Any, feed: Feed) -> tuple[Any, Any]:
+    """Lets `Feed.prepare`, which works on NumPy arrays, see a batch of a tf.data graph."""
+    read = {key: inputs[key] for key in _READ_BY_FEED}
+    offset = {key: labels[key] for key in sorted(feed.offsets.keys() & labels.keys())}
+
+    def prepare(*arrays: Any) -> list[Any]:
+        graph, values = tf.nest.pack_sequence_as((read, offset), arrays)
+        prepared = feed.prepare(graph, values)
+        return [graph["atomic_numbers"], *(prepared[key] for key in offset)]
+
+    types = [inputs["atomic_numbers"].dtype, *(tf.float64 for _ in offset)]
+    numbers, *values = tf.numpy_function(prepare, tf.nest.flatten((read, offset)), types)
+    # as an input of the step, which therefore waits for the check
+    inputs = {**inputs, "atomic_numbers": tf.ensure_shape(numbers, inputs["atomic_numbers"].shape)}
+    shaped = {
+        key: tf.ensure_shape(value, labels[key].shape)
+        for key, value in zip(offset, values, strict=True)
+    }
+    return inputs, {**labels, **shaped}
 
 
 def _stacked(dataset: Any) -> Any:
@@ -177,11 +206,11 @@ def _stacked(dataset: Any) -> Any:
     return dataset.concatenate(padding).batch(total, drop_remainder=True)
 
 
-def _timed(dataset: Any, waited: Callable[[float], None]) -> Any:
-    """Reports how long each batch was waited for."""
+def _timed(dataset: Any, add_wait: Callable[[float], None]) -> Any:
+    """Reports the seconds that each batch was waited for."""
 
     def report(start: Tensor, batch: Any, end: Tensor) -> Any:
-        told = tf.numpy_function(lambda seconds: waited(float(seconds)), [end - start], [])
+        told = tf.numpy_function(lambda seconds: add_wait(float(seconds)), [end - start], [])
         with tf.control_dependencies([told] if isinstance(told, tf.Operation) else told):
             return tf.nest.map_structure(tf.identity, batch)
 
@@ -203,17 +232,3 @@ def _without_tuning(dataset: Any) -> Any:
     if dataset.options().autotune.enabled is None:
         options.autotune.enabled = False
     return dataset.with_options(options)
-
-
-def _without_offsets(inputs: Any, labels: Any, tables: Tables) -> Any:
-    """Does in a tf.data graph what `packing.OffsetLoader` does in NumPy."""
-    remaining = dict(labels)
-    for key in tables.keys() & labels.keys():
-        values, shift = tables[key]
-        per_atom = tf.gather(tf.constant(values, tf.float64), inputs["atomic_numbers"])
-        per_atom = tf.where(inputs["atom_mask"], per_atom, 0.0)
-        num_graphs = tf.shape(inputs["graph_mask"])[0]
-        sums = tf.math.unsorted_segment_sum(per_atom, inputs["graph_ids"], num_graphs) + shift
-        offsets = tf.where(inputs["graph_mask"], sums, 0.0)
-        remaining[key] = tf.cast(labels[key], tf.float64) - offsets
-    return remaining

@@ -11,8 +11,8 @@ import torch
 
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import Tensor
-from keras_mlff.packing.loader import unpacked
-from keras_mlff.packing.offsets import OffsetLoader, Replicas, Tables
+from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
+from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = False  # torch.compile cannot differentiate forces once more
 RUNS_EAGERLY = True
@@ -24,6 +24,15 @@ def value_and_gradient(
     """Evaluates `function(*inputs) -> (values, more)` and the gradient of the summed values.
 
     The gradient can be differentiated again, which is how a model learns from forces.
+
+    Args:
+        function: Returns values of any shape, and anything else that it computes on the way.
+        inputs: The tensors with respect to which values are differentiated.
+        training: Whether the gradient will be differentiated again.
+
+    Returns:
+        What the function returns, and a gradient for each input, zero where the values do not
+        depend on it.
     """
     with torch.enable_grad():  # Keras predicts and evaluates under no_grad
         tensors = [_differentiable(tensor) for tensor in inputs]
@@ -46,7 +55,7 @@ def value_and_gradient(
 
 def train_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Updates the weights with one batch."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     predictions = model(inputs, training=True)
     model.zero_grad()
     loss = model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=True)
@@ -66,7 +75,7 @@ def train_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 def test_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Compares one batch with its labels."""
-    inputs, labels = unpacked(data)
+    inputs, labels = unpack_batch(data)
     predictions = model(inputs, training=False)
     model.compute_loss(x=inputs, y=labels, y_pred=predictions, training=False)
     return model.compute_metrics(inputs, labels, predictions)
@@ -79,7 +88,16 @@ def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
-    """Sums rows with the same id; the ids ascend."""
+    """Sums rows with the same id.
+
+    Args:
+        values: `(num_rows, ...)`.
+        segment_ids: `(num_rows,)`, ascending.
+        num_segments: Number of sums.
+
+    Returns:
+        `(num_segments, ...)`, zero where no row has the id.
+    """
     zeros = values.new_zeros((num_segments, *values.shape[1:]))
     return zeros.index_add(0, segment_ids.long(), values)
 
@@ -94,15 +112,14 @@ def replicas() -> Replicas:
     return Replicas()
 
 
-def feed(
-    data: Any,
-    tables: Tables,
-    see: Callable[[Any], None],
-    waited: Callable[[float], None] | None = None,
-    check: Callable[[Any], None] | None = None,
-) -> Any:
-    """Takes the offsets out of the labels of a loader or a tf.data.Dataset; may `check` batches."""
-    return OffsetLoader(data, tables, see, ahead=True, waited=waited, check=check)
+def prepare_data(data: Any, feed: Feed) -> Any:
+    """Makes of a loader or a tf.data.Dataset what Keras trains on, as a `Feed` prepares it.
+
+    Args:
+        data: A loader with a length, or a tf.data.Dataset of `(inputs, labels)`.
+        feed: What is done to each batch.
+    """
+    return FeedLoader(data, feed, ahead=True)
 
 
 def double_precision() -> contextlib.AbstractContextManager[None]:

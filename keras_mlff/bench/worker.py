@@ -19,7 +19,6 @@ import numpy as np
 from keras_mlff import backend
 from keras_mlff.bench import systems
 from keras_mlff.models import ARCHITECTURES
-from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Batch, choose_budget, pack
 
 _WARM_UP = 3  # steps: JAX may compile the first two
@@ -62,8 +61,7 @@ class Case:
             jit_compile="auto" if xla else False,
         )
         graphs = [
-            add_edges(graph, self.model.cutoff, self.model.uses_triplets)
-            for graph in systems.make(system, batch_size)
+            self.model.graph_spec.add_edges(graph) for graph in systems.make(system, batch_size)
         ]
         packed = pack(graphs, choose_budget(graphs, batch_size))
         labels = {key: packed.pop(key) for key in ("energy", "forces")}

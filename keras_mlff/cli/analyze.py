@@ -36,7 +36,7 @@ def attention(file: str, preset: str, output: str) -> None:
             f"have no place in the picture. Received: a periodic structure in '{file}'. "
             "`model.attention(graph)` returns the coefficients of crystals."
         )
-    figure, areas = plots.bond_attention(models.load_preset(preset), molecules)
+    figure, areas = plots.draw_attention(models.load_preset(preset), molecules)
     heading = "ROC AUC, size of the coefficient against bonds"
     rows = [["layer", f"{heading}, mean of {len(molecules)}", "standard deviation"]]
     for name, (mean, spread) in areas.items():

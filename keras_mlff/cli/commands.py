@@ -10,36 +10,45 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_mlff import __version__, presets, saving
-from keras_mlff.cli.tables import error_rows, prediction_rows, print_table
-
-if TYPE_CHECKING:
-    from keras_mlff.graph import Array, Graph
+from keras_mlff.cli.predictions import load_model
+from keras_mlff.cli.tables import (
+    notice,
+    print_table,
+    write_table,
+)
 
 EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),
     "jax": ("jax",),
     "torch": ("torch",),
-    "datasets": ("tensorflow", "tensorflow_datasets", "ase"),
+    "datasets": ("tensorflow", "tensorflow_datasets", "ase", "pandas"),
     "md": ("ase", "vesin"),
     "plots": ("matplotlib",),
+    "tables": ("pandas",),
+    "parquet": ("pandas", "pyarrow"),
     "qm": ("pyscf",),
 }
 
 
-def zoo_list() -> None:
-    """Prints the presets at hand."""
-    found = presets.available()
-    if not found:
-        print(f"no presets in {[str(folder) for folder in presets.zoo_folders()]}")
-        return
-    rows = [["preset", "elements", "properties", "description"]]
-    for name, preset in found.items():
-        known = " ".join(map(str, preset.elements))
-        rows.append([name, known, " ".join(preset.properties), preset.description])
-    print_table(rows)
+def zoo_list(format: str | None = None, output: str | None = None) -> None:
+    """Lists the presets at hand: what they were trained on, what they predict, their size."""
+    from keras_mlff import tables
+
+    rows = tables.preset_rows()
+    if not rows:
+        notice(f"no presets in {[str(folder) for folder in presets.zoo_folders()]}", format, output)
+    if rows or output is not None or format not in (None, "table"):
+        write_table(rows, format, output, {"cutoff": "Å"})
+
+
+def zoo_results(sources: list[str], format: str | None = None, output: str | None = None) -> None:
+    """Lists errors of presets or experiments beside those that papers published."""
+    from keras_mlff import tables
+
+    write_table(tables.result_rows(*sources), format, output)
 
 
 def zoo_show(preset: str) -> None:
@@ -64,85 +73,6 @@ def zoo_verify(preset: str) -> None:
     print(f"written: {verified.folder}")
 
 
-def predict(file: str, preset: str, output: str | None, dtype: str | None, batch_size: int) -> None:
-    """Predicts structures of a file, prints a table and writes them if asked to."""
-    from keras_mlff import datasets
-    from keras_mlff.datasets.tools.files import check_output, iterate
-
-    if output is not None:
-        check_output(output)
-    failures: dict[int, str] = {}
-    structures = list(iterate(file, labels=(), failures=failures))
-    num_structures = len(structures) + len(failures)
-    kept = [index for index in range(num_structures) if index not in failures]
-    model = _load(preset, dtype)
-    found, unpredicted = predict_each(model, structures, batch_size)
-    failures |= {kept[index]: message for index, message in unpredicted.items()}
-    for index, message in sorted(failures.items()):
-        print(f"structure {index} is left out: {message}", file=sys.stderr)
-    structures = [item for index, item in enumerate(structures) if index not in unpredicted]
-    kept = [index for index in kept if index not in failures]
-    if kept:
-        predictions = _trained_only(found, model)
-        print_table(prediction_rows(structures, predictions, kept))
-        if output is not None:
-            datasets.save(output, structures, predictions)
-            print(f"written: {output}")
-    if failures:
-        raise RuntimeError(
-            f"{len(failures)} of {num_structures} structures could not be predicted."
-        )
-
-
-def predict_each(
-    model: Any, structures: Sequence[Graph], batch_size: int
-) -> tuple[dict[str, Array], dict[int, str]]:
-    """Predicts what can be predicted; those at fault are found by halving.
-
-    Returns:
-        Joined predictions of the structures without a failure; messages by index of the others.
-    """
-    import numpy as np
-
-    failures: dict[int, str] = {}
-
-    def predict_range(start: int, stop: int) -> list[dict[str, Array]]:
-        try:
-            return [model.predict(structures[start:stop], batch_size)]
-        except ValueError as error:
-            if stop - start == 1:
-                failures[start] = str(error)
-                return []
-        middle = (start + stop) // 2
-        return predict_range(start, middle) + predict_range(middle, stop)
-
-    pieces = predict_range(0, len(structures)) if structures else []
-    if any("stress" in piece for piece in pieces):
-        for piece in pieces:  # molecules alone have none
-            piece.setdefault("stress", np.zeros((len(piece["energy"]), 3, 3)))
-    keys = pieces[0] if pieces else ()
-    return {key: np.concatenate([piece[key] for piece in pieces]) for key in keys}, failures
-
-
-def evaluate(
-    data: str,
-    preset: str,
-    split: str,
-    about_file: dict[str, Any],
-    dtype: str | None,
-    batch_size: int,
-) -> None:
-    """Prints the errors of a preset on labeled data."""
-    from keras_mlff import datasets
-    from keras_mlff.fit.metrics import errors
-
-    structures = datasets.load(data, split, **about_file)
-    model = _load(preset, dtype)
-    predictions = _trained_only(model.predict(structures, batch_size), model)
-    print(f"{len(structures)} structures of {data}, split {split}")
-    print_table(error_rows(errors(structures, predictions), model.heads))
-
-
 def md(
     file: str,
     preset: str,
@@ -159,14 +89,15 @@ def md(
 ) -> None:
     """Runs dynamics from the first structure of a file and prints what is measured on it."""
     from keras_mlff import md as dynamics
-    from keras_mlff.datasets.tools.files import constraints, iterate
+    from keras_mlff.datasets.tools.ase_files import constraints
+    from keras_mlff.datasets.tools.files import iterate
     from keras_mlff.md import observables
 
     if output is not None and os.path.abspath(output) == os.path.abspath(file):
         raise ValueError(f"The trajectory would replace its start. Received: --output={output}.")
     atoms = dynamics.to_atoms(next(iterate(file, labels=())))
     atoms.set_constraint(constraints(file))
-    atoms.calc = dynamics.MLFFCalculator(_load(preset, None), dtype=dtype)
+    atoms.calc = dynamics.MLFFCalculator(load_model(preset, None), dtype=dtype)
     dynamics.set_temperature(atoms, temperature, seed)
     common: dict[str, Any] = {"time_step": time_step, "interval": interval, "output": output}
     if ensemble == "nve":
@@ -200,7 +131,7 @@ def export(folder: str, preset: str, dtype: str | None) -> None:
     """Writes a preset as a SavedModel."""
     from keras_mlff.export import export_saved_model
 
-    print(f"written: {export_saved_model(_load(preset, dtype), folder)}")
+    print(f"written: {export_saved_model(load_model(preset, dtype), folder)}")
 
 
 def bench(settings: list[str], json_file: str | None, **arguments: Any) -> None:
@@ -246,19 +177,6 @@ def doctor() -> None:
     print(f"backend: {keras.backend.backend()}, devices: {', '.join(devices)}")
     print(f"precision: {keras.config.dtype_policy().name}, floatx {keras.config.floatx()}")
     print(f"architectures: {', '.join(models.ARCHITECTURES)}")
-
-
-def _load(preset: str, dtype: str | None) -> Any:
-    from keras_mlff import models
-
-    return models.load_preset(preset, **({} if dtype is None else {"dtype": dtype}))
-
-
-def _trained_only(predictions: dict[str, Array], model: Any) -> dict[str, Array]:
-    """Leaves out what the preset was not trained on; stress comes with forces."""
-    known = set(model.preset.properties)
-    known |= {"stress"} if "forces" in known else set()
-    return {key: value for key, value in predictions.items() if key in known}
 
 
 def _parsed(settings: Sequence[str]) -> dict[str, Any]:

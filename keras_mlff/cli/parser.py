@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_mlff import __version__
-from keras_mlff.cli import analyze, data, training
+from keras_mlff.cli import analyze, data, predictions, training
 from keras_mlff.cli import commands as actions
 from keras_mlff.cli.guard import guarded
 from keras_mlff.cli.program import PAIRS
+from keras_mlff.cli.tables import FORMATS
 
 _ABOUT_FILE = ("labels", "energy_unit", "length_unit", "keys")
 
@@ -81,15 +82,24 @@ def _parser() -> argparse.ArgumentParser:
         text = "a file's names for labels, such as energy=REF_energy"
         flag("--keys", help=text, **PAIRS)
 
+    def add_table_settings(flag: Any, output: bool = True) -> None:
+        text = "of the table; by the suffix of --output, else text, if not given"
+        flag("--format", choices=FORMATS, help=text)
+        if output:
+            flag("--output", help="file for the table; it is printed, if not given")
+
     zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
-    inside = zoo.add_subparsers(required=True, metavar="list|show|verify")
-    add(inside, actions.zoo_list, "list")
+    inside = zoo.add_subparsers(required=True, metavar="list|results|show|verify")
+    add_table_settings(add(inside, actions.zoo_list, "list"))
+    flag = add(inside, actions.zoo_results, "results")
+    flag("sources", nargs="*", help="presets or folders of experiments; all presets, if not given")
+    add_table_settings(flag)
     add(inside, actions.zoo_show, "show")("preset")
     add(inside, actions.zoo_verify, "verify")("preset")
 
     data_sets = commands.add_parser("data", help="Lists, shows, prepares or checks data sets.")
     inside = data_sets.add_subparsers(required=True, metavar="list|show|build|validate|stats")
-    add(inside, data.data_list, "list")
+    add_table_settings(add(inside, data.data_list, "list"))
     add(inside, data.data_show, "show")("name", help="such as qm9")
     for function in (data.data_build, data.data_validate, data.data_stats):
         flag = add(inside, function, function.__name__.removeprefix("data_"))
@@ -97,12 +107,18 @@ def _parser() -> argparse.ArgumentParser:
         flag("--data-dir", help="folder of TensorFlow Datasets, if not its usual one")
         if function is data.data_build:
             flag("--manual-dir", help="folder of source files that were placed by hand")
+        if function is data.data_stats:
+            add_table_settings(flag)
         add_file_settings(flag)
 
-    flag = add(commands, actions.predict)
+    flag = add(commands, predictions.predict)
     flag("file", help="structures: .xyz, .npz, .db, .traj")
     add_preset(flag)
-    flag("--output", help="extended XYZ file (.xyz) for the structures and predictions")
+    add_table_settings(flag, output=False)
+    text = (
+        "structures with predictions as extended XYZ (.xyz), or the table (.csv, .json, .parquet)"
+    )
+    flag("--output", help=text)
     add_dtype(flag)
     flag("--batch-size", type=int, default=32)
 
@@ -122,11 +138,14 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(add(commands, training.train), add_preset, add_file_settings)
 
-    flag = add(commands, actions.evaluate)
+    flag = add(commands, predictions.evaluate)
     flag("data", help="labeled file, or a data set such as ch2/triplet")
     add_preset(flag)
     flag("--split", default="all", help="such as test or all[:100]")
     add_file_settings(flag)
+    text = "sort the errors; configurations are those of config_type in the file, else formulas"
+    flag("--by", choices=("element", "configuration", "structure"), help=text)
+    add_table_settings(flag)
     add_dtype(flag)
     flag("--batch-size", type=int, default=32)
 

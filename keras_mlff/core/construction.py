@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import inspect
@@ -11,10 +12,14 @@ from typing import Any
 import keras
 
 from keras_mlff import backend
+from keras_mlff.backend import keras_private
 
 
 def policy_of(dtype: Any) -> Any:
     """Finds Keras's policy of a precision that a force field can have.
+
+    Args:
+        dtype: A name such as `"float64"` or a policy of Keras; the global policy where `None`.
 
     Raises:
         ValueError: If it is not float32 or float64 throughout.
@@ -35,7 +40,11 @@ def policy_of(dtype: Any) -> Any:
 
 @contextlib.contextmanager
 def precision(dtype: Any) -> Iterator[None]:
-    """Gives everything inside this precision; the thread's own one is put back."""
+    """Gives everything made inside of a block a precision, and puts the one before back.
+
+    Args:
+        dtype: What `policy_of` takes.
+    """
     policy = policy_of(dtype)
     before = keras.config.dtype_policy()
     double = policy.compute_dtype == "float64"
@@ -59,37 +68,49 @@ def in_precision(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_in_precision(part: Any, model: Any) -> None:
-    """Lets `keras.models.load_model`, which fills part by part, keep float64 on every backend."""
+    """Lets `keras.models.load_model`, which fills part by part, keep float64 on every backend.
+
+    Args:
+        part: A layer of the model, or its optimizer.
+        model: The model, whose precision counts.
+    """
     if model.compute_dtype == "float64":
-        load = part.load_own_variables
-
-        def load_own_variables(store: Any) -> None:
-            with precision(model.dtype_policy):
-                load(store)
-
-        object.__setattr__(part, "load_own_variables", load_own_variables)
+        keras_private.load_inside(part, lambda: precision(model.dtype_policy))
 
 
-class Complete(type(keras.Model)):  # type: ignore[misc]
+class Arguments(collections.UserDict[str, Any]):
+    """The arguments that a model was made with, by name.
+
+    Not a dict: of that Keras would make one of its own, which looks for layers and variables.
+    """
+
+
+class Complete(keras_private.ModelType):
     """Makes constructors keep all arguments, hand their precision down and create all weights.
 
     Keras records only the arguments that were passed, so a changed default would change saved
     models; and layers made inside would take the global precision instead of the model's.
     """
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        given = arguments(cls, args, kwargs)
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - of a metaclass
+        given = constructor_arguments(cls, args, kwargs)
         with precision(given["dtype"]):
             model = super().__call__(*args, **kwargs)
-            object.__setattr__(model, "_arguments", given)
+            model.arguments = Arguments(given)
             model.build()
-        for layer in model._flatten_layers(include_self=False):
+        for layer in keras_private.layers_inside(model):
             load_in_precision(layer, model)
         return model
 
 
-def arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Lists all arguments of a constructor and of those it hands on to, defaults included."""
+def constructor_arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Lists all arguments of a constructor and of those it hands on to, defaults included.
+
+    Args:
+        model: The class of the model.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+    """
     defaults: dict[str, Any] = {}
     for owner in reversed(model.__mro__[: model.__mro__.index(keras.Model)]):
         for name, parameter in inspect.signature(owner.__init__).parameters.items():  # type: ignore[misc]

@@ -1,78 +1,79 @@
-"""The base of every architecture: energy, forces, stress, prediction, presets."""
+"""The base of every architecture: a network's numbers become energy, forces and stress."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_mlff import backend
-from keras_mlff import presets as preset_store
+from keras_mlff.backend import keras_private
 from keras_mlff.core import freezing
 from keras_mlff.core.construction import in_precision
-from keras_mlff.core.offsets import adapt_offsets, fit_offsets
-from keras_mlff.core.trainer import Trainer
-from keras_mlff.graph import (
-    ATOM_LABELS,
-    Array,
-    Graph,
-    Tensor,
-    dummy_graph,
-    inputs_and_labels,
-    level,
-    split,
-)
-from keras_mlff.heads import EnergyHead, Head, collection
+from keras_mlff.core.inspection import Inspection, as_tensors
+from keras_mlff.core.persistence import Persistence
+from keras_mlff.core.prediction import Prediction
+from keras_mlff.graph import Graph, Tensor, dummy_graph, inputs_and_labels
+from keras_mlff.heads import AtomNumbers, Head, collection
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.element_affine import ElementAffine
-from keras_mlff.layers.encoding import fit_ranges, parse_encoding
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.ops import geometry, segment
 
 
-class PresetNames:
-    """Lists a class's presets when the class is asked: `CMRET.presets`."""
-
-    def __get__(self, instance: Any, owner: type[ForceField]) -> dict[str, preset_store.Preset]:
-        return preset_store.available(owner.__name__)
-
-
-class ForceField(Trainer):
+class ForceField(Inspection, Persistence, Prediction):
     """Turns a graph into properties; a subclass writes `embed` and, if need be, `make_readout`.
 
     The base differentiates the energy once, with respect to positions and, where there is a cell,
     a strain. So `fit`, `predict`, export and molecular dynamics see the same forces.
 
-    `model(graph)` is the network alone: its energy leaves the references of the elements out.
-    `predict` adds them in float64.
+    `model(graph)` is the network alone, whose energy leaves the offsets out. `predict` adds them.
+
+    What is inherited stands in modules of its own: `core.training` (`compile`, `fit`, `evaluate`),
+    `core.prediction` (`predict`, offsets), `core.inspection` (`inspect`, `attention`) and
+    `core.persistence` (configs, presets, copies).
 
     Args:
-        cutoff: Å, radius within which atoms are neighbors.
+        cutoff: Distance in Å up to which atoms are neighbors. Defaults to 5.
         heads: What to predict: heads or their configs; an `EnergyHead` where `None`.
         dtype: Precision, `"float32"` or `"float64"`; the global policy where `None`.
-        name: Of the Keras model.
+        name: Name of the Keras model.
         zbl: Whether atoms closer than 1 Å repel each other whatever the network says, or the
-            arguments of `keras_mlff.layers.zbl.ZBLRepulsion`: `{"cutoff": 0.8}`.
+            arguments of `keras_mlff.layers.zbl.ZBLRepulsion`: `{"cutoff": 0.8}`. Defaults to
+            False.
         charge_spin: Whether total charge and spin take part, see
-            `keras_mlff.layers.charge_spin.ChargeSpinEmbedding`.
+            `keras_mlff.layers.charge_spin.ChargeSpinEmbedding`. Defaults to False.
         element_affine: Whether atomic energies have a learned factor and term for each element,
-            beside the fixed ones of the head.
+            beside the fixed ones of the head. Defaults to False.
+
+    Attributes:
+        uses_triplets: Whether the network reads `triplet_in` and `triplet_out`, pairs of edges
+            that share an atom.
+        has_attention: Whether the network records attention coefficients, see `attention`.
+        is_size_consistent: Whether energies of fragments far from each other add up.
+        supports_periodic: Whether energies of crystals are defined.
+        sees_all_pairs: Whether the network sees all pairs of a molecule, whatever the cutoff.
+        num_continuous_derivatives: How many derivatives of the energy are continuous where an
+            edge reaches the cutoff.
+
+    Raises:
+        ValueError: If the cutoff is not positive, the precision is another, or the network does
+            not let charge and spin in.
+        TypeError: If `charge_spin` is no bool.
     """
 
     built: bool
-    uses_triplets: ClassVar[bool] = False
-    # what the contract tests hold an architecture to
-    is_size_consistent: bool = True  # energies of far fragments add up
-    supports_periodic: bool = True  # energies of crystals are defined
-    sees_all_pairs: bool = False  # of a molecule, whatever the cutoff
-    has_attention: bool = True  # coefficients that `attention` returns
-    num_continuous_derivatives: int = 2  # of the energy, where an edge reaches the cutoff
-    presets = PresetNames()  # trained models of this class that are at hand, by name
+    # What an architecture can do. Classes state it, and instances may where an option changes it;
+    # the contract of `keras_mlff.testing` holds them to it.
+    uses_triplets: bool = False
+    has_attention: bool = True
+    is_size_consistent: bool = True
+    supports_periodic: bool = True
+    sees_all_pairs: bool = False
+    num_continuous_derivatives: int = 2
 
     def __init__(
         self,
@@ -98,7 +99,6 @@ class ForceField(Trainer):
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
         self.charge_spin = ChargeSpinEmbedding() if charge_spin else None
         self.element_affine = ElementAffine() if element_affine else None
-        self._recorder: dict[str, Tensor] | None = None
 
     # What an architecture writes
 
@@ -115,42 +115,19 @@ class ForceField(Trainer):
             return features
         return features + self.charge_spin(features, graph)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
-        """Makes the layer that turns `AtomFeatures` into the numbers a head asks for.
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
+        """Makes the layer that turns `AtomFeatures` into the numbers that heads ask for.
 
-        It is called with features and gives `AtomFeatures` of `head.num_scalars` scalars and
-        `head.num_vectors` vectors per atom. The default is a perceptron of one hidden layer.
+        It is called with features and gives `AtomFeatures` of `numbers.num_scalars` scalars and
+        `numbers.num_vectors` vectors per atom. The default is a perceptron of one hidden layer.
         """
-        return PerceptronReadout(head.num_scalars, self.num_features, head.use_bias)
-
-    def encode_distances(self, distances: Tensor) -> list[Tensor]:
-        """Computes what each layer makes of distances alone, for `keras-mlff analyze encoding`.
-
-        Args:
-            distances: `(n,)`, Å, above 0.
-
-        Returns:
-            `(n, width)` of each layer, or of all where they share it; by default the radial basis.
-        """
-        if not hasattr(self, "radial_basis"):
-            raise NotImplementedError(
-                f"{type(self).__name__} must define `encode_distances(distances)`."
-            )
-        return [self.radial_basis(distances)]
-
-    @property
-    def encoding_range(self) -> float:
-        """Largest distance in Å of which the model makes something: `encode_distances` ends here.
-
-        It is the cutoff, except in architectures that see all pairs of a molecule.
-        """
-        return self.cutoff
+        return PerceptronReadout(numbers.num_scalars, self.num_features, numbers.use_bias)
 
     # The network
 
     def call(self, graph: Graph, training: bool = False) -> dict[str, Tensor]:
         """Computes every property, forces and stress included where there is an energy head."""
-        if not any(isinstance(head, EnergyHead) for head in self.heads):
+        if not any(head.is_differentiated for head in self.heads):
             return self._properties(graph, training)
         periodic = "cell" in graph
         positions = graph["positions"]
@@ -181,15 +158,11 @@ class ForceField(Trainer):
         if not isinstance(features, AtomFeatures):
             features = AtomFeatures(features)
         properties: dict[str, Tensor] = {}
+        affine = self.element_affine
+        transform = None if affine is None else lambda numbers: affine(numbers, graph)
         for group, readout in zip(collection.grouped(self.heads), self.readouts, strict=True):
             scalars, vectors = readout(features)
-            first, width = 0, group[0].num_scalars
-            for head in group:
-                numbers = scalars[:, first : first + width]
-                if self.element_affine is not None and isinstance(head, EnergyHead):
-                    numbers = self.element_affine(numbers, graph)
-                properties |= head(graph, numbers, vectors)
-                first += width
+            properties |= collection.properties(group, graph, scalars, vectors, transform)
         if self.repulsion is not None and "energy" in properties:
             repulsion = self.repulsion(graph)  # (num_atoms,)
             properties["atomic_energies"] = properties["atomic_energies"] + repulsion
@@ -201,13 +174,14 @@ class ForceField(Trainer):
         if self.built:
             return
         self.readouts = [
-            self.make_readout(collection.joined(group)) for group in collection.grouped(self.heads)
+            self.make_readout(collection.numbers_of(group))
+            for group in collection.grouped(self.heads)
         ]
         self.built = True  # or Keras would come back here
         inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
         # without forces, whose graph takes long to trace and has no weights of its own
         if backend.RUNS_EAGERLY:
-            properties = self._properties(_as_tensors(inputs, self.compute_dtype), False)
+            properties = self._properties(as_tensors(inputs, self.compute_dtype), False)
         else:
             properties = _Properties(self).compute_output_spec(_as_symbols(inputs))
         if self.charge_spin is not None:
@@ -236,96 +210,6 @@ class ForceField(Trainer):
         """What layers add to the loss, functions of the weights alone."""
         return super().losses
 
-    @in_precision
-    def predict_on_batch(self, x: Any) -> Any:
-        """Predicts one padded batch as it is; `predict` does more."""
-        return super().predict_on_batch(x)
-
-    @in_precision
-    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
-        """Loads weights as Keras does."""
-        super().load_weights(filepath, **kwargs)
-
-    @in_precision
-    def set_weights(self, weights: Sequence[Array]) -> None:
-        """Sets all weights, in the order of `get_weights`."""
-        super().set_weights(weights)
-
-    @in_precision
-    def predict(self, x: Any, batch_size: int = 32, verbose: Any = 0) -> dict[str, Array]:
-        """Predicts all properties of the real atoms and graphs, in the order given.
-
-        Args:
-            x: A graph, a list of graphs or structures, or a loader that does not shuffle.
-            batch_size: Graphs per batch, for lists.
-            verbose: Accepted as in Keras; nothing is printed.
-
-        Returns:
-            NumPy arrays by name; energies and other offset properties are float64 totals.
-        """
-        loader = self._loader(x, batch_size, shuffle=False)
-        if getattr(loader, "shuffle", False) is True:  # a tf.data.Dataset has a method of that name
-            raise ValueError(
-                "Predictions come in the order of the batches, which this loader shuffles. "
-                "Received: a loader with shuffle=True. Make one with shuffle=False."
-            )
-        parts: list[dict[str, Array]] = []
-        for inputs in (_as_numpy(batch) for batch in loader):
-            self._see("predict", inputs)
-            if self.preset is not None:
-                preset_store.check_elements([inputs], self.preset)
-            predicted = keras.tree.map_structure(np.asarray, self.predict_on_batch(inputs))
-            if backend.replicas().total > 1:  # TensorFlow's replicas all predict the same
-                predicted = {key: _first_rows(key, predicted[key], inputs) for key in predicted}
-            parts.append(self._strip(self.add_offsets(predicted, inputs), inputs))
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-    # Offsets: what is added outside of the compiled code
-
-    def add_offsets(
-        self, predictions: Mapping[str, Any], inputs: Mapping[str, Any]
-    ) -> dict[str, Array]:
-        """Adds element references and shifts to predictions of one batch, in float64."""
-        totals = {key: np.asarray(value) for key, value in predictions.items()}
-        for head in self.heads:
-            if head.name in totals and (head.has_offset or head.name == "energy"):
-                totals[head.name] = totals[head.name].astype(np.float64) + head.offsets(inputs)
-            if "atomic_energies" in totals and isinstance(head, EnergyHead):
-                table = head.reference_table()[np.asarray(inputs["atomic_numbers"])]
-                totals["atomic_energies"] = totals["atomic_energies"].astype(np.float64) + table
-        return totals
-
-    @in_precision
-    def fit_references(self, graphs: Sequence[Graph]) -> None:
-        """Sets references, shift and scale of each head from data; call it before training.
-
-        Energies and other sums get least-squares values per element, averages get their mean.
-        The scale is the forces' root mean square, or the spread of what remains. Learned tables of
-        distances get the range that occurs, unless `distance_encoding` gives one.
-        """
-        for head in self.heads:
-            fit_offsets(head, graphs)
-        layers = self._flatten_layers(include_self=False)
-        ends = fit_ranges(list(layers), graphs)
-        if ends is not None:  # a saved model must know them
-            chosen = parse_encoding(self._arguments["distance_encoding"])
-            self._arguments["distance_encoding"] = chosen | ends
-        self.train_function = self.test_function = self.predict_function = None
-
-    def adapt_references(self, graphs: Sequence[Graph]) -> None:
-        """Moves the references of a trained model to another level of theory.
-
-        Energies of two methods differ mostly by a constant per element. Each head that has
-        references and a label gets those that, with the network as it is, come closest to the
-        labels; other heads, such as dipoles, stay as they are.
-        """
-        self.preset = None  # from here on it is another model, which may learn other elements
-        adapted = [head for head in self.heads if head.name in graphs[0] and head.has_offset]
-        predicted = self.predict(list(graphs)) if adapted else {}
-        for head in adapted:
-            adapt_offsets(head, graphs, predicted[head.name])
-        self.train_function = self.test_function = self.predict_function = None
-
     def freeze(self, *parts: str, keep: str | Sequence[str] = ()) -> list[str]:
         """Keeps `fit` from changing parts of the model; call `compile` afterwards.
 
@@ -342,167 +226,13 @@ class ForceField(Trainer):
             ValueError: If the model has no such part.
         """
         kept = {keep} if isinstance(keep, str) else set(keep)
-        self.train_function = None
+        keras_private.forget_compiled_functions(self)
         return freezing.set_trainable(self, parts, kept, False)
 
     def unfreeze(self, *parts: str) -> list[str]:
         """Lets `fit` change parts again, all if none is named; call `compile` afterwards."""
-        self.train_function = None
+        keras_private.forget_compiled_functions(self)
         return freezing.set_trainable(self, parts, (), True)
-
-    def _strip(self, predictions: Mapping[str, Array], inputs: Graph) -> dict[str, Array]:
-        masks = {"atom": inputs["atom_mask"], "structure": inputs["graph_mask"]}
-        return {key: value[masks[_output_level(key)]] for key, value in predictions.items()}
-
-    # Looking inside
-
-    def record(self, name: str, value: Tensor) -> None:
-        """Keeps an intermediate value while `inspect` runs; else does nothing.
-
-        Names that end in `/attention` are coefficients, which `attention` returns; their shape is
-        `(num_graphs, max_atoms, max_atoms)` or `(num_graphs, num_heads, max_atoms, max_atoms)`,
-        receiver first.
-        """
-        if self._recorder is not None:
-            self._recorder[name] = value
-
-    @in_precision
-    def inspect(self, graph: Graph) -> dict[str, Array]:
-        """Returns the intermediate values that the architecture records, by name."""
-        inputs, _ = inputs_and_labels(self._loader(graph, 1, shuffle=False).graphs[0])
-
-        def recorded(tensors: Graph) -> dict[str, Tensor]:
-            self._recorder = {}
-            try:
-                self._properties(tensors, training=False)
-                return dict(self._recorder)
-            finally:
-                self._recorder = None
-
-        values = backend.run_once(recorded, _as_tensors(inputs, self.compute_dtype))
-        return {key: ops.convert_to_numpy(value) for key, value in values.items()}
-
-    def attention(self, graph: Graph) -> dict[str, Array]:
-        """Returns the attention coefficients of one structure, as the network uses them.
-
-        Args:
-            graph: A graph or structure; parts of a batch come from `keras_mlff.graph.split`.
-
-        Returns:
-            `"layer0"`, ... (GeomAtt: `"stream0/layer0"`, ...) to arrays `(num_atoms, num_atoms)`
-            or `(num_heads, num_atoms, num_atoms)`: how much the atom of the row takes from the
-            atom of the column.
-
-        Raises:
-            ValueError: If the architecture has no attention or the graph is not one structure.
-        """
-        if int(np.sum(graph["graph_mask"])) != 1:
-            raise ValueError(
-                "Attention is returned for one structure at a time. Received: "
-                f"{int(np.sum(graph['graph_mask']))} structures. "
-                "Part a batch with `keras_mlff.graph.split`."
-            )
-        graph = split(graph)[0]  # without padding
-        suffix = "/attention"
-        found = {
-            key.removesuffix(suffix): value
-            for key, value in self.inspect(graph).items()
-            if key.endswith(suffix)
-        }
-        if not found:
-            raise ValueError(
-                f"{type(self).__name__} as configured has no attention, so there are no "
-                "coefficients to return. `inspect(graph)` lists what it does record."
-            )
-        return {key: value[0] for key, value in found.items()}
-
-    # Saving
-
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, defaults included."""
-        # JSON, which presets are stored in, knows no tuples and ranges
-        config = {
-            key: list(value) if isinstance(value, (tuple, range)) else value
-            for key, value in self._arguments.items()
-        }
-        config["heads"] = [keras.saving.serialize_keras_object(head) for head in self.heads]
-        config["dtype"] = self.dtype_policy.name
-        config["name"] = self.name
-        return config
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """Makes the model of a config, with fresh weights."""
-        return cls(**cls.upgrade_config(dict(config)))
-
-    @classmethod
-    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Turns a config that an earlier version wrote into the constructor's arguments of today.
-
-        Architectures whose arguments have changed override it; a config of today stays as it is.
-
-        Args:
-            config: What `get_config` returned when the model was saved.
-        """
-        return config
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Does nothing: the constructor has created the weights that are loaded now."""
-
-    @classmethod
-    def from_port(
-        cls, hyperparameters: Mapping[str, Any], weights: Mapping[str, Array], **kwargs: Any
-    ) -> Self:
-        """Builds the network of the authors' program, with the weights trained there.
-
-        The module `port` beside the architecture's own does it; its function `build` documents the
-        names of hyper-parameters and weights.
-
-        Args:
-            hyperparameters: The settings of the authors' program by that program's names.
-            weights: Arrays by the names that `build` documents. Matrices are (in, out).
-            **kwargs: Replace arguments of the constructor, such as `dtype="float32"`.
-
-        Raises:
-            NotImplementedError: If there is no port for the architecture.
-            ValueError: If a hyper-parameter or weight is unknown, missing or misshapen.
-        """
-        package = cls.__module__.rpartition(".")[0]
-        if not package or importlib.util.find_spec(f"{package}.port") is None:
-            raise NotImplementedError(
-                f"{cls.__name__} has no port, so it cannot read weights of another program. "
-                f"Received: a class of the module '{cls.__module__}', which has no `port` beside "
-                "it. Write one with a function `build(model_class, hyperparameters, weights)`."
-            )
-        port = importlib.import_module(f"{package}.port")
-        model: Self = port.build(cls, hyperparameters, weights, **kwargs)
-        return model
-
-    @classmethod
-    def from_preset(cls, preset: str, **kwargs: Any) -> Self:
-        """Loads a trained model by name (`"ch2"`) or from a folder.
-
-        Args:
-            preset: Name within this class, see `presets`, or the path of a preset's folder.
-            **kwargs: Replace arguments of the constructor, such as `dtype="float64"`.
-        """
-        return preset_store.load(cls, preset, **kwargs)
-
-    def save_to_preset(self, folder: str, **metadata: Any) -> None:
-        """Writes config, weights and metadata into a folder that `from_preset` reads."""
-        preset_store.save(self, folder, **metadata)
-
-    def export(self, *args: Any, **kwargs: Any) -> None:
-        """Points to `keras_mlff.export`; what Keras would write knows no forces and no units.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(
-            "A force field is exported by `keras_mlff.export.export_saved_model(model, folder)`, "
-            "which adds units, element references and the search for neighbors. Keras's own "
-            "`export` does not know them."
-        )
 
 
 class _Properties(keras.Operation):
@@ -519,24 +249,3 @@ class _Properties(keras.Operation):
 def _as_symbols(inputs: Mapping[str, Any]) -> dict[str, keras.KerasTensor]:
     """Describes inputs by shape alone: tracing them creates weights without computing."""
     return {key: keras.KerasTensor(value.shape, str(value.dtype)) for key, value in inputs.items()}
-
-
-def _first_rows(key: str, value: Array, inputs: Graph) -> Array:
-    per_atom = _output_level(key) == "atom"
-    return value[: len(inputs["atom_mask"] if per_atom else inputs["graph_mask"])]
-
-
-def _output_level(key: str) -> str:
-    return "atom" if level(key) == "atom" or key in ATOM_LABELS else "structure"
-
-
-def _as_tensors(inputs: Mapping[str, Any], dtype: str) -> dict[str, Tensor]:
-    return {
-        key: ops.convert_to_tensor(value, dtype if value.dtype.kind == "f" else None)
-        for key, value in inputs.items()
-    }
-
-
-def _as_numpy(batch: Any) -> Graph:
-    inputs, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return {key: np.asarray(value) for key, value in inputs.items()}

@@ -1,4 +1,4 @@
-"""Which parts of a model `fit` may change."""
+"""Freezing: which parts of a model `fit` may change."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import Any
 
 import keras
 
+from keras_mlff.backend import keras_private
+
 
 def set_trainable(
     model: keras.Model, parts: Sequence[str], left_out: Collection[str], value: bool
 ) -> list[str]:
-    """Freezes or unfreezes parts by attribute, all but those left out if none is named.
+    """Freezes or unfreezes parts of a model.
+
+    Args:
+        model: The model.
+        parts: Names of attributes that hold layers or weights; all parts where there is none.
+        left_out: Parts that stay as they are, even where all are meant.
+        value: Whether `fit` may change the parts.
 
     Returns:
         The names of all parts that are trainable now.
@@ -35,9 +43,7 @@ def set_trainable(
 def parts_of(model: keras.Model) -> dict[str, list[Any]]:
     """Lists layers and weights with something to learn by the attribute that holds them."""
     found: dict[str, list[Any]] = {}
-    # PyTorch's modules keep their members apart
-    for name in {**vars(model), **getattr(model, "_modules", {})}:
-        value = getattr(model, name)
+    for name, value in keras_private.attributes(model).items():
         listed = list(value) if isinstance(value, (list, tuple)) else [value]
         members = [
             item

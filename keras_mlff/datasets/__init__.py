@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from keras_mlff.datasets import shipped
 from keras_mlff.datasets.tools.checks import Report, report
 from keras_mlff.datasets.tools.files import from_atoms, load_structures
-from keras_mlff.datasets.tools.files import save_structures as save
-from keras_mlff.datasets.tools.splits import select
+from keras_mlff.datasets.tools.shipped import find_shipped
+from keras_mlff.datasets.tools.writer import save_structures as save
 from keras_mlff.graph import Graph
 
-# the modules of this folder that hold a builder of the same name
-NAMES = (
-    "acetylacetone",
-    "atoms",
-    "bilayer_graphene",
-    "ch2",
-    "cumulene",
-    "des370k",
-    "dna_fragments",
-    "formate_cu",
-    "geometry_shapes",
-    "iso17",
-    "md17",
-    "md22",
-    "oc20_s2ef",
-    "qm7x",
-    "qm9",
-    "rmd17",
-    "spice",
-    "three_bpa",
-    "zeolite",
-)
+# Every module of this folder is a data set of its name; machinery is in the folder `tools`.
+NAMES = tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 __all__ = ["NAMES", "Report", "from_atoms", "load", "report", "save"]
 
@@ -58,17 +36,21 @@ def load(
             package need no TensorFlow; others are downloaded and prepared by TensorFlow Datasets.
         split: Written as in TensorFlow Datasets: `"train"`, `"train[:100]"`, `"train[80%:]+test"`.
             `"all"` is everything.
-        labels: Files only: what every structure must have, energy and forces by default.
-        energy_unit: Files only: eV by default.
-        length_unit: Files only: Å by default.
+        labels: Files only: what to read, energy and forces by default. A label may be missing in
+            some structures, where it is NaN; losses and metrics count those that have it.
+        energy_unit: Files only: the file's unit of energy, eV by default.
+        length_unit: Files only: the file's unit of length, Å by default.
         keys: Files only: the file's names for labels, where they differ.
         data_dir: Downloaded data sets only: the folder of TensorFlow Datasets.
         manual_dir: Downloaded data sets only: the folder of source files that were placed by hand,
             for machines without network; `downloads/manual` in `data_dir` by default.
 
+    Returns:
+        The structures in eV, Å and e, in the order of the file or of the data set.
+
     Raises:
-        ValueError: If there is no such file, data set, configuration or split, if a structure
-            lacks a label, or a unit is unknown. See also `files.load_structures`.
+        ValueError: If there is no such file, data set, configuration or split, if no structure
+            has one of the labels, or a unit is unknown. See also `files.load_structures`.
         ImportError: If an extra is needed and not installed.
 
     Example:
@@ -94,22 +76,9 @@ def load(
             f"There is no such data set. Received: source='{source}', known are {list(NAMES)}. "
             "A file needs a suffix, such as .xyz, .npz or .db."
         )
-    if name not in shipped.SHIPPED:
-        from keras_mlff.datasets.tools import builder
+    shipped = find_shipped(name)
+    if shipped is not None:
+        return shipped.load(config, split)
+    from keras_mlff.datasets.tools import catalog
 
-        return builder.read(str(source), split, data_dir, manual_dir)
-    config = config or shipped.DEFAULT_CONFIGS[name]
-    if config not in shipped.CONFIGS[name]:
-        raise ValueError(
-            f"'{name}' has no such configuration. Received: source='{source}', known are "
-            f"{list(shipped.CONFIGS[name])}."
-        )
-    parts = shipped.SHIPPED[name](config)
-    structures = [graph for part in parts.values() for graph in part]
-    ends = np.cumsum([len(part) for part in parts.values()])
-    rows = {
-        part: np.arange(end - len(parts[part]), end) for part, end in zip(parts, ends, strict=True)
-    }
-    # a scan has other labels, so it is not part of everything
-    rows["all"] = np.concatenate([rows["train"], rows["test"]])
-    return [structures[row] for row in select(split, rows)]
+    return catalog.read(str(source), split, data_dir, manual_dir)

@@ -64,6 +64,7 @@ class Acetylacetone(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads one file of the source for each split of the configuration."""
         parts = _PARTS[self.builder_config.name]
         keys = {split: f"dataset_acac/{part}.xyz" for split, part in parts.items()}
         return {
@@ -72,7 +73,13 @@ class Acetylacetone(AtomisticDatasetBuilder):
         }
 
     def _generate_examples(self, key: str, path: Path) -> Iterator[tuple[int, Any]]:
+        """Reads the frames of a file of extended XYZ, in eV and Å, in their order.
+
+        Args:
+            key: The name of the file in `SOURCES`, for messages.
+            path: The file.
+        """
         with self.readable(key):
             for index, atoms in enumerate(images(path)):
-                labels = labels_of(atoms, self.builder_config.labels)
+                labels = labels_of(atoms, self.builder_config.labels, index)
                 yield index, self.example(atoms.positions, atoms.numbers, **labels)

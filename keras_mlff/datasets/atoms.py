@@ -16,19 +16,26 @@ from keras_mlff.datasets.tools.builder import (
     AtomisticDatasetBuilder,
     Example,
     Unusable,
+    arguments_of,
 )
-from keras_mlff.datasets.tools.files import iterate
+from keras_mlff.datasets.tools.files import check_file, iterate
 from keras_mlff.datasets.tools.sources import manual_folder
-from keras_mlff.graph import INPUT_LEVELS, Graph, level
 
 _SUFFIXES = (".xyz", ".extxyz", ".npz", ".db", ".traj")
 
 
 @dataclasses.dataclass(eq=False)
 class AtomsConfig(AtomisticConfig):
-    """A file, what to take from it and in which units it is."""
+    """A file, what to take from it and in which units it is.
 
-    path: str | None = None  # None: atoms.<suffix> in manual_dir
+    Attributes:
+        path: The file; `None` for `atoms.<suffix>` in `manual_dir`.
+        energy_unit: The file's unit of energy.
+        length_unit: The file's unit of length.
+        keys: The file's names for labels, where they differ.
+    """
+
+    path: str | None = None
     energy_unit: str = "eV"
     length_unit: str = "Å"
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -39,14 +46,20 @@ class Atoms(AtomisticDatasetBuilder):
 
     `Atoms(config=file_config("md.xyz"))` prepares a file; without a configuration it is the file
     `atoms` with one of the usual suffixes in manual_dir. The file is read structure by structure,
-    so it may be larger than the memory, and changed content makes a new configuration.
+    so it may be larger than the memory, and changed content makes a new configuration. It may hold
+    both molecules and crystals, and single structures may lack labels.
     """
 
     name = "atoms"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"2.0.0": "Cells for all, labels may be missing."}
     BUILDER_CONFIGS: ClassVar[list[AtomsConfig]] = [
-        AtomsConfig(name="molecules", description="manual_dir/atoms.*, without cells."),
-        AtomsConfig(name="crystals", description="manual_dir/atoms.*, with cells.", periodic=True),
+        AtomsConfig(
+            name="file",
+            description="manual_dir/atoms.*, molecules, crystals or both.",
+            optional_labels=("energy", "forces"),
+            periodic=True,
+        ),
     ]
     HOMEPAGE = "https://wiki.fysik.dtu.dk/ase/ase/io/io.html"
     CITATION = ""
@@ -59,15 +72,17 @@ class Atoms(AtomisticDatasetBuilder):
     )
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        """Reads all structures of the file as one split, in their order."""
         config = self.builder_config
         path = _manual_file(dl_manager) if config.path is None else Path(config.path)
         return {"train": self._generate_examples(path)}
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
+        """Reads the structures of a file one by one, in the units of the package."""
         config = self.builder_config
         graphs = iterate(path, config.labels, config.energy_unit, config.length_unit, config.keys)
         for index, graph in enumerate(graphs):
-            yield index, self.example(**_arguments(graph, config.periodic))
+            yield index, self.example(**arguments_of(graph))
 
 
 def file_config(
@@ -81,18 +96,16 @@ def file_config(
 
     Args:
         path: Name of the file.
-        labels: What every structure must have.
-        energy_unit: Of the file; see `files.load_structures`.
-        length_unit: Of the file.
+        labels: What to read from it; single structures may lack labels.
+        energy_unit: The file's unit of energy; see `files.load_structures`.
+        length_unit: The file's unit of length.
         keys: The file's names for labels, where they differ.
 
     Raises:
-        ValueError: If there is no such file, it is empty or its first structure lacks a label.
+        ValueError: If there is no such file, it is empty or no structure has one of the labels.
     """
     path, keys = Path(path), dict(keys or {})
-    first = next(iterate(path, labels, energy_unit, length_unit, keys), None)
-    if first is None:
-        raise ValueError(f"The file holds no structures. Received: path='{path}'.")
+    check_file(path, labels, keys)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     digest.update(json.dumps([*labels, energy_unit, length_unit, keys]).encode())
@@ -100,7 +113,8 @@ def file_config(
         name=f"{''.join(c if c.isalnum() else '_' for c in path.stem)}_{digest.hexdigest()[:12]}",
         description=f"Structures of {path.name}.",
         labels=tuple(labels),
-        periodic="cell" in first,
+        optional_labels=tuple(labels),
+        periodic=True,
         path=str(path),
         energy_unit=energy_unit,
         length_unit=length_unit,
@@ -120,25 +134,3 @@ def _manual_file(dl_manager: Any) -> Path:
             "`keras-mlff data build FILE`, or read at once by keras_mlff.datasets.load(FILE)."
         )
     return found[0]
-
-
-def _arguments(graph: Graph, periodic: bool) -> dict[str, Any]:
-    """Turns a structure back into the arguments of `graph.structure`."""
-    taken: dict[str, Any] = dict(graph)
-    values = {
-        key: taken[key][0]
-        for key in ("cell", "pbc", "total_charge", "spin_multiplicity")
-        if key in taken
-    }
-    if periodic != ("cell" in values):
-        raise ValueError(
-            "A file holds either molecules or crystals, so that all its structures have the same "
-            f"keys. Received: periodic={periodic} and a structure "
-            f"{'with' if 'cell' in values else 'without'} a cell."
-        )
-    labels = {
-        key: value if level(key) == "atom" else value[0]
-        for key, value in taken.items()
-        if key not in INPUT_LEVELS
-    }
-    return values | labels | {key: taken[key] for key in ("positions", "atomic_numbers")}

@@ -57,6 +57,7 @@ class BilayerGraphene(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        """Reads `train.xyz`, `validation.xyz` and `test.xyz`, which were placed by hand."""
         return {
             split: self._generate_examples(dl_manager, f"{split}.xyz")
             for split in ("train", "validation", "test")
@@ -65,6 +66,7 @@ class BilayerGraphene(AtomisticDatasetBuilder):
     def _generate_examples(
         self, dl_manager: Any, key: str
     ) -> Iterator[tuple[int, Example | Unusable]]:
+        """Reads the frames of a file, in eV, eV/Å and Å, in their order."""
         with self.readable(key):
             frames = Frames(self.source(dl_manager, key))
         for row in range(len(frames)):

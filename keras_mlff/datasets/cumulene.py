@@ -67,6 +67,10 @@ class Cumulene(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads a file for each split; the three tests are kinds of structures of one file.
+
+        The file of the tests names the kind of each structure in `config_type`.
+        """
         if self.builder_config.name == "scans":
             return {
                 split: self._generate_examples(key, self.source(dl_manager, key))
@@ -84,6 +88,13 @@ class Cumulene(AtomisticDatasetBuilder):
     def _generate_examples(
         self, key: str, path: Path, kind: str | None = None
     ) -> Iterator[tuple[int, Any]]:
+        """Reads the frames of a file, or those of one kind, in eV and eV/Å.
+
+        Args:
+            key: The name of the file in `SOURCES`, for messages.
+            path: The file of extended XYZ.
+            kind: The `config_type` of the frames to take; all where `None`.
+        """
         with self.readable(key):
             for index, atoms in enumerate(images(path)):
                 if kind is not None and atoms.info["config_type"] != kind:

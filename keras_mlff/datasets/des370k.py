@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_mlff import units
-from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder, Unusable
+from keras_mlff.datasets.tools.builder import (
+    AtomisticConfig,
+    AtomisticDatasetBuilder,
+    Example,
+    Unusable,
+)
+from keras_mlff.datasets.tools.csv_files import csv_chunks
 from keras_mlff.datasets.tools.elements import NUMBERS
 from keras_mlff.datasets.tools.sources import Source, member
+from keras_mlff.graph import Array
 
 _ARCHIVE = "DES370K.zip"
 _COLUMNS = {"cbs": "cbs_CCSD(T)_all", "small_basis": "cc_CCSD(T)_all"}
@@ -72,36 +77,48 @@ class DES370K(AtomisticDatasetBuilder):
     EXTENSIVE: ClassVar[tuple[str, ...]] = ()  # an interaction has no share per element
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """All dimers are in one split, in an order that is shuffled once for all."""
         folder = self.source(dl_manager, _ARCHIVE)
         with self.readable(_ARCHIVE):
             return {"train": self._generate_examples(member(folder, "DES370K.csv"))}
 
-    def _generate_examples(self, path: Path) -> Iterator[tuple[int, Any]]:
-        column = _COLUMNS[self.builder_config.name]
-        with self.readable(_ARCHIVE), path.open("rb") as file:
-            names = next(csv.reader([file.readline().decode()]))
-            needed = {"elements", "xyz", "charge0", "charge1", column}
-            if not needed <= set(names):
-                raise KeyError(f"no columns {sorted(needed - set(names))}, only {names}")
-            starts = array("q", [file.tell()])
-            for line in file:
-                starts.append(starts[-1] + len(line))
-            for index in np.random.default_rng(0).permutation(len(starts) - 1).tolist():
-                file.seek(starts[index])
-                values = next(csv.reader([file.readline().decode()]))
-                if len(values) != len(names):
-                    raise OSError(f"row {index} has {len(values)} values, not {len(names)}")
-                row = dict(zip(names, values, strict=True))
-                try:
-                    example = self._dimer(row, row[column])
-                except (KeyError, ValueError) as error:  # no element, no number
-                    example = Unusable(f"{type(error).__name__}: {error}")
-                yield index, example
+    def _generate_examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
+        """Reads the dimers in chunks, then yields them in the order of a permutation with seed 0.
 
-    def _dimer(self, row: dict[str, str], energy: str) -> Any:
-        return self.example(
-            positions=np.asarray(row["xyz"].split(), np.float64).reshape(-1, 3),  # Å
-            atomic_numbers=[NUMBERS[symbol] for symbol in row["elements"].split()],
-            total_charge=float(row["charge0"]) + float(row["charge1"]),
-            energy=float(energy) * units.kcal_per_mol,
+        A row whose elements or numbers cannot be read is left out and counted.
+        """
+        column = _COLUMNS[self.builder_config.name]
+        columns = ("elements", "xyz", "charge0", "charge1", column)
+        dimers: list[_Dimer | Unusable] = []
+        with self.readable(_ARCHIVE):
+            for chunk in csv_chunks(path, columns):
+                dimers += [_dimer(*row) for row in chunk.itertuples(index=False)]
+        # a random order needs all dimers at hand, 0.3 GB
+        for index in np.random.default_rng(0).permutation(len(dimers)).tolist():
+            dimer = dimers[index]
+            if isinstance(dimer, Unusable):
+                yield index, dimer
+            else:
+                yield index, self.example(**dimer._asdict())
+
+
+class _Dimer(NamedTuple):
+    """One row of the file, in the units of this package."""
+
+    positions: Array
+    atomic_numbers: Array
+    total_charge: float
+    energy: float
+
+
+def _dimer(elements: str, xyz: str, charge0: str, charge1: str, energy: str) -> _Dimer | Unusable:
+    """Reads a row, whose values are text: Å, e and kcal/mol."""
+    try:
+        return _Dimer(
+            np.asarray(xyz.split(), np.float64).reshape(-1, 3),
+            np.asarray([NUMBERS[symbol] for symbol in elements.split()], np.int32),
+            float(charge0) + float(charge1),
+            float(energy) * units.kcal_per_mol,
         )
+    except (KeyError, ValueError) as error:  # no element, no number
+        return Unusable(f"{type(error).__name__}: {error}")

@@ -51,6 +51,7 @@ class DNAFragments(TrajectoryBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads the published training and test frames, each from its file."""
         folder = self.source(dl_manager, _ARCHIVE)
         with self.readable(_ARCHIVE):
             return {
@@ -59,4 +60,5 @@ class DNAFragments(TrajectoryBuilder):
             }
 
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, Any]]:
+        """Reads frames in the published order, in kcal/mol and Å."""
         return self.frames(_ARCHIVE, path, shuffle=False)

@@ -68,6 +68,7 @@ class FormateCu(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        """Reads all frames as one split, or draws those of three splits with seed 0."""
         with self.readable("fcu.xyz"):
             frames = Frames(self.source(dl_manager, "fcu.xyz"))
         if self.builder_config.name == "unsplit":
@@ -83,5 +84,6 @@ class FormateCu(AtomisticDatasetBuilder):
     def _generate_examples(
         self, frames: Frames, rows: Any
     ) -> Iterator[tuple[int, Example | Unusable]]:
+        """Reads the frames of these rows of the file, in eV, eV/Å and Å."""
         for row in rows:
             yield row, self.example(**frames[row])

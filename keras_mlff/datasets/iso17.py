@@ -61,6 +61,11 @@ class ISO17(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads the ASE databases of the archive.
+
+        Training and validation frames are in the same database, `reference.db`, and two lists name
+        them.
+        """
         folder = self.source(dl_manager, _ARCHIVE)
         if self.builder_config.name == "equilibrium":
             files = {"reference": "reference_eq.db", "test": "test_eq.db"}
@@ -82,6 +87,13 @@ class ISO17(AtomisticDatasetBuilder):
         return parts
 
     def _generate_examples(self, path: Path, listed: Path | None) -> Iterator[tuple[int, Any]]:
+        """Reads the structures of a database, in eV, eV/Å and Å.
+
+        Args:
+            path: The database.
+            listed: The list of the structures to take, counted from 1, which are shuffled with
+                seed 0; all of them in their order where `None`.
+        """
         try:
             import ase.db
         except ImportError as error:

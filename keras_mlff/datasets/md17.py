@@ -123,6 +123,11 @@ class MD17(TrajectoryBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads the file of a molecule; how it is split depends on the configuration.
+
+        There is one shuffled split, the frames that the CMRET program lists, or the two files of a
+        coupled cluster set.
+        """
         config = self.builder_config.name
         if config in _FILES:
             key = _FILES[config]
@@ -148,4 +153,5 @@ class MD17(TrajectoryBuilder):
     def _generate_examples(
         self, key: str, path: Path, shuffle: bool = True, rows: Array | None = None
     ) -> Iterator[tuple[int, Any]]:
+        """Reads frames in kcal/mol and Å; see `TrajectoryBuilder.frames`."""
         return self.frames(key, path, shuffle, rows)

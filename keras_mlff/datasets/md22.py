@@ -59,8 +59,10 @@ class MD22(TrajectoryBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """All frames of a molecule are in one split, shuffled once for all."""
         key = f"md22_{self.builder_config.name}.npz"
         return {"train": self._generate_examples(key, self.source(dl_manager, key))}
 
     def _generate_examples(self, key: str, path: Path) -> Iterator[tuple[int, Any]]:
+        """Reads frames in kcal/mol and Å; see `TrajectoryBuilder.frames`."""
         return self.frames(key, path)

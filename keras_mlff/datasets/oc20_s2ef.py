@@ -90,9 +90,9 @@ class OC20S2EF(AtomisticDatasetBuilder):
         f"{archive}.tar": Source(_URL.format(archive), checksum, None, _LAYOUT)
         for archive, checksum, _ in _ARCHIVES.values()
     }
-    UNITS: ClassVar[dict[str, str]] = {"reference_energy": "eV"}
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Example | Unusable]]]:
+        """Reads the chunks of an archive in the order of their numbers."""
         config = self.builder_config.name
         key = f"{_ARCHIVES[config][0]}.tar"
         folder = self.source(dl_manager, key)
@@ -106,6 +106,16 @@ class OC20S2EF(AtomisticDatasetBuilder):
     def _generate_examples(
         self, key: str, chunks: list[Path]
     ) -> Iterator[tuple[str, Example | Unusable]]:
+        """Reads the frames of all chunks; energies become those of adsorption.
+
+        The energy of a frame is its total energy minus the reference energy of its system. A text
+        file beside each chunk has the latter, in a line for each frame. What can be read of a chunk
+        that is cut off is kept, and the loss is reported.
+
+        Args:
+            key: The name of the archive in `SOURCES`, for messages.
+            chunks: The compressed files of extended XYZ.
+        """
         for chunk in chunks:
             named = chunk.with_name(chunk.name.replace(".extxyz.xz", ".txt.xz"))
             with self.readable(key), lzma.open(named, "rt") as stream:
@@ -129,10 +139,12 @@ class OC20S2EF(AtomisticDatasetBuilder):
 
     @staticmethod
     def _frames(chunk: Path, systems: list[list[str]]) -> Iterator[tuple[Any, list[str]]]:
+        """Yields the frames of a chunk beside system, frame and reference energy of each."""
         with lzma.open(chunk, "rt") as stream:
             frames = rows_of_text(stream, ("energy", "forces"), {})
             yield from zip(frames, systems, strict=True)
 
 
 def _number(chunk: Path) -> int:
+    """Finds the number of a chunk in the name of its file."""
     return int(chunk.name.partition(".")[0])

@@ -81,6 +81,7 @@ class QM7X(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """All geometries are in one split; molecules are shuffled once for all."""
         files = {key: self.source(dl_manager, key) for key in _CHECKSUMS}
         duplicates = self.source(dl_manager, _DUPLICATES)
         return {"train": self._generate_examples(files, duplicates)}
@@ -88,6 +89,12 @@ class QM7X(AtomisticDatasetBuilder):
     def _generate_examples(
         self, files: dict[str, Path], duplicates: Path
     ) -> Iterator[tuple[str, Any]]:
+        """Reads the geometries of all molecules from eight HDF5 files.
+
+        Args:
+            files: The files by their names in `SOURCES`.
+            duplicates: The list of geometries that occur twice, which are left out.
+        """
         names = duplicates.read_text().split()
         dropped = {name.removesuffix("-opt") for name in names}
         with ExitStack() as stack:
@@ -102,6 +109,7 @@ class QM7X(AtomisticDatasetBuilder):
                     yield from self._geometries(file[molecule], dropped)
 
     def _geometries(self, molecule: Any, dropped: set[str]) -> Iterator[tuple[str, Any]]:
+        """Reads the geometries of a molecule, in eV, eV/Å and Å; duplicates are left out."""
         only_equilibrium = self.builder_config.name == "equilibrium"
         for name, geometry in molecule.items():  # such as Geom-m1-i1-c1-opt or ...-d1
             structure, _, kind = name.rpartition("-")

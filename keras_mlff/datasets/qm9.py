@@ -94,7 +94,6 @@ class QM9(AtomisticDatasetBuilder):
             "lines that start with the index of one of the 3,054 molecules to leave out",
         ),
     }
-    UNITS: ClassVar[dict[str, str]] = qm9_format.UNITS
     EXTENSIVE: ClassVar[tuple[str, ...]] = tuple(qm9_format.ATOM_REFERENCES)
     ATOM_REFERENCES: ClassVar[dict[str, dict[int, float]]] = qm9_format.ATOM_REFERENCES
     REFERENCES: ClassVar[dict[int, float]] = qm9_format.ATOM_REFERENCES["U0"]
@@ -108,6 +107,7 @@ class QM9(AtomisticDatasetBuilder):
         return info
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
+        """Reads all molecules that passed the check, and splits them as the configuration says."""
         config = self.builder_config
         with self.readable("uncharacterized.txt"):
             excluded = qm9_format.uncharacterized(self.source(dl_manager, "uncharacterized.txt"))
@@ -127,6 +127,7 @@ class QM9(AtomisticDatasetBuilder):
     def _generate_examples(
         self, molecules: dict[int, qm9_format.Molecule], indices: Any
     ) -> Iterator[tuple[int, Example | Unusable]]:
+        """Yields the molecules of these indices; one whose file is missing is counted."""
         for index in indices.tolist():
             if (molecule := molecules.get(index)) is None:
                 yield index, Unusable("the source lacks its file")

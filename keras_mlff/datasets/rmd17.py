@@ -84,6 +84,7 @@ class RMD17(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads all frames of a molecule, or the published training and test frames."""
         molecule, _, number = self.builder_config.name.partition("_")
         folder = self.source(dl_manager, _ARCHIVE)
         with self.readable(_ARCHIVE):
@@ -97,6 +98,12 @@ class RMD17(AtomisticDatasetBuilder):
         return {split: self._generate_examples(path, rows[split]) for split in rows}
 
     def _generate_examples(self, path: Path, rows: Array | None) -> Iterator[tuple[int, Any]]:
+        """Reads frames in kcal/mol and Å.
+
+        Args:
+            path: The npz file of a molecule.
+            rows: The frames to read, in their order; all, shuffled with seed 0, where `None`.
+        """
         with self.readable(_ARCHIVE):
             source = load_npz(path, _ARRAYS)
             count = len(source["positions"])

@@ -93,12 +93,20 @@ class SPICE(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads all molecules, or those of one subset, as one split."""
         version, _, subset = self.builder_config.name.partition("_")
         key = _FILES[version]
         path = self.source(dl_manager, key)
         return {"train": self._generate_examples(key, path, _SUBSETS.get(subset, ""))}
 
     def _generate_examples(self, key: str, path: Path, subset: str) -> Iterator[tuple[str, Any]]:
+        """Reads molecules in a shuffled order from an HDF5 file.
+
+        Args:
+            key: The name of the file in `SOURCES`, for messages.
+            path: The file.
+            subset: How the name of the subset begins; empty for all.
+        """
         with self.readable(key), h5py.File(path, "r") as file:
             names = list(file)
             for index in np.random.default_rng(0).permutation(len(names)).tolist():
@@ -110,6 +118,7 @@ class SPICE(AtomisticDatasetBuilder):
                     yield from self._conformations(name, molecule)
 
     def _conformations(self, name: str, molecule: Any) -> Iterator[tuple[str, Any]]:
+        """Reads the conformations of a molecule, in hartree and bohr, forces from gradients."""
         numbers = molecule["atomic_numbers"][()].astype(np.int32)
         positions = molecule["conformations"][()] * units.bohr
         energies = molecule["dft_total_energy"][()] * units.hartree
@@ -142,5 +151,6 @@ def formal_charge(smiles: str) -> int:
 
 
 def _text(values: Any) -> str:
+    """Reads a text of an HDF5 file, which may be an array of one."""
     value = values[0] if values.shape else values[()]
     return value.decode() if isinstance(value, bytes) else str(value)

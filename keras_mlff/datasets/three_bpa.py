@@ -61,6 +61,7 @@ class ThreeBPA(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Any]:
+        """Reads one file of the source for each split: training, and a test at each temperature."""
         config = self.builder_config.name
         if config == "dihedral":
             parts = {"test": "test_dih"}
@@ -73,7 +74,13 @@ class ThreeBPA(AtomisticDatasetBuilder):
         }
 
     def _generate_examples(self, key: str, path: Path) -> Iterator[tuple[int, Any]]:
+        """Reads the frames of a file of extended XYZ, in eV and Å, in their order.
+
+        Args:
+            key: The name of the file in `SOURCES`, for messages.
+            path: The file.
+        """
         with self.readable(key):
             for index, atoms in enumerate(images(path)):
-                labels = labels_of(atoms, self.builder_config.labels)
+                labels = labels_of(atoms, self.builder_config.labels, index)
                 yield index, self.example(atoms.positions, atoms.numbers, **labels)

@@ -65,6 +65,7 @@ class Zeolite(AtomisticDatasetBuilder):
     }
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Example | Unusable]]]:
+        """Finds the files of all frameworks; each split takes its share of every one."""
         folder = self.source(dl_manager, _SOURCE)
         with self.readable(_SOURCE):
             files = sorted([*folder.glob("*.xyz"), *folder.glob("*.extxyz")])
@@ -78,6 +79,7 @@ class Zeolite(AtomisticDatasetBuilder):
     def _generate_examples(
         self, files: list[Path], split: str
     ) -> Iterator[tuple[str, Example | Unusable]]:
+        """Reads the frames of a split, in eV, eV/Å and Å, framework by framework."""
         for path in files:
             with self.readable(_SOURCE):
                 frames = Frames(path)

@@ -1,5 +1,6 @@
 """Trainings from data to preset: `train` in Python, recipes in TOML, one runner for both."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.experiments.data import Parts as Parts
 from keras_mlff.experiments.data import join_parts as join_parts
 from keras_mlff.experiments.data import load_parts as load_parts

@@ -14,7 +14,7 @@ from keras_mlff.experiments import toml
 from keras_mlff.experiments.choices import by_path
 from keras_mlff.experiments.data import Loaded
 from keras_mlff.experiments.settings import ModelSettings, OffsetSettings, Settings
-from keras_mlff.graph import Graph, elements
+from keras_mlff.graph import Array, Graph, elements
 from keras_mlff.models import ForceField
 
 _DERIVED = ("forces", "stress")  # of the energy
@@ -111,9 +111,9 @@ def set_offsets(
     if not set(names) & set(given):  # those of properties that are not learned this time may stay
         toml.refuse_unknown(given, names, what, "Heads")
     if kind == "fit":
-        model.fit_references(training)
+        model.fit_offsets(training)
     elif kind == "adapt":
-        model.adapt_references(training)
+        model.adapt_offsets(training)
     for head in model.heads:
         if head.name in given:
             _give_references(head, given[head.name], training)
@@ -124,7 +124,7 @@ def set_offsets(
 def spread(model: ForceField, label: str, structures: Sequence[Graph]) -> float:
     """Computes the mean absolute deviation of what references and shift leave of a label."""
     head = next(head for head in model.heads if label in head.labels)
-    rest = np.asarray([graph[label][0] - head.offsets(graph)[0] for graph in structures])
+    rest = _rest(head, label, structures)
     return float(np.mean(np.abs(rest - np.mean(rest))))
 
 
@@ -188,16 +188,7 @@ def _target(head: heads.Head, labels: Sequence[str]) -> str:
 
 def _heads_for(labels: Sequence[str]) -> list[heads.Head]:
     """Makes a head for each label."""
-    special: dict[str, Any] = {
-        "dipole": heads.DipoleHead,
-        "polarizability": heads.PolarizabilityHead,
-        "spatial_extent": heads.SpatialExtentHead,
-    }
-    others = [label for label in labels if label not in ("energy", *_DERIVED)]
-    made: list[heads.Head] = [heads.EnergyHead()] if len(others) < len(labels) else []
-    return made + [
-        special[name]() if name in special else heads.ScalarHead(name) for name in others
-    ]
+    return heads.for_labels(tuple(labels))
 
 
 def _argument_names(kind: Any) -> set[str]:
@@ -237,6 +228,12 @@ def _give_references(
 def _standardize(head: heads.Head, structures: Sequence[Graph]) -> None:
     """Makes the mean of what references leave the shift, its mean absolute deviation the scale."""
     head.shift = 0.0
-    rest = np.asarray([graph[head.name][0] - head.offsets(graph)[0] for graph in structures])
+    rest = _rest(head, head.name, structures)
     head.shift = float(rest.mean())
     head.scale = float(np.abs(rest - head.shift).mean()) or 1.0
+
+
+def _rest(head: heads.Head, label: str, structures: Sequence[Graph]) -> Array:
+    """Computes what references and shift leave of a label, where structures have it."""
+    rest = [graph[label][0] - head.offsets(graph)[0] for graph in structures if label in graph]
+    return np.asarray([value for value in rest if np.isfinite(value)])

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_mlff import datasets
-from keras_mlff.datasets.tools import files, splits
+from keras_mlff.datasets.tools import splits
+from keras_mlff.datasets.tools.ase_files import images_of_file, row_of_atoms
+from keras_mlff.datasets.tools.file_units import ENERGY_UNITS
 from keras_mlff.experiments.settings import PARTS, DataSettings
 from keras_mlff.graph import Array, Graph, count, elements
 
@@ -322,11 +324,11 @@ def _isolated_atoms(source: str, settings: DataSettings) -> dict[int, float]:
         if not any(_ISOLATED in line for line in file):  # most files, which are not read twice
             return {}
     name = settings.keys.get("energy", "energy")
-    factor = files.ENERGY_UNITS.get(settings.energy_unit or "eV", 1.0)
+    factor = ENERGY_UNITS.get(settings.energy_unit or "eV", 1.0)
     found = {}
-    for atoms in files._images(path):
+    for atoms in images_of_file(path):
         if atoms.info.get("config_type") == _ISOLATED and len(atoms) == 1:
-            values = files.row_of_atoms(atoms, ("energy",), {"energy": name}).values
+            values = row_of_atoms(atoms, ("energy",), {"energy": name}).values
             if values["energy"] is not None:
                 found[int(atoms.numbers[0])] = float(values["energy"]) * factor
     return found

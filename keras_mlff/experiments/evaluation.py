@@ -104,13 +104,19 @@ def measure_errors(
 
 
 def published_errors(report: ReportSettings) -> dict[str, dict[str, float]]:
-    """Picks published errors: by paper and label."""
-    if not report.published_for:
-        return report.published
+    """Picks published errors: by paper and label.
+
+    Where a label has a table of several, the one that `published_for` names is taken, if it is
+    there.
+    """
+    key = report.published_for
     return {
-        paper: tables[report.published_for]
-        for paper, tables in report.published.items()
-        if report.published_for in tables
+        paper: {
+            label: value[key] if isinstance(value, Mapping) else value
+            for label, value in errors.items()
+            if not isinstance(value, Mapping) or key in value
+        }
+        for paper, errors in report.published.items()
     }
 
 

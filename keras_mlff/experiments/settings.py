@@ -210,8 +210,8 @@ class ReportSettings:
         units: By label the unit that errors are printed in, `{ energy = "meV", forces = "meV/Å" }`;
             this package's where not given. `energy_per_atom` reports that error too.
         published: By paper and label, errors to print beside ours, in those units.
-        published_for: Which of several tables to take, where `published` has one level more
-            between paper and label: `"{molecule}"`. No such table is no error.
+        published_for: Which number to take where `published` has a table of several for a label:
+            `"{molecule}"`. A table without it says nothing.
         plots: Whether the learning curve and predictions against labels are drawn, where
             Matplotlib is installed.
     """

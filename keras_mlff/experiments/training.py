@@ -21,7 +21,6 @@ from keras_mlff.fit.logs import InputWait, trim_log
 from keras_mlff.fit.state import TrainingState
 from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
 STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
@@ -29,10 +28,7 @@ STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
 
 def with_edges(structures: Sequence[Graph], model: ForceField) -> list[Graph]:
     """Builds the edges that a model asks for, where they are missing."""
-    return [
-        item if "senders" in item else add_edges(item, model.cutoff, model.uses_triplets)
-        for item in structures
-    ]
+    return [item if "senders" in item else model.graph_spec.add_edges(item) for item in structures]
 
 
 def steps_per_epoch(graphs: Sequence[Graph], batch_size: int, seed: int = 0) -> int:

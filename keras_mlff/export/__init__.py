@@ -1,5 +1,7 @@
 """Force fields as TensorFlow SavedModels, which need neither Keras nor this package to run."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
 try:
     import tensorflow  # noqa: F401
 except ImportError as error:

@@ -15,19 +15,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_mlff import __version__, backend, saving
-from keras_mlff.export.server import Server, signature_keys
+from keras_mlff import __version__, backend, quantities, saving
+from keras_mlff.export.server import AXES, Server, signature_keys
 from keras_mlff.graph import Array, Graph, level, structure
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.loader import GraphLoader
 
 FORMAT_VERSION = 1
 METADATA = Path("assets.extra", "metadata.json")  # where TensorFlow leaves room for own files
-_UNITS = {
-    **{"positions": "Å", "cell": "Å", "total_charge": "e"},
-    **{"energy": "eV", "atomic_energies": "eV", "forces": "eV/Å", "stress": "eV/Å³"},
-}
 
 
 def export_saved_model(
@@ -46,7 +41,8 @@ def export_saved_model(
       Neighbors are found inside by comparing all atoms with all images.
 
     Floats go in as float64; totals such as the energy come out as float64, references included.
-    Units, cutoff, elements and tensor names are written to `assets.extra/metadata.json`.
+    Everything the heads predict comes out, by the names of `keras_mlff.quantities`. Level, shape
+    and unit of each, cutoff, elements and tensor names are in `assets.extra/metadata.json`.
 
     Args:
         model: Any force field, on the TensorFlow or the JAX backend.
@@ -101,10 +97,7 @@ def _write(model: ForceField, folder: Path) -> None:
 
 def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
     """Collects what a client needs to know and cannot ask a SavedModel for."""
-    units: dict[str, str] = {}
-    for head in model.heads:
-        units |= dict.fromkeys(head.labels, head.unit)
-    units |= _UNITS
+    units = {quantity.name: quantity.unit for head in model.heads for quantity in head.outputs}
 
     def describe(tensors: Any) -> dict[str, dict[str, Any]]:
         described = {}
@@ -113,8 +106,9 @@ def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
             described[key] = {
                 "tensor": tensor.name,
                 "dtype": tf.dtypes.as_dtype(tensor.dtype).name,
-                "shape": [f"num_{level(key)}s" if size is None else size for size in sizes],
-                "unit": units.get(key, ""),
+                "shape": [AXES[level(key)] if size is None else size for size in sizes],
+                "level": level(key),
+                "unit": quantities.unit(key) or units.get(key, ""),
             }
         return described
 
@@ -158,7 +152,7 @@ def _compare(model: ForceField, folder: Path, tolerance: float) -> None:
     for name, graphs in (("serving_default", molecules), ("periodic", [crystal])):
         if name not in signature_inputs:
             continue
-        edges = [add_edges(graph, model.cutoff, triplets=model.uses_triplets) for graph in graphs]
+        edges = [model.graph_spec.add_edges(graph) for graph in graphs]
         inputs, _ = GraphLoader(edges, len(edges))[0]
         network = keras.tree.map_structure(keras.ops.convert_to_numpy, evaluate(inputs))
         expected = model.add_offsets(network, inputs)

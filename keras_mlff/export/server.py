@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_mlff import quantities
 from keras_mlff.export.search import finite, neighbor_list, require, triplets
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Tensor, level
-from keras_mlff.heads import EnergyHead
+from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Tensor, level
 from keras_mlff.models import ForceField
+from keras_mlff.quantities import Level
 
 # what a client gives; masks, the atom table and triplets follow from it
 MOLECULE_KEYS = (
@@ -21,30 +22,35 @@ MOLECULE_KEYS = (
 )
 PERIODIC_KEYS = (*MOLECULE_KEYS, "cell", "pbc", "cell_shifts")
 _STRUCTURE_KEYS = ("positions", "atomic_numbers", "total_charge", "spin_multiplicity")
-_SHAPES: dict[str, tuple[str | int, ...]] = {
-    "positions": ("num_atoms", 3),
-    "atomic_numbers": ("num_atoms",),
-    "graph_ids": ("num_atoms",),
-    "atom_mask": ("num_atoms",),
-    "senders": ("num_edges",),
-    "receivers": ("num_edges",),
-    "edge_mask": ("num_edges",),
-    "cell_shifts": ("num_edges", 3),
-    "cell": ("num_graphs", 3, 3),
-    "pbc": ("num_graphs", 3),
-    "total_charge": ("num_graphs",),
-    "spin_multiplicity": ("num_graphs",),
-    "graph_mask": ("num_graphs",),
-    "atom_table": ("num_graphs", "max_atoms"),
-    "triplet_in": ("num_triplets",),
-    "triplet_out": ("num_triplets",),
-    "triplet_mask": ("num_triplets",),
+AXES: dict[Level, str] = {  # what clients call the first axis of a tensor
+    "structure": "num_graphs",
+    "atom": "num_atoms",
+    "edge": "num_edges",
+    "triplet": "num_triplets",
 }
+_ROWS: dict[str, tuple[str | int, ...]] = {"cell_shifts": (3,), "atom_table": ("max_atoms",)}
 _FLOATS = ("positions", "cell", "cell_shifts", "total_charge")
 
 
+def _shape(key: str) -> tuple[str | int, ...]:
+    """Tells the shape of an input, with the names of sizes that clients choose."""
+    quantity = quantities.find(key)
+    row = _ROWS.get(key, ()) if quantity is None else quantity.shape
+    return (AXES[INPUT_LEVELS[key]], *row)
+
+
+_SHAPES = {key: _shape(key) for key in INPUT_LEVELS}
+
+
 def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
-    """Lists what each signature takes; crystals are left out where a model cannot have them."""
+    """Lists what each signature takes; crystals are left out where a model cannot have them.
+
+    Args:
+        model: The model that is exported.
+
+    Returns:
+        The keys of the inputs of `serving_default`, `periodic` and `structure`, by signature.
+    """
     if not model.supports_periodic:
         return {"serving_default": MOLECULE_KEYS, "structure": _STRUCTURE_KEYS}
     return {
@@ -55,7 +61,15 @@ def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
 
 
 class Server(tf.Module):
-    """Holds the weights and the functions around the network that a SavedModel consists of."""
+    """Holds the weights and the functions around the network that a SavedModel consists of.
+
+    Nothing of Keras or of this package is needed to run it. What the heads add outside of the
+    network, from `Head.offset_tables`, is part of the graph, in float64.
+
+    Args:
+        model: The model that is exported; its weights are copied from the JAX backend, and shared
+            on TensorFlow.
+    """
 
     def __init__(self, model: ForceField) -> None:
         super().__init__()
@@ -85,7 +99,11 @@ class Server(tf.Module):
         return tf.TensorSpec(shape, float_dtype if key in _FLOATS else integers, key)
 
     def signatures(self) -> dict[str, Any]:
-        """Traces the entry points."""
+        """Traces the entry points, each for any number of atoms, edges and graphs.
+
+        Returns:
+            Concrete functions by the name of the signature.
+        """
 
         def specs(keys: tuple[str, ...], single: bool = False) -> dict[str, tf.TensorSpec]:
             return {key: self._spec(key, "float64", single) for key in keys}
@@ -149,18 +167,29 @@ class Server(tf.Module):
     def _add_offsets(
         self, predictions: Mapping[str, Tensor], graph: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Does what `ForceField.add_offsets` does: adds references in float64."""
+        """Does what `ForceField.add_offsets` does: adds references and shifts in float64.
+
+        Args:
+            predictions: What the network gives, by name.
+            graph: The completed graph.
+
+        Returns:
+            Predictions by name; those with offsets are float64.
+        """
         totals = dict(predictions)
         num_graphs = tf.shape(graph["graph_mask"])[0]
         for head in self._heads:
-            values = tf.gather(tf.constant(head.reference_table()), graph["atomic_numbers"])
-            values = tf.where(graph["atom_mask"], values, 0.0)
-            if head.name in totals and (head.has_offset or head.name == "energy"):
-                sums = tf.math.unsorted_segment_sum(values, graph["graph_ids"], num_graphs)
-                sums = tf.where(graph["graph_mask"], sums + head.shift, 0.0)
-                totals[head.name] = tf.cast(totals[head.name], tf.float64) + sums
-            if "atomic_energies" in totals and isinstance(head, EnergyHead):
-                totals["atomic_energies"] = tf.cast(totals["atomic_energies"], tf.float64) + values
+            for key, (table, shift) in head.offset_tables().items():
+                if key not in totals:
+                    continue
+                values = tf.gather(tf.constant(table), graph["atomic_numbers"])
+                if level(key) == "atom":
+                    offsets = tf.where(graph["atom_mask"], values + shift, 0.0)
+                else:
+                    values = tf.where(graph["atom_mask"], values, 0.0)
+                    sums = tf.math.unsorted_segment_sum(values, graph["graph_ids"], num_graphs)
+                    offsets = tf.where(graph["graph_mask"], sums + shift, 0.0)
+                totals[key] = tf.cast(totals[key], tf.float64) + offsets
         return totals
 
 
@@ -169,7 +198,12 @@ def _function(function: Callable[..., Any], specs: dict[str, tf.TensorSpec]) -> 
 
 
 def _network(model: ForceField) -> tuple[Callable[[Any], Any], list[tf.Variable]]:
-    """Makes the network a TensorFlow function of the completed graph, with its variables."""
+    """Makes the network a TensorFlow function of the completed graph, with its variables.
+
+    Returns:
+        A function of the inputs by name that returns predictions by name, and the variables that
+        a SavedModel must keep.
+    """
     if keras.backend.backend() == "tensorflow":
         return lambda inputs: model(inputs, training=False), [v.value for v in model.variables]
     from jax.experimental import jax2tf
@@ -195,7 +229,15 @@ def _network(model: ForceField) -> tuple[Callable[[Any], Any], list[tf.Variable]
 
 
 def _complete(graph: dict[str, Tensor], uses_triplets: bool) -> dict[str, Tensor]:
-    """Adds what follows from the client's keys: one padding edge, masks, table, triplets."""
+    """Adds what follows from the client's keys: one padding edge, masks, table, triplets.
+
+    Args:
+        graph: What the client gave, checked; it is completed in place.
+        uses_triplets: Whether the network reads pairs of edges.
+
+    Returns:
+        The graph with every key that the network reads.
+    """
     # JAX compiles for sizes above zero, and a lone atom has no edge
     last = tf.shape(graph["atomic_numbers"])[0] - 1
     for key in ("senders", "receivers"):

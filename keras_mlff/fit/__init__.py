@@ -1,5 +1,6 @@
 """Fitting: losses, metrics, schedules, averages, and a training that survives a kill."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.fit.averages import AveragedWeights as AveragedWeights
 from keras_mlff.fit.best_weights import BestWeights as BestWeights
 from keras_mlff.fit.logs import InputWait as InputWait

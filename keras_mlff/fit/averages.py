@@ -7,9 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mlff.backend import keras_private
 from keras_mlff.graph import Array
-
-_AVERAGES = "averaged_weights"  # name among the parameters of a `fit`
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -22,10 +21,10 @@ class AveragedWeights(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._raw: list[Array] | None = None
+        self._pairs: list[tuple[Any, Any]] = []  # variables and their averages
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Parts weights from averages: an earlier `fit` left both in one buffer of JAX."""
-        self.params[_AVERAGES] = self  # all callbacks of a `fit` have the same dict
+        """Separates weights from averages: an earlier `fit` left both in one buffer of JAX."""
         self.model.assign_weights(
             [
                 (variable, np.array(keras.ops.convert_to_numpy(variable)))
@@ -34,15 +33,15 @@ class AveragedWeights(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Goes on from the raw weights."""
+        """Puts the raw weights back, with which training continues."""
         self._put_back()
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Validates the averages."""
+        """Puts the averages into the model, so that they are validated."""
         self._put_averages()
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Goes on from the raw weights."""
+        """Puts the raw weights back, with which training continues."""
         self._put_back()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -50,7 +49,7 @@ class AveragedWeights(keras.callbacks.Callback):
         self._put_averages()
 
     def raw_weights(self) -> dict[int, Array]:
-        """Lists the weights in whose place averages stand now, by `id` of the variable."""
+        """Lists the raw weights that averages have replaced for now, by `id` of the variable."""
         if self._raw is None:
             return {}
         return {
@@ -60,15 +59,7 @@ class AveragedWeights(keras.callbacks.Callback):
     def _put_averages(self) -> None:
         if self._raw is not None or not self.model.optimizer.built:
             return
-        averages = self.model.optimizer._model_variables_moving_average
-        pairs = [
-            (variable, average)
-            for variable, average in zip(
-                self.model.optimizer._trainable_variables, averages, strict=True
-            )
-            if average is not None
-        ]
-        self._pairs = pairs
+        pairs = self._pairs = keras_private.moving_averages(self.model.optimizer)
         self._raw = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
         self.model.assign_weights(
             [(variable, keras.ops.convert_to_numpy(average)) for variable, average in pairs]

@@ -14,15 +14,15 @@ from keras_mlff import saving
 class BestWeights(keras.callbacks.Callback):
     """Writes the weights of the best validation, a whole file at any time.
 
-    Epochs without a validation are passed over, where `keras.callbacks.ModelCheckpoint` would write
+    Epochs without a validation are left out, where `keras.callbacks.ModelCheckpoint` would write
     theirs.
 
     Args:
-        path: Of the file, which ends in `.weights.h5`.
-        monitor: The smallest value of which is the best.
+        path: Path of the file, which ends in `.weights.h5`.
+        monitor: Name of the log whose smallest value is the best. Defaults to `"val_loss"`.
 
     Attributes:
-        best: That value so far.
+        best: The smallest value so far.
     """
 
     def __init__(self, path: str | Path, monitor: str = "val_loss") -> None:

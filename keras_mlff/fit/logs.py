@@ -44,13 +44,43 @@ class InputWait(keras.callbacks.Callback):
             logs["input_wait"] = self._waited / max(end - self._start, 1e-9)
 
 
+def read_log(path: str | Path) -> list[dict[str, float]]:
+    """Reads the log that `keras.callbacks.CSVLogger` writes.
+
+    This and `trim_log` are the only readers of such logs; they use the standard library, so that
+    training needs no pandas. `keras_mlff.tables.training_log` makes a table of it.
+
+    Args:
+        path: The log.
+
+    Returns:
+        For each epoch its numbers by the names of the columns; `epoch` counts from 0. What was not
+        measured in an epoch is absent.
+    """
+    names, *rows = _cells(Path(path)) or [[]]
+    return [
+        {name: float(text) for name, text in zip(names, row, strict=True) if text not in ("", "NA")}
+        for row in rows
+    ]
+
+
 def trim_log(path: str | Path, first_epoch: int) -> None:
-    """Removes the rows of a CSV log that a resumed run writes again."""
+    """Removes the rows of a log that a resumed training writes again.
+
+    Args:
+        path: The log; nothing happens where there is none.
+        first_epoch: The first epoch to remove, counted from 0.
+    """
     path = Path(path)
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) < first_epoch]
+    rows = _cells(path)
+    kept = rows[:1] + [row for row in rows[1:] if int(row[0]) < first_epoch]
     with saving.replacing(path) as whole, whole.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(kept)
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """Reads the cells of all lines, that of the names first."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.reader(file) if row]

@@ -1,4 +1,8 @@
-"""Losses that Keras lacks; each gives one number per structure or atom."""
+"""Losses that Keras lacks; each gives one number per structure or atom.
+
+A loss compares rows `(count, size)`, one for each structure or each atom, and returns `(count,)`.
+Which rows count is decided elsewhere: `Objective` leaves out padding and missing labels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,13 @@ from keras_mlff.graph import Tensor
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class L2Norm(keras.losses.Loss):
-    """Computes the length of the difference of two vectors, such as a force and its label."""
+    """Computes the length of the difference of two vectors, such as a force and its label.
+
+    The mean absolute error of components depends on how the axes lie; the length does not.
+
+    Example:
+        >>> loss = {"energy": "mae", "forces": L2Norm()}
+    """
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         # the gradient of a length does not exist at zero: 1e-12 is below any label's noise
@@ -24,8 +34,15 @@ class L2Norm(keras.losses.Loss):
 class PerAtom(keras.losses.Loss):
     """Divides a property of the structure by its number of atoms before it is compared.
 
+    Errors of extensive properties grow with the structure, so that large structures would rule the
+    loss. `Objective` knows the numbers of atoms and divides label and prediction.
+
     Args:
-        loss: What compares, a name (`"mse"`) or a Keras loss.
+        loss: What compares the quotients: a name (`"mse"`), a Keras loss, or a function of
+            `(y_true, y_pred)` that gives one number per row.
+
+    Example:
+        >>> loss = {"energy": PerAtom("mse"), "forces": "mse"}
     """
 
     def __init__(self, loss: Any = "mse", **kwargs: Any) -> None:

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_mlff.graph import Array, Graph, count, inputs_and_labels
+from keras_mlff.graph import (
+    Array,
+    Graph,
+    count,
+    inputs_and_labels,
+    is_known,
+    missing,
+    with_equal_labels,
+)
 
 
 class Errors(NamedTuple):
@@ -20,17 +28,20 @@ class Errors(NamedTuple):
 
 
 def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dict[str, Errors]:
-    """Compares predictions with the labels that all structures have.
+    """Compares predictions with the labels that structures have.
+
+    Only what is there counts: a label may be missing (NaN) in some structures or atoms, or absent
+    from some graphs, and a stress counts where the cell has a volume.
 
     Args:
-        structures: With labels.
+        structures: Structures with labels.
         predictions: What `model.predict(structures)` returns.
 
     Returns:
         Errors by property, those of `energy` also as `energy_per_atom`.
 
     Raises:
-        ValueError: If no label is predicted.
+        ValueError: If no label is predicted, or if there are no structures.
 
     Example:
         >>> from keras_mlff.graph import structure
@@ -40,22 +51,37 @@ def errors(structures: Sequence[Graph], predictions: Mapping[str, Array]) -> dic
     """
     if len(structures) == 0:
         raise ValueError("Errors need structures to compare. Received: an empty list.")
-    labels = set.intersection(*(set(inputs_and_labels(graph)[1]) for graph in structures))
-    compared = sorted(labels & predictions.keys())
-    if not compared:
+    labels = set().union(*(inputs_and_labels(graph)[1] for graph in structures))
+    found = {}
+    for key in sorted(labels & predictions.keys()):
+        known = np.concatenate([is_known(key, graph) for graph in structures])
+        if not known.any():
+            continue
+        values = np.concatenate(
+            [
+                np.asarray(graph[key])
+                if key in graph
+                else missing(key, graph, np.asarray(predictions[key]))
+                for graph in structures
+            ]
+        )
+        difference = np.asarray(predictions[key], np.float64)[known] - values[known]
+        found[key] = _errors(difference)
+        if key == "energy":
+            sizes = np.concatenate([_sizes(graph) for graph in structures])
+            found["energy_per_atom"] = _errors(difference / sizes[known])
+    if not found:
         raise ValueError(
             "There is nothing to compare: the structures and the model share no property. "
             f"Received: labels={sorted(labels)}, predictions={sorted(predictions)}."
         )
-    found = {}
-    for key in compared:
-        known = np.concatenate([graph[key] for graph in structures])
-        difference = np.asarray(predictions[key], np.float64) - known
-        found[key] = _errors(difference)
-        if key == "energy":
-            sizes = np.asarray([count(graph, "atom") for graph in structures])
-            found["energy_per_atom"] = _errors(difference / sizes)
     return found
+
+
+def _sizes(graph: Graph) -> Array:
+    """Counts the real atoms of each structure of a graph."""
+    ids = np.asarray(graph["graph_ids"])[np.asarray(graph["atom_mask"])]
+    return np.bincount(ids, minlength=count(graph, "structure"))
 
 
 class S2EF(NamedTuple):
@@ -76,8 +102,11 @@ def s2ef(
 ) -> S2EF:
     """Computes the errors that OC20 reports.
 
+    Energies and forces that are missing do not count; what both thresholds ask is asked of
+    structures that have an energy and all forces on free atoms.
+
     Args:
-        structures: With `energy` and `forces`.
+        structures: Structures with `energy` and `forces`.
         predictions: What `model.predict(structures)` returns.
         fixed: For each structure the atoms that a relaxation held, `(num_atoms,)`, whose forces do
             not count; none where not given.
@@ -87,31 +116,46 @@ def s2ef(
     Returns:
         Errors; a structure without free atoms is judged by its energy alone.
 
+    Raises:
+        ValueError: If there are no structures, if no structure has an energy, or if `fixed` does
+            not have a value for each atom.
+
     Reference: Chanussot et al., 2021, https://doi.org/10.1021/acscatal.0c04525
     """
     if not structures:
         raise ValueError("There is nothing to compare. Received: no structures.")
     sizes = [count(graph, "atom") for graph in structures]
-    known = np.concatenate([graph["energy"] for graph in structures])
+    labels = with_equal_labels(structures)
+    has_energy, has_forces = (
+        np.concatenate([is_known(key, graph) for graph in labels]) for key in ("energy", "forces")
+    )
+    if not has_energy.any():
+        raise ValueError("OC20's errors need energies. Received: structures without any.")
+    known = np.concatenate([graph["energy"] for graph in labels])
     energy_errors = np.abs(np.asarray(predictions["energy"], np.float64) - known)
     free = np.ones(sum(sizes), bool) if fixed is None else ~np.concatenate(fixed).astype(bool)
     if free.shape != (sum(sizes),):
         raise ValueError(
             f"`fixed` needs a value for each of the {sum(sizes)} atoms. Received: {free.shape}."
         )
-    forces = np.concatenate([graph["forces"] for graph in structures]).astype(np.float64)
+    counted = free & has_forces
+    zeros = np.zeros((sum(sizes), 3))
+    given = [graph["forces"] for graph in labels] if has_forces.any() else [zeros]
+    forces = np.where(counted[:, None], np.concatenate(given), 0.0)
     predicted = np.asarray(predictions["forces"], np.float64)
-    differences = np.where(free[:, None], np.abs(predicted - forces), 0.0)
+    differences = np.where(counted[:, None], np.abs(predicted - forces), 0.0)
     lengths = np.linalg.norm(forces, axis=1) * np.linalg.norm(predicted, axis=1)
     # a force of zero has no direction, and counts as a right angle
     cosines = np.sum(forces * predicted, axis=1) / np.maximum(lengths, 1e-8)
-    largest = np.maximum.reduceat(differences.max(axis=1), np.cumsum([0, *sizes[:-1]]))
+    starts = np.cumsum([0, *sizes[:-1]])
+    largest = np.maximum.reduceat(differences.max(axis=1), starts)
+    complete = has_energy & np.logical_and.reduceat(has_forces | ~free, starts)
     within = (energy_errors < energy_threshold) & (largest < force_threshold)
     return S2EF(
-        float(energy_errors.mean()),
-        float(differences.sum() / max(3 * free.sum(), 1)),
-        float(cosines[free].mean()) if free.any() else float("nan"),
-        float(within.mean()),
+        float(energy_errors[has_energy].mean()),
+        float(differences.sum() / max(3 * counted.sum(), 1)),
+        float(cosines[counted].mean()) if counted.any() else float("nan"),
+        float(within[complete].mean()) if complete.any() else float("nan"),
     )
 
 

@@ -1,4 +1,4 @@
-"""A training that survives a kill."""
+"""A training that survives a kill: everything it needs to continue, in one file."""
 
 from __future__ import annotations
 
@@ -12,31 +12,46 @@ import keras
 import numpy as np
 
 from keras_mlff import saving
-from keras_mlff.fit.averages import _AVERAGES
+from keras_mlff.backend import keras_private
+from keras_mlff.fit.averages import AveragedWeights
 from keras_mlff.graph import Array
 from keras_mlff.packing.loader import GraphLoader
 
 # what Keras's own callbacks remember between epochs
 _REMEMBERED = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
 _MEASURED = ("references", "shift", "scale")  # of a head, from data
-_ROUNDING = 1e-4  # relative, of what is measured anew on another machine or device
+_ROUNDING = 1e-4  # relative, of what is measured again on another machine or device
 
 
 class TrainingState(keras.callbacks.Callback):
-    """Writes everything that training needs to go on after a kill as if nothing had happened.
+    """Writes the state of a training, from which a killed one continues to the same last bit.
 
     Weights, optimizer, epoch and position in it, metrics, and what other callbacks remember go into
     one file, which is replaced at once, so that a kill never leaves half of one. It is written when
     an epoch begins, since then all other callbacks have dealt with the one before, between steps
-    and at the end, with the raw weights where averages stand in their place by then. A training
-    that early stopping has ended stays so, unless its patience grows. Give it as the last callback.
+    and at the end. Where averages have replaced the weights by then, the raw weights are written. A
+    training that early stopping has ended stays ended, unless its patience grows. Give it as the
+    last callback.
 
     Args:
-        path: File, `state.npz`.
-        loader: Training data, whose epoch and position are part of the state.
+        path: Path of the file, such as `state.npz`.
+        loader: The training data, whose epoch and position are part of the state.
         others: Callbacks such as `EarlyStopping` whose memory is part of the state.
-        seconds: Least time between two writes; the end of training is always written.
-        steps: Writes after so many steps of an epoch, whatever the time. 0 goes by time alone.
+        seconds: Least time between two writes; the end of training is always written. Defaults to
+            30.
+        steps: Number of steps of an epoch after which the state is written, whatever the time.
+            Defaults to 0, which goes by time alone.
+
+    Attributes:
+        averages: The callback that averages weights in the same `fit`, which sets it; `None`
+            where none does.
+
+    Example:
+        ```python
+        state = TrainingState("state.npz", loader)
+        first_epoch = state.restore(model)  # 0 where there is no file
+        model.fit(loader, initial_epoch=first_epoch, epochs=100, callbacks=[state])
+        ```
     """
 
     def __init__(
@@ -51,11 +66,12 @@ class TrainingState(keras.callbacks.Callback):
         self.path = Path(path)
         self.loader = loader
         self.others = others or []
+        self.averages: AveragedWeights | None = None
         self.seconds = seconds
         self.steps = steps
         self._written = time.monotonic()
         self._next_epoch = 0
-        self._skipped = 0  # steps of this epoch that an earlier sitting has made
+        self._skipped = 0  # steps of this epoch that an earlier process has made
         self._metrics: list[Array] = []
         self._started = time.process_time()
         self._earlier_seconds = 0.0
@@ -65,12 +81,12 @@ class TrainingState(keras.callbacks.Callback):
         self._has_stopped = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Notes what the state belongs to, before rates change."""
+        """Reads the settings that the state belongs to, before learning rates change."""
         self._settings = self._settings or self._read_settings()
         self._has_begun = False
         if self._has_stopped:
-            # from which `fit` goes on, as `keras.callbacks.BackupAndRestore` tells it: none is left
-            self.model._initial_epoch = self.params["epochs"]
+            # as `keras.callbacks.BackupAndRestore` sets it: no epoch is left
+            keras_private.set_initial_epoch(self.model, self.params["epochs"])
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Writes the state if it is time."""
@@ -102,7 +118,7 @@ class TrainingState(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Writes the state, unless there was no epoch left."""
         if self._has_stopped:
-            self.model._initial_epoch = None
+            keras_private.set_initial_epoch(self.model, None)
         # without an epoch the other callbacks have forgotten what the state remembers
         if self._has_begun or not self.path.exists():
             self.save(self._next_epoch)
@@ -110,13 +126,16 @@ class TrainingState(keras.callbacks.Callback):
         self._skipped = 0
 
     def save(self, next_epoch: int, position: int = 0) -> None:
-        """Writes the state with which `next_epoch` goes on after `position` steps.
+        """Writes the state with which `next_epoch` continues after `position` steps.
+
+        Args:
+            next_epoch: Number of the epoch that comes next, or is unfinished.
+            position: Number of its steps that were made. Defaults to 0.
 
         Raises:
             FloatingPointError: If weights are no numbers any more; the state before them stays.
         """
-        averages = self.params.get(_AVERAGES)
-        raw = averages.raw_weights() if averages else {}
+        raw = self.averages.raw_weights() if self.averages else {}
         arrays = {
             f"{index:05d}": raw.get(id(variable), keras.ops.convert_to_numpy(variable))
             for index, variable in enumerate(self._variables())
@@ -124,7 +143,7 @@ class TrainingState(keras.callbacks.Callback):
         if not all(np.all(np.isfinite(array)) for array in arrays.values()):
             raise FloatingPointError(
                 f"The training has diverged before epoch {next_epoch + 1}: weights are no numbers "
-                f"any more. '{self.path}' holds the last state before that. Start anew with a "
+                f"any more. '{self.path}' holds the last state before that. Start again with a "
                 "lower learning rate or clipped gradients (global_clipnorm)."
             )
         if position:
@@ -152,15 +171,22 @@ class TrainingState(keras.callbacks.Callback):
 
     @property
     def cpu_seconds(self) -> float:
-        """Time of all processors that the training has taken so far, all sittings together."""
+        """Seconds of all processors that the training has taken so far, in all its processes."""
         return self._earlier_seconds + time.process_time() - self._started
 
     def restore(self, model: Any) -> int:
         """Puts the state back into model, optimizer, loader and callbacks.
 
+        Args:
+            model: The compiled model, made with the settings of the first run.
+
         Returns:
-            The epoch to go on with, for `fit(initial_epoch=...)`; 0 where there is no state. Where
-            `loader.position` is not 0 that epoch is a short one, and needs a `fit` of its own.
+            The epoch to continue with, for `fit(initial_epoch=...)`; 0 where there is no state.
+            Where `loader.position` is not 0 that epoch is a short one, and needs a `fit` of its
+            own.
+
+        Raises:
+            ValueError: If the state belongs to a training with other settings.
         """
         if not self.path.exists():
             return 0
@@ -199,7 +225,7 @@ class TrainingState(keras.callbacks.Callback):
         return int(about["epoch"])
 
     def _read_settings(self) -> dict[str, str]:
-        """Names what a training depends on by digests, so that only the same one goes on."""
+        """Computes digests of what a training depends on, so that only the same one continues."""
         parts = {
             "model": _unnamed(self.model),
             "optimizer": _unnamed(self.model.optimizer),
@@ -236,8 +262,8 @@ def _measured(model: Any) -> list[dict[str, Any]]:
 def _restore_measured(model: Any, earlier: list[dict[str, Any]]) -> bool:
     """Gives heads the references that a training began with, if theirs are those but for rounding.
 
-    References are fitted anew at each start, by linear algebra that differs between processors, and
-    from predictions that differ between runs of one GPU.
+    References are fitted again at each start, by linear algebra that differs between processors,
+    and from predictions that differ between runs of one GPU.
     """
     pairs = []
     for head, item in zip(model.heads, earlier, strict=True):

@@ -1,5 +1,10 @@
-"""Heads: per-atom numbers -> a property."""
+"""Heads: numbers of each atom -> a property."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+from keras_mlff.heads.atomic import AtomicHead as AtomicHead
+from keras_mlff.heads.choice import for_label as for_label
+from keras_mlff.heads.choice import for_labels as for_labels
+from keras_mlff.heads.collection import AtomNumbers as AtomNumbers
 from keras_mlff.heads.dipole import DipoleHead as DipoleHead
 from keras_mlff.heads.energy import EnergyHead as EnergyHead
 from keras_mlff.heads.head import Head as Head

@@ -10,18 +10,19 @@ from keras import ops
 from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads.head import Head
 from keras_mlff.ops import geometry, safe, segment
+from keras_mlff.quantities import Quantity
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class DipoleHead(Head):
-    """Sums atomic dipoles and charges times positions: (num_graphs, 3), e·Å, and the norm.
+    """Sums atomic dipoles and charges times positions: `(num_graphs, 3)`, e·Å, and the norm.
 
     Positions count from the center of nuclear charge. An architecture without vector features
     predicts charges alone.
 
     Args:
         name: Key of the vector.
-        unit: For display.
+        unit: Unit of the vector, `"e·Å"`.
         scale: e·Å, unit of the network's numbers.
         norm_name: Key of the norm; `name` and `_norm` where `None`. QM9 calls it `mu`.
 
@@ -42,6 +43,13 @@ class DipoleHead(Head):
         self.norm_name = norm_name or f"{name}_norm"
 
     @property
+    def outputs(self) -> tuple[Quantity, ...]:
+        return (
+            Quantity(self.name, "structure", (3,), self.unit),
+            Quantity(self.norm_name, "structure", (), self.unit),
+        )
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return (self.name, self.norm_name)
 
@@ -49,11 +57,6 @@ class DipoleHead(Head):
         dipole = segment.sum_over_atoms(atomic_moments(graph, scalars, vectors), graph)
         dipole = dipole * self.scale
         return {self.name: dipole, self.norm_name: safe.norm(dipole)}
-
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments."""
-        names = {"name": self.name, "norm_name": self.norm_name}
-        return {**names, "unit": self.unit, "scale": self.scale}
 
 
 def centered_positions(graph: Graph) -> Tensor:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
-from keras_mlff.heads.head import Head
+from keras_mlff import quantities
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor, is_known
+from keras_mlff.heads import statistics
+from keras_mlff.heads.scalar import ScalarHead
 from keras_mlff.ops import segment
+from keras_mlff.packing.offsets import Tables
+from keras_mlff.quantities import Quantity
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
-class EnergyHead(Head):
+class EnergyHead(ScalarHead):
     """Adds atomic energies up to `energy` (num_graphs,), eV; keeps `atomic_energies` (num_atoms,).
 
-    `references` are the energies of free atoms; `ForceField.fit_references` finds them.
+    The model differentiates the sum: forces are its negative gradient with respect to positions,
+    the stress its derivative with respect to a strain, over the volume. `references` are the
+    energies of free atoms; `ForceField.fit_offsets` finds them.
 
     Args:
         name: Key of the prediction and of its label.
-        unit: For display.
+        unit: Unit of the energy, `"eV"`.
         scale: eV, unit of the network's numbers.
         references: eV, energy of a single atom by atomic number.
         shift: eV, added once to each structure.
         element_scales: Further factors by atomic number, 1 where not given.
     """
+
+    is_differentiated: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -42,6 +50,10 @@ class EnergyHead(Head):
         # JSON, which presets are stored in, knows text keys only
         self.element_scales = {int(z): float(v) for z, v in (element_scales or {}).items()}
 
+    @property
+    def outputs(self) -> tuple[Quantity, ...]:
+        return (*super().outputs, quantities.get("atomic_energies"))
+
     def __call__(self, graph: Graph, scalars: Tensor, vectors: Tensor | None) -> dict[str, Any]:
         atomic_energies = scalars[:, 0] * self.scale
         if self.element_scales:
@@ -55,7 +67,21 @@ class EnergyHead(Head):
             "atomic_energies": atomic_energies,
         }
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments."""
-        scales = {str(z): value for z, value in self.element_scales.items()}
-        return {**super().get_config(), "element_scales": scales}
+    def offset_tables(self) -> Tables:
+        """Lists what is added to the energy and to the energies of atoms, in float64 always."""
+        table = self.reference_table()
+        return {self.name: (table, self.shift), "atomic_energies": (table, 0.0)}
+
+    def fit_offsets(self, graphs: Sequence[Graph]) -> None:
+        """Fits references by least squares, and the scale to the forces where there are any.
+
+        The scale is the root mean square of the components of all known forces, else the spread
+        of what the references leave of the energies.
+
+        Raises:
+            ValueError: If no structure has an energy.
+        """
+        super().fit_offsets(graphs)
+        if any(is_known("forces", graph).any() for graph in graphs):
+            _, forces = statistics.labeled_atoms(graphs, "forces")
+            self.scale = statistics.spread(forces)

@@ -13,17 +13,18 @@ from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads.dipole import centered_positions
 from keras_mlff.heads.head import Head
 from keras_mlff.ops import safe, segment
+from keras_mlff.quantities import Quantity
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class PolarizabilityHead(Head):
-    """Sums s_i I + V_i (x) R_i + R_i (x) V_i: (num_graphs, 3, 3), and its Frobenius norm.
+    """Sums s_i I + V_i (x) R_i + R_i (x) V_i: `(num_graphs, 3, 3)`, Å³, and its Frobenius norm.
 
     Positions count from the center of nuclear charge.
 
     Args:
         name: Key of the tensor.
-        unit: For display.
+        unit: Unit of the tensor, `"Å³"`.
         scale: Å³, unit of the network's numbers.
         isotropic_name: Key of a third of the trace; `name` and `_isotropic` where `None`. QM9
             calls it `alpha`.
@@ -45,8 +46,16 @@ class PolarizabilityHead(Head):
         self.isotropic_name = isotropic_name or f"{name}_isotropic"
 
     @property
+    def outputs(self) -> tuple[Quantity, ...]:
+        return (
+            Quantity(self.name, "structure", (3, 3), self.unit),
+            Quantity(self.isotropic_name, "structure", (), self.unit),
+            Quantity(f"{self.name}_norm", "structure", (), self.unit),
+        )
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        return (self.name, self.isotropic_name, f"{self.name}_norm")
+        return tuple(quantity.name for quantity in self.outputs)
 
     def extent(self, graph: Mapping[str, Any]) -> float:
         return float(np.sum(graph["atom_mask"]))
@@ -63,8 +72,3 @@ class PolarizabilityHead(Head):
             f"{self.name}_norm": safe.norm(ops.reshape(tensor, (-1, 9))),
             self.isotropic_name: ops.sum(tensor * identity, axis=(1, 2)) / 3.0,
         }
-
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments."""
-        names = {"name": self.name, "isotropic_name": self.isotropic_name}
-        return {**names, "unit": self.unit, "scale": self.scale}

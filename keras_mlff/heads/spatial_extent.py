@@ -13,14 +13,21 @@ from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads.dipole import centered_positions
 from keras_mlff.heads.head import Head
 from keras_mlff.ops import safe, segment
+from keras_mlff.quantities import Quantity
 
 
 @keras.saving.register_keras_serializable("keras_mlff")
 class SpatialExtentHead(Head):
-    """Sums s_i |R_i|² over atoms: (num_graphs,), the <R²> of QM9.
+    """Sums s_i |R_i|² over atoms: `(num_graphs,)`, Å², the <R²> of QM9.
 
-    Positions count from the center of nuclear charge. The paper prints the distance without the
-    square, its program squares; `squared=False` follows the print.
+    Positions count from the center of nuclear charge.
+
+    Args:
+        name: Key of the prediction and of its label; QM9 calls it `r2`.
+        unit: Unit of the sum, `"Å²"`.
+        scale: Å², unit of the network's numbers.
+        squared: Whether distances are squared, as the authors' program does and an extent asks
+            for; the paper prints them without the square, which `False` follows.
 
     Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752, eq. 12
     """
@@ -37,6 +44,10 @@ class SpatialExtentHead(Head):
         super().__init__(name, unit, scale)
         self.squared = squared
 
+    @property
+    def outputs(self) -> tuple[Quantity, ...]:
+        return (Quantity(self.name, "structure", (), self.unit),)
+
     def extent(self, graph: Mapping[str, Any]) -> float:
         offsets = graph["positions"] - np.average(
             graph["positions"], axis=0, weights=graph["atomic_numbers"]
@@ -47,12 +58,3 @@ class SpatialExtentHead(Head):
         offsets = centered_positions(graph)
         distances = ops.sum(ops.square(offsets), axis=-1) if self.squared else safe.norm(offsets)
         return {self.name: segment.sum_over_atoms(scalars[:, 0] * distances, graph) * self.scale}
-
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "scale": self.scale,
-            "squared": self.squared,
-        }

@@ -1,5 +1,7 @@
 """Molecular dynamics with ASE: a calculator, short runs, and what is measured on them."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
+
 try:
     import ase as ase
 except ImportError as error:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
-import keras
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import (
@@ -17,27 +16,24 @@ from ase.calculators.calculator import (
 )
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from keras_mlff import presets
+from keras_mlff import presets, quantities
 from keras_mlff.graph import Array, Graph, count, structure
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import NeighborList, neighbor_list, triplets
+from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
-# What ASE asks for, and what a preset must have been trained on to answer: the stress is a
-# derivative of the same energy as the forces.
-TRAINED_AS = {
-    "energy": "energy",
-    "free_energy": "energy",
-    "forces": "forces",
-    "stress": "forces",
-    "dipole": "dipole",
-}
+# A preset that was trained on one may answer for the other: derivatives and shares of one energy
+_IMPLIED_BY = {"stress": "forces", "atomic_energies": "energy"}
 _GROWTH = 1.2  # of what a batch must hold, when it must hold more
 
 
 class MLFFCalculator(Calculator):
-    """Computes energy (eV), forces (eV/Å), stress (eV/Å³, Voigt) and dipole (e·Å) for ASE.
+    """Computes for ASE what a model predicts and ASE has a name for.
+
+    `implemented_properties` lists the names: `energy` (eV), `free_energy`, `energies` of the atoms,
+    `forces` (eV/Å), `stress` (eV/Å³, Voigt), `dipole` (e·Å), `charges` (e), and those of quantities
+    that were registered with an ASE name, such as `magmoms`.
 
     Total charge and spin multiplicity are read from `atoms.info["charge"]` (default 0) and
     `atoms.info["spin"]` (2S+1, default 1). Forces are the model's own; constraints are applied by
@@ -82,10 +78,14 @@ class MLFFCalculator(Calculator):
         super().__init__(**kwargs)
         self.model = _in_dtype(model, dtype)
         self.skin = float(skin)
-        predicted = set(model.outputs_with_stress)
-        if "energy" in predicted:
-            predicted.add("free_energy")
-        self.implemented_properties = [name for name in TRAINED_AS if name in predicted]
+        self._quantities = {
+            quantity.ase: quantity
+            for quantity in map(quantities.get, model.outputs_with_stress)
+            if quantity.ase is not None
+        }
+        if "energy" in self._quantities:
+            self._quantities["free_energy"] = self._quantities["energy"]
+        self.implemented_properties = list(self._quantities)
         self.num_searches = 0  # of neighbors, since the calculator was made
         self._neighbors: SkinList | None = None
         self._budgets: dict[tuple[int, bool], Budget] = {}
@@ -93,13 +93,28 @@ class MLFFCalculator(Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """Computes one property, or refuses it where the model was not trained on it."""
+        """Computes one property, or refuses it where the model was not trained on it.
+
+        Args:
+            name: ASE's name of the property, one of `implemented_properties`.
+            atoms: The atoms; those of the last calculation where `None`.
+            allow_calculation: Whether to compute what is not known yet.
+
+        Raises:
+            PropertyNotImplementedError: If the model does not predict it, or if its preset was not
+                trained on it.
+        """
         if name in self.implemented_properties:
             self._check_trained(name)
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Lists what has changed since the last calculation, charge and spin included."""
+        """Lists what has changed since the last calculation, charge and spin included.
+
+        Args:
+            atoms: The atoms now.
+            tol: The largest change, in ASE's units, that does not count.
+        """
         changes = list(super().check_state(atoms, tol))
         if self.atoms is not None and _charge_and_spin(self.atoms) != _charge_and_spin(atoms):
             changes.append("info")
@@ -111,7 +126,23 @@ class MLFFCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Computes everything the model knows about the atoms, and keeps it in `results`."""
+        """Computes everything the model knows about the atoms, and keeps it in `results`.
+
+        Properties of atoms are arrays `(num_atoms, ...)`, numbers of the structure are floats, and
+        the stress has ASE's six components; all in float64. What a preset was not trained on is
+        left out, and so is the stress where the cell has no volume.
+
+        Args:
+            atoms: The atoms.
+            properties: ASE's names of what is asked for.
+            system_changes: What has changed since the last calculation; everything is computed
+                in any case.
+
+        Raises:
+            CalculationFailed: If a prediction is NaN or infinite.
+            PropertyNotImplementedError: If the preset was not trained on what is asked for.
+            ValueError: If the preset has never seen an element.
+        """
         super().calculate(atoms, properties, system_changes)
         for name in set(properties) & set(self.implemented_properties):
             self._check_trained(name)
@@ -119,13 +150,12 @@ class MLFFCalculator(Calculator):
         predicted = self.model.predict(GraphLoader([graph], budget=self._budget(graph)))
         self._check_finite(predicted)
         results: dict[str, Any] = {}
-        for name in self.implemented_properties:
-            if not self._is_trained(name) or (name == "stress" and not _has_volume(graph)):
+        for name, quantity in self._quantities.items():
+            if not self._is_trained(name) or (quantity.needs_volume and not _has_volume(graph)):
                 continue
-            value = predicted["energy" if name == "free_energy" else name]
-            results[name] = value if name == "forces" else value[0]
-        for name in {"energy", "free_energy"} & results.keys():
-            results[name] = float(results[name])
+            value = predicted[quantity.name]
+            value = value if quantity.level == "atom" else value[0]
+            results[name] = float(value) if np.ndim(value) == 0 else value
         if "stress" in results:
             results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
         self.results = {key: _as_float64(value) for key, value in results.items()}
@@ -147,21 +177,10 @@ class MLFFCalculator(Calculator):
             spin_multiplicity=spin,
         )
         if self._neighbors is None or not self._neighbors.covers(graph):
-            if self.model.preset is not None:
-                presets.check_elements([graph], self.model.preset)
             self._neighbors = SkinList(graph, self.model.cutoff, self.skin)
             self.num_searches += 1
         edges = self._neighbors.edges(graph)
-        graph["senders"], graph["receivers"] = edges.senders, edges.receivers
-        graph["edge_mask"] = np.ones(len(edges.senders), np.bool_)
-        if periodic:
-            graph["cell_shifts"] = edges.cell_shifts.astype(np.float64)
-        if self.model.uses_triplets:
-            shifts = edges.cell_shifts if periodic else None
-            inward, outward = triplets(edges.senders, edges.receivers, shifts)
-            graph["triplet_in"], graph["triplet_out"] = inward, outward
-            graph["triplet_mask"] = np.ones(len(inward), np.bool_)
-        return graph
+        return with_edge_list(graph, edges, self.model.uses_triplets)
 
     def _budget(self, graph: Graph) -> Budget:
         num_atoms, num_edges = count(graph, "atom"), count(graph, "edge")
@@ -180,13 +199,19 @@ class MLFFCalculator(Calculator):
 
     def _is_trained(self, name: str) -> bool:
         preset = self.model.preset
-        return preset is None or {name, TRAINED_AS[name]} & set(preset.properties) != set()
+        quantity = self._quantities[name].name
+        return preset is None or not {quantity, _IMPLIED_BY.get(quantity)}.isdisjoint(
+            preset.properties
+        )
 
     def _check_trained(self, name: str) -> None:
         if self._is_trained(name):
             return
+        quantity = self._quantities[name].name
         try:
-            presets.check_property(TRAINED_AS[name], cast("presets.Preset", self.model.preset))
+            presets.check_property(
+                _IMPLIED_BY.get(quantity, quantity), cast("presets.Preset", self.model.preset)
+            )
         except ValueError as error:
             # ASE's own kind, or its writers of trajectories would stop here
             raise PropertyNotImplementedError(str(error)) from error
@@ -211,7 +236,14 @@ class MLFFCalculator(Calculator):
 
 
 class SkinList:
-    """Neighbors within cutoff and skin, and which of them are within the cutoff now."""
+    """Neighbors within cutoff and skin, and which of them are within the cutoff now.
+
+    Args:
+        graph: The structure for which they are searched.
+        cutoff: Å, the model's.
+        skin: Å, how much farther the search looks. Within it an atom may move by half of it before
+            a pair can have come within the cutoff unnoticed.
+    """
 
     def __init__(self, graph: Graph, cutoff: float, skin: float) -> None:
         periodic = "cell" in graph
@@ -236,9 +268,7 @@ class SkinList:
     def edges(self, graph: Graph) -> NeighborList:
         """Picks the pairs within the cutoff; the order stays."""
         senders, receivers, shifts = self.wide
-        vectors = graph["positions"][senders] - graph["positions"][receivers]
-        if "cell" in graph:
-            vectors = vectors + shifts @ graph["cell"][0]
+        vectors = edge_vectors(graph, self.wide)
         inside = np.einsum("ij,ij->i", vectors, vectors) <= self.cutoff**2
         return NeighborList(senders[inside], receivers[inside], shifts[inside])
 
@@ -249,11 +279,7 @@ def _in_dtype(model: ForceField, dtype: str | None) -> ForceField:
         return model
     if dtype not in ("float32", "float64"):
         raise ValueError(f"`dtype` is 'float32', 'float64' or None. Received: dtype='{dtype}'.")
-    copy = type(model).from_config(model.get_config() | {"dtype": dtype})
-    weights = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-    copy.assign_weights(list(zip(copy.weights, weights, strict=True)))
-    copy.preset = model.preset
-    return copy
+    return model.copy(dtype)
 
 
 def _charge_and_spin(atoms: Atoms) -> tuple[float, int]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff import presets
 from keras_mlff.core.force_field import ForceField as ForceField
 from keras_mlff.layers.readout import AtomFeatures as AtomFeatures

@@ -33,6 +33,27 @@ def count_atoms(graph: Graph, dtype: str) -> Tensor:
     return sum_over_atoms(ops.ones_like(graph["atomic_numbers"], dtype=dtype), graph)
 
 
+def shift_to_totals(values: Tensor, totals: Tensor, ids: Tensor, real: Tensor) -> Tensor:
+    """Shifts the values of each group of atoms equally, so that they add up to the group's total.
+
+    Args:
+        values: `(num_atoms,)`.
+        totals: `(num_groups,)`, what the atoms of each structure, or of each fragment of one, add
+            up to.
+        ids: `(num_atoms,)` int32, ascending: the group of each atom.
+        real: `(num_atoms,)` bool, False for padding, which does not count.
+
+    Returns:
+        `(num_atoms,)`; padding is zero.
+    """
+    num_groups = ops.shape(totals)[0]
+    kept = mask(values, real)
+    sums = backend.segment_sum(kept, ids, num_groups)
+    counts = backend.segment_sum(ops.cast(real, ops.dtype(values)), ids, num_groups)
+    shifts = (totals - sums) / ops.maximum(counts, ops.ones_like(counts))
+    return mask(kept + ops.take(shifts, ids, axis=0), real)
+
+
 def mask(values: Tensor, keep: Tensor) -> Tensor:
     """Sets rows to zero where `keep` is false.
 

@@ -1,4 +1,4 @@
-"""Fixed sizes of batches, and which graphs share one."""
+"""Fixed sizes of batches, and the plan of which graphs share one."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ from keras_mlff.quantities import Level
 Batch = tuple[Graph, dict[str, Array]]  # inputs, labels
 _LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet")
 _OPEN_BINS = 32  # enough for fill rates above 95 %, few enough to search in microseconds
-_CHUNK = 65_536  # graphs whose sizes stand in memory as Python numbers
+_CHUNK = 65_536  # graphs whose sizes are Python numbers at a time
 
 
 class Budget(NamedTuple):
-    """The fixed sizes of a batch; one budget is one compilation."""
+    """The fixed sizes of a batch; each budget is compiled once.
+
+    Attributes:
+        num_graphs: Room for graphs.
+        num_atoms: Room for atoms of all graphs together.
+        num_edges: Room for edges of all graphs together.
+        num_triplets: Room for pairs of edges, for models that read them.
+        max_atoms: Number of atoms of the largest graph, the width of `atom_table`.
+    """
 
     num_graphs: int
     num_atoms: int
     num_edges: int
     num_triplets: int
-    max_atoms: int  # of one graph
+    max_atoms: int
 
 
 @runtime_checkable
@@ -39,11 +47,18 @@ class Packable(Protocol):
     sizes: Array  # what `sizes` returns
 
     def pack(self, indices: Sequence[int] | Array, budget: Budget) -> Graph:
-        """Gives what `pack` gives for the graphs of these numbers."""
+        """Returns what the function `pack` returns for the graphs of these numbers."""
 
 
 def sizes(graphs: Sequence[Graph]) -> Array:
-    """Counts graphs, atoms, edges and triplets of each graph: `(len(graphs), 4)` int64."""
+    """Counts graphs, atoms, edges and triplets of each graph.
+
+    Args:
+        graphs: Graphs, or a store of them, which knows their sizes.
+
+    Returns:
+        `(len(graphs), 4)`, int64.
+    """
     if isinstance(graphs, Packable):
         return np.asarray(graphs.sizes, np.int64)
     return np.asarray(
@@ -60,6 +75,13 @@ def choose_budget(graphs: Sequence[Graph], batch_size: int) -> Budget:
 
     Structures of one size fit exactly. Mixed structures get `batch_size` times their mean size,
     but always room for the largest one.
+
+    Args:
+        graphs: The graphs that will be packed.
+        batch_size: Number of graphs that share a batch, about.
+
+    Raises:
+        ValueError: If there are no graphs, or less than one shall share a batch.
     """
     return _budget(sizes(graphs), batch_size)
 
@@ -84,7 +106,18 @@ def _budget(table: Array, batch_size: int) -> Budget:
 
 
 def pack(graphs: Sequence[Graph], budget: Budget) -> Graph:
-    """Joins graphs and pads them to the budget."""
+    """Joins graphs and pads them to the budget.
+
+    Args:
+        graphs: Graphs with the same keys.
+        budget: The sizes of the batch.
+
+    Returns:
+        One graph of exactly these sizes; masks say what is real.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
     return pad(join(graphs), *budget)
 
 
@@ -96,10 +129,13 @@ def plan(table: Array, budget: Budget, seed: int = 0) -> list[list[int]]:
     Args:
         table: `(num_structures, 4)`, what `sizes` returns.
         budget: The room in one batch.
-        seed: Fixes the order in which the graphs are placed.
+        seed: Fixes the order in which the graphs are placed. Defaults to 0.
 
     Returns:
         Indices of the graphs of each batch; every graph is in exactly one.
+
+    Raises:
+        ValueError: If a graph alone is larger than the budget.
     """
     room = np.asarray(budget[:4], np.int64)
     too_large = np.flatnonzero(np.any(table > room, axis=1))
@@ -174,6 +210,6 @@ def _in_order(table: Array, budget: Budget) -> Array:
 
 
 def empty(batch: Mapping[str, Any]) -> Graph:
-    """Gives a batch of the same shapes that is nothing but padding."""
+    """Makes a batch of the same keys and shapes that is nothing but padding."""
     nothing = {key: np.asarray(value)[:0] for key, value in batch.items()}
     return pad(nothing, *(count(batch, what) for what in _LEVELS))

@@ -1,4 +1,7 @@
-"""The loader that feeds `fit`, `evaluate` and `predict` on every backend."""
+"""The loader that feeds `fit`, `evaluate` and `predict` on every backend.
+
+Compiled code wants batches of one size, so graphs are packed into batches and padded to a budget.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from keras_mlff.graph import (
     Array,
     Graph,
     inputs_and_labels,
+    with_equal_labels,
     with_periodic_keys,
 )
 from keras_mlff.packing.budget import (
@@ -31,8 +35,14 @@ _EDGE_CLASS = 8  # graphs whose edge counts round up to the same multiple may ch
 _EXCHANGES = 8  # how often in an epoch a graph, on average, is offered the place of another size
 
 
-def unpacked(batch: Any) -> tuple[Any, dict[str, Any]]:
-    """Parts what a loader gives into inputs and labels, none where it gives inputs alone.
+def unpack_batch(batch: Any) -> tuple[Any, dict[str, Any]]:
+    """Splits what a loader gives into inputs and labels.
+
+    Args:
+        batch: `inputs`, `(inputs, labels)` or `(inputs, labels, weights)`.
+
+    Returns:
+        Inputs, and labels by name, none where the batch holds inputs alone.
 
     Raises:
         ValueError: If there are sample weights too.
@@ -44,6 +54,9 @@ def unpacked(batch: Any) -> tuple[Any, dict[str, Any]]:
 
 def refuse_weights(**weights: Any) -> None:
     """Refuses weights of samples or classes, which would not change anything.
+
+    Args:
+        **weights: By the name of the argument; `None` where it was not given.
 
     Raises:
         ValueError: If there are any.
@@ -68,15 +81,26 @@ class GraphLoader(keras.utils.PyDataset):
 
     Args:
         graphs: Graphs with edges (`neighbors.add_edges`), or a store of them
-            (`pipeline.GraphStore`).
-        batch_size: Graphs per batch, about, where sizes differ.
-        budget: Fixed sizes; chosen from the graphs where `None`.
-        shuffle: Whether to change the order each epoch. Without, the order is kept.
-        seed: Of the shuffling.
+            (`pipeline.GraphStore`). Molecules and crystals, and graphs with different labels, may
+            be mixed: what a graph lacks is NaN in its batch and does not count.
+        batch_size: Graphs per batch, about, where sizes differ. Defaults to 32.
+        budget: Fixed sizes of a batch; chosen from the graphs where `None`.
+        shuffle: Whether to change the order in each epoch. Defaults to False, which keeps it.
+        seed: Fixes the orders of all epochs. Defaults to 0.
 
     Attributes:
-        epoch: Number of the epoch whose batches come.
-        position: Batches of this epoch that are left out, since they came before an interruption.
+        epoch: Number of the epoch whose batches are given, from 0.
+        position: Number of batches of this epoch that are left out, since they came before an
+            interruption.
+
+    Raises:
+        ValueError: If a graph has no edges, or does not fit into the budget.
+
+    Example:
+        ```python
+        graphs = [model.graph_spec.add_edges(item) for item in structures]
+        model.fit(GraphLoader(graphs, batch_size=16, shuffle=True), epochs=100)
+        ```
     """
 
     def __init__(
@@ -144,7 +168,7 @@ class GraphLoader(keras.utils.PyDataset):
         return order[self._bounds[batch] : self._bounds[batch + 1]]
 
     def _shuffled(self, epoch: int) -> tuple[Array, Array]:
-        """Returns what stands at each place of the plan, and the order of its batches."""
+        """Returns the graph at each place of the plan, and the order of its batches."""
         random = np.random.default_rng((self.seed, epoch))
         classes = self._classes[self._order]
         by_class = np.argsort(classes, kind="stable")
@@ -175,7 +199,10 @@ class GraphLoader(keras.utils.PyDataset):
             used[there] -= gains
 
     def fingerprint(self) -> str:
-        """Names the data by sizes, order and all graphs; of a store, by the first and the last."""
+        """Computes a digest of the data, so that a training resumes with the same ones only.
+
+        Of a store only the first and the last graph are read, beside all sizes and the order.
+        """
         found = hashlib.sha256(repr((len(self.graphs), *self.budget, self.seed)).encode())
         found.update(self._order.tobytes())
         ends = [0, len(self.graphs) - 1]
@@ -191,7 +218,7 @@ class GraphLoader(keras.utils.PyDataset):
 
     @property
     def summary(self) -> str:
-        """What a run prints when it starts."""
+        """One line about the data, which a run prints when it starts."""
         batch = self[0]
         num_bytes = sum(value.nbytes for part in batch for value in cast("Any", part).values())
         num_batches = len(self._bounds) - 1
@@ -208,9 +235,11 @@ def _checked(graphs: Sequence[Graph]) -> Sequence[Graph]:
     if missing is not None:
         raise ValueError(
             f"Graph {missing} has no edges. Build them first: "
-            "graphs = [neighbors.add_edges(graph, model.cutoff) for graph in graphs]."
+            "graphs = [model.graph_spec.add_edges(graph) for graph in graphs]."
         )
-    periodic = ["cell" in graph for graph in graphs]
-    if any(periodic) and not all(periodic):  # every batch has the same keys
-        return [with_periodic_keys(graph) for graph in graphs]
+    # every batch has the same keys
+    if any(graph.keys() != graphs[0].keys() for graph in graphs):
+        if any("cell" in graph for graph in graphs):
+            graphs = [with_periodic_keys(graph) for graph in graphs]
+        return with_equal_labels(graphs)
     return graphs

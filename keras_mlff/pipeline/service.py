@@ -30,11 +30,14 @@ _TIMEOUT = 20_000  # ms without a heartbeat after which a worker is given up
 
 
 def start_dispatcher(port: int, folder: str | Path) -> Any:
-    """Starts the process's dispatcher, which tells workers what to do; `join` waits for its end.
+    """Starts the dispatcher of this process, which tells workers what to do.
 
     Args:
-        port: To listen on.
-        folder: For its journal, from which a restarted dispatcher goes on.
+        port: Port that the dispatcher listens on.
+        folder: Folder of its journal, from which a restarted dispatcher continues.
+
+    Returns:
+        The server; its method `join` waits for its end.
     """
     from tensorflow.data.experimental import service
 
@@ -49,12 +52,16 @@ def start_dispatcher(port: int, folder: str | Path) -> Any:
 
 
 def start_worker(port: int, dispatcher: str, host: str = "localhost") -> Any:
-    """Starts the process's worker; one that is restarted needs the same port.
+    """Starts the worker of this process; one that is restarted needs the same port.
 
     Args:
-        port: To listen on.
-        dispatcher: Address and port of the dispatcher, `"localhost:5000"`.
-        host: Name of this machine, as the client and the dispatcher know it.
+        port: Port that the worker listens on.
+        dispatcher: Address and port of the dispatcher, such as `"localhost:5000"`.
+        host: Name of this machine, as the client and the dispatcher know it. Defaults to
+            `"localhost"`.
+
+    Returns:
+        The server; its method `join` waits for its end.
     """
     from tensorflow.data.experimental import service
 
@@ -77,11 +84,14 @@ def from_service(
     changes from epoch to epoch, and depends on the workers' speed.
 
     Args:
-        loader: Its batches are written to the folder, unless they stand there already.
-        dispatcher: Address and port, `"localhost:5000"`.
-        folder: Which workers and client see by the same name.
-        shuffle: Whether to change the order of the batches.
-        seed: Of the shuffling.
+        loader: The loader whose batches are written to the folder, unless they are there already.
+        dispatcher: Address and port of the dispatcher, such as `"localhost:5000"`.
+        folder: Folder that workers and client see by the same name.
+        shuffle: Whether to change the order of the batches in each epoch. Defaults to True.
+        seed: Fixes the order in which batches are asked for. Defaults to 0.
+
+    Returns:
+        A `tf.data.Dataset` of `(inputs, labels)`.
     """
     import tensorflow as tf
 
@@ -125,7 +135,7 @@ def from_service(
 
 
 def _until_silent(served: Any) -> Iterator[Any]:
-    """Gives what the service gives, until it ends or says nothing for a long time."""
+    """Gives what the service gives, until it ends or gives nothing for a long time."""
     waiting: queue.Queue[Any] = queue.Queue(2)
 
     def take() -> None:
@@ -149,7 +159,7 @@ def _until_silent(served: Any) -> Iterator[Any]:
 
 
 def _layout(batch: Batch) -> list[tuple[int, str, tuple[int, ...], np.dtype[Any]]]:
-    """Lists what stands in a batch's file, in order."""
+    """Lists the arrays in the file of a batch, in order: part, key, shape and type."""
     return [
         (part, key, value.shape, value.dtype)
         for part, arrays in enumerate(batch)

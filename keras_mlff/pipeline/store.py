@@ -1,4 +1,7 @@
-"""Graphs in a folder: written as a stream, read by memory map, packed without making each."""
+"""Stores of graphs: folders that are written as a stream and read by memory map.
+
+A batch is packed from the arrays of a store without making its graphs one by one.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ from typing import Any, overload
 import numpy as np
 
 from keras_mlff import graph as graph_module
-from keras_mlff import neighbors, saving
-from keras_mlff.graph import INPUT_LEVELS, Array, Graph, count, level, with_periodic_keys
+from keras_mlff import neighbors, quantities, saving
+from keras_mlff.graph import INPUT_LEVELS, MASKS, Array, Graph, count, level, with_periodic_keys
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
+from keras_mlff.pipeline.columns import Column
 from keras_mlff.quantities import Level
 
 _VERSION = 1  # of the folder's layout
 _ABOUT = "about.json"
-_BUFFER = 2**22  # bytes of a key that wait for being written
-_NUM_WAITING = 5_000  # arrays, which take more memory than the few numbers in them
 _MAX_AGE = 86_400.0  # seconds after which an unfinished folder has been given up
 # what follows from the rest
 _DERIVED = frozenset(
@@ -35,13 +38,14 @@ _STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
 
 
 class GraphStore(Sequence[Graph]):
-    """Graphs with edges that stand in a folder; memory holds their sizes alone.
+    """Graphs with edges in the files of a folder; memory holds their sizes alone.
 
     An array of each key holds the rows of all graphs one after the other. The operating system
-    keeps in memory what fits and is used.
+    keeps in memory what fits and is used. A label that only some of the graphs have is NaN in the
+    others.
 
     Args:
-        folder: What `make` wrote.
+        folder: A folder that `make` has written.
 
     Raises:
         ValueError: If the folder is not complete.
@@ -57,6 +61,8 @@ class GraphStore(Sequence[Graph]):
             for name, size in about["bytes"].items():
                 if (self.folder / name).stat().st_size != size:
                     raise ValueError(f"{name} is cut off")
+            for quantity in about.get("quantities", ()):  # another process may have registered it
+                quantities.declare(quantities.Quantity(**quantity))
             self.sizes: Array = np.load(self.folder / "sizes.npy")
             self._arrays: dict[str, Array] = {
                 key: np.asarray(np.load(self.folder / f"{key}.npy", mmap_mode="r"))
@@ -117,11 +123,15 @@ class GraphStore(Sequence[Graph]):
 
     @property
     def bytes_per_graph(self) -> float:
-        """Mean size on disk."""
+        """The mean size of a graph on disk, in bytes."""
         return sum(array.nbytes for array in self._arrays.values()) / len(self)
 
     def pack(self, indices: Sequence[int] | Array, budget: Budget) -> Graph:
         """Joins graphs and pads them to the budget; gives what `packing.pack` gives.
+
+        Args:
+            indices: Numbers of the graphs, in the order in which they stand in the batch.
+            budget: The sizes that the batch is padded to.
 
         Raises:
             ValueError: If they do not fit.
@@ -162,7 +172,7 @@ class GraphStore(Sequence[Graph]):
         packed["graph_ids"] = np.full(budget.num_atoms, budget.num_graphs - 1, np.int32)
         packed["graph_ids"][: len(numbers["atom"])] = numbers["atom"]
         for what in _LEVELS if "triplet_in" in self._arrays else _LEVELS[:3]:
-            packed[f"{what}_mask"] = np.arange(room[what]) < len(rows[what])
+            packed[MASKS[what]] = np.arange(room[what]) < len(rows[what])
         places = np.arange(budget.max_atoms, dtype=np.int32)
         packed["atom_table"] = np.full((budget.num_graphs, budget.max_atoms), -1, np.int32)
         packed["atom_table"][: len(chosen)] = np.where(
@@ -172,7 +182,12 @@ class GraphStore(Sequence[Graph]):
 
 
 class Subset(Sequence[Graph]):
-    """Some graphs of a store, in an order of their own, such as those of a split."""
+    """Some graphs of a store, in an order of their own, such as those of a split.
+
+    Args:
+        store: The store, of which nothing is copied.
+        indices: Numbers of its graphs.
+    """
 
     def __init__(self, store: GraphStore, indices: Sequence[int] | Array) -> None:
         self.store, self.indices = store, np.asarray(indices, np.int64)
@@ -227,6 +242,11 @@ def make(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def names_of(spec: GraphSpec) -> tuple[float, bool]:
+    """Lists what a store's name says of the edges in it."""
+    return float(spec.cutoff), spec.triplets
+
+
 def _put(finished: Path, folder: Path) -> bool:
     """Gives a store its name, unless another process was faster; False where a damaged one is."""
     try:
@@ -256,8 +276,9 @@ def _move_away(folder: Path, target: Path) -> None:
 
 def _digest(key: Sequence[Any]) -> str:
     digest = hashlib.sha256()
-    for module in (graph_module, neighbors):
-        digest.update(Path(str(module.__file__)).read_bytes())
+    code = [*sorted(Path(str(graph_module.__file__)).parent.glob("*.py")), neighbors.__file__]
+    for path in code:
+        digest.update(Path(str(path)).read_bytes())
     for part in (_VERSION, *key):
         data = part if isinstance(part, bytes) else repr(part).encode()
         digest.update(len(data).to_bytes(8, "little") + data)
@@ -274,66 +295,19 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-class _Column:
-    """Writes the rows of one key into a .npy file whose length is not known yet."""
-
-    def __init__(self, path: Path, sample: Array, dtype: np.dtype[Any] | None = None) -> None:
-        self.dtype, self.shape = dtype or sample.dtype, sample.shape[1:]
-        self.num_rows = 0
-        self._file = path.open("wb")
-        self._waiting: list[Array] = []
-        self._num_waiting = 0
-        self._write_header()
-
-    def append(self, rows: Array) -> None:
-        converted = rows.astype(self.dtype, copy=False)
-        if converted.dtype != rows.dtype and not np.array_equal(converted, rows):
-            raise ValueError(f"Values of {rows.dtype} do not fit into {self.dtype}.")
-        self._waiting.append(converted)
-        self._num_waiting += converted.nbytes
-        self.num_rows += len(converted)
-        if self._num_waiting > _BUFFER or len(self._waiting) > _NUM_WAITING:
-            self._flush()
-
-    def append_zeros(self, num_rows: int) -> None:
-        for first in range(0, num_rows, 100_000):
-            self.append(np.zeros((min(100_000, num_rows - first), *self.shape), self.dtype))
-
-    def close(self) -> None:
-        self._flush()
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._file.write(np.concatenate(self._waiting).tobytes())
-        self._waiting, self._num_waiting = [], 0
-
-    def _write_header(self) -> None:
-        # NumPy leaves room for the first axis to grow, so that the second header fits
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (self.num_rows, *self.shape),
-        }
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-
 def _write(folder: Path, graphs: Iterable[Graph]) -> None:
-    columns: dict[str, _Column] = {}
+    columns: dict[str, Column] = {}
     with contextlib.ExitStack() as stack:
 
-        def add_column(key: str, sample: Array) -> _Column:
-            columns[key] = _Column(folder / f"{key}.npy", sample, _STORED_AS.get(key))
+        def add_column(key: str, sample: Array) -> Column:
+            columns[key] = Column(folder / f"{key}.npy", sample, _STORED_AS.get(key))
             stack.callback(columns[key].close)
             return columns[key]
 
         sizes = add_column("sizes", np.zeros((0, 4), np.int64))
         totals = np.zeros(4, np.int64)
         for index, graph in enumerate(graphs):
-            given = graph
-            kept = {key: value for key, value in given.items() if key not in _DERIVED}
+            kept = {key: value for key, value in graph.items() if key not in _DERIVED}
             if count(graph, "structure") != 1 or not np.all(graph["atom_mask"]):
                 raise ValueError(f"Graph {index} is not a single graph without padding.")
             if index == 0:
@@ -342,34 +316,52 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
             if "cell" in kept and "cell" not in columns:  # the first crystal among molecules
                 for key in graph_module.PERIODIC_KEYS:
                     what = _LEVELS.index(level(key))
-                    add_column(key, kept[key]).append_zeros(int(totals[what]))
+                    add_column(key, kept[key]).append_filling(0.0, int(totals[what]))
             if "cell" in columns and "cell" not in kept:
                 extended = with_periodic_keys(graph)
                 kept |= {key: extended[key] for key in graph_module.PERIODIC_KEYS}
-            if kept.keys() != columns.keys() - {"sizes"}:
+            for key in kept.keys() - columns.keys() - INPUT_LEVELS.keys():  # of the ones before
+                what = _LEVELS.index(level(key))
+                add_column(key, kept[key]).append_filling(np.nan, int(totals[what]))
+            lacking = columns.keys() - kept.keys() - {"sizes"}
+            unlike = sorted((kept.keys() - columns.keys()) | (lacking & INPUT_LEVELS.keys()))
+            if unlike:
                 raise ValueError(
-                    "Graphs that stand together must have the same keys. Received: graph 0 and "
-                    f"graph {index} differ in {sorted(kept.keys() ^ (columns.keys() - {'sizes'}))}."
-                    " Give the missing labels, or drop them from all."
+                    "Graphs that are stored together must have the same inputs. Received: graph 0 "
+                    f"and graph {index} differ in {unlike}."
                 )
             size = np.asarray([[count(graph, what) for what in _LEVELS]], np.int64)
             totals += size[0]
             sizes.append(size)
             for key, value in kept.items():
                 columns[key].append(value)
+            for key in lacking:
+                columns[key].append_filling(np.nan, count(graph, level(key)))
         if sizes.num_rows == 0:
             raise ValueError("There are no graphs to store. Received: nothing.")
     names = [f"{key}.npy" for key in columns]
     about = {
         "version": _VERSION,
         "keys": [key for key in columns if key != "sizes"],
+        "quantities": [
+            quantities.to_config(quantities.get(key))
+            for key in columns
+            if quantities.find(key) is not None and not quantities.is_built_in(key)
+        ],
         "bytes": {name: (folder / name).stat().st_size for name in names},
     }
     saving.write_json(folder / _ABOUT, about)
 
 
 def contents(structures: Iterable[Graph]) -> bytes:
-    """Digests structures, as part of a key."""
+    """Digests structures, as part of a key: all inputs and labels, their types and shapes.
+
+    Args:
+        structures: Structures without edges, which follow from them.
+
+    Returns:
+        32 bytes.
+    """
     digest = hashlib.sha256()
     for structure in structures:
         for key, value in sorted(structure.items()):

@@ -1,4 +1,4 @@
-"""Structures -> tf.data.Dataset of (inputs, labels) with fixed sizes."""
+"""Makes datasets of tf.data, of (inputs, labels) with fixed sizes, of whatever holds structures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from keras_mlff import datasets
 from keras_mlff.datasets.tools import files
 from keras_mlff.graph import Array, Graph, structure
-from keras_mlff.neighbors import add_edges
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.pipeline import store
-from keras_mlff.pipeline.edges import with_edges
+from keras_mlff.pipeline.edges import ModelOrSpec, with_edges
 
 Dataset = Any  # tf.data.Dataset
 
@@ -34,19 +34,24 @@ def from_graphs(
     over the whole of it is an epoch with an order of its own, fixed by `seed` and the epoch.
 
     Args:
-        graphs: With edges and labels: a list, a `GraphStore` or a `Subset` of one.
-        batch_size: Graphs per batch, about, where sizes differ.
-        budget: Fixed sizes; chosen from the graphs where `None`. Give the training set's to
-            the validation set, and both compile once.
-        shuffle: Whether to change the order each epoch.
-        seed: Of the shuffling.
-        epoch: Number of the first epoch, for a run that resumes.
-        position: Batches of the first epoch to leave out, for a run that resumes amid an epoch.
-            The dataset then lasts for the rest of that epoch (`fit(..., epochs=1)`); those that
-            follow are as long as ever, and need another.
-        verbose: Whether to print one line: sizes, share of real atoms, bytes.
+        graphs: Graphs with edges and labels: a list, a `GraphStore` or a `Subset` of one.
+        batch_size: Graphs per batch, about, where sizes differ. Defaults to 32.
+        budget: Fixed sizes of a batch; chosen from the graphs where `None`. Give the training
+            set's to the validation set, and both compile once.
+        shuffle: Whether to change the order in each epoch. Defaults to False.
+        seed: Fixes the orders of all epochs. Defaults to 0.
+        epoch: Number of the first epoch, for a run that resumes. Defaults to 0.
+        position: Number of batches of the first epoch to leave out, for a run that resumes within
+            an epoch. The dataset then lasts for the rest of that epoch (`fit(..., epochs=1)`);
+            those that follow have their full length, and need another dataset.
+        verbose: Whether to print one line: sizes, share of real atoms, bytes. Defaults to 1.
+
+    Returns:
+        A `tf.data.Dataset` of pairs `(inputs, labels)`, dictionaries of tensors by name.
 
     Raises:
+        ValueError: If a second epoch is asked of a dataset that began within one.
+
         ImportError: If TensorFlow is not installed; `GraphLoader` does without.
     """
     tf = _import_tensorflow()
@@ -57,11 +62,11 @@ def from_graphs(
 
     example = loader[0]
 
-    def goes_on(number: int) -> bool:
+    def has_batch(number: int) -> bool:
         if position and loader.epoch > epoch:
             raise ValueError(
                 "This dataset was the rest of an epoch, which is over. Received: "
-                f"position={position}. Make another with epoch={epoch + 1} for the following ones."
+                f"position={position}. Make another with epoch={epoch + 1} for those that follow."
             )
         if number < len(loader):
             return True
@@ -78,7 +83,7 @@ def from_graphs(
 
     # `from_generator` would copy each array through Python objects, at a tenth of the speed
     numbers = tf.data.Dataset.range(position + len(loader) + 1)
-    numbers = numbers.take_while(lambda number: tf.numpy_function(goes_on, [number], tf.bool))
+    numbers = numbers.take_while(lambda number: tf.numpy_function(has_batch, [number], tf.bool))
     dataset = numbers.map(batch)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
     # one ahead, not more: looking at the first batch of two must not end the epoch
@@ -87,34 +92,30 @@ def from_graphs(
 
 def from_structures(
     structures: Sequence[Graph],
-    cutoff: float,
+    model_or_spec: ModelOrSpec,
     batch_size: int = 32,
-    use_triplets: bool = False,
     cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Dataset:
     """Makes a dataset of structures.
 
     Args:
-        structures: With labels, without edges.
-        cutoff: Å, the model's.
-        batch_size: Graphs per batch, about, where sizes differ.
-        use_triplets: The model's `uses_triplets`.
+        structures: Structures with labels and without edges.
+        model_or_spec: The model that will read the graphs, or its `neighbors.GraphSpec`.
+        batch_size: Structures per batch, about, where sizes differ. Defaults to 32.
         cache_dir: Folder for the graphs; see `with_edges`.
-        **options: Of `from_graphs`.
+        **options: Further arguments of `from_graphs`, such as `shuffle` and `seed`.
 
     Example:
         >>> structures = datasets.load("ch2", split="train")  # doctest: +SKIP
-        >>> model.fit(from_structures(structures, model.cutoff, shuffle=True))  # doctest: +SKIP
+        >>> model.fit(from_structures(structures, model, shuffle=True))  # doctest: +SKIP
     """
-    return from_graphs(
-        with_edges(structures, cutoff, use_triplets, cache_dir), batch_size, **options
-    )
+    return from_graphs(with_edges(structures, model_or_spec, cache_dir), batch_size, **options)
 
 
 def from_atoms(
     images: Iterable[Any],
-    cutoff: float,
+    model_or_spec: ModelOrSpec,
     batch_size: int = 32,
     labels: Sequence[str] = ("energy", "forces"),
     keys: Mapping[str, str] | None = None,
@@ -123,26 +124,26 @@ def from_atoms(
     """Makes a dataset of ASE's atoms; see `datasets.from_atoms`.
 
     Args:
-        images: `ase.Atoms`, units eV and Å.
-        cutoff: Å, the model's.
-        batch_size: Graphs per batch, about, where sizes differ.
-        labels: What every image must have.
+        images: `ase.Atoms`, in eV and Å.
+        model_or_spec: The model that will read the graphs, or its `neighbors.GraphSpec`.
+        batch_size: Structures per batch, about, where sizes differ. Defaults to 32.
+        labels: Names of the labels that every image must have. Defaults to energy and forces.
         keys: The images' names for labels, where they differ.
-        **options: Of `from_structures`.
+        **options: Further arguments of `from_structures`.
     """
-    return from_structures(datasets.from_atoms(images, labels, keys), cutoff, batch_size, **options)
+    structures = datasets.from_atoms(images, labels, keys)
+    return from_structures(structures, model_or_spec, batch_size, **options)
 
 
 def from_files(
     path: str | Path,
-    cutoff: float,
+    model_or_spec: ModelOrSpec,
     batch_size: int = 32,
     labels: Sequence[str] = ("energy", "forces"),
     split: str = "all",
     energy_unit: str = "eV",
     length_unit: str = "Å",
     keys: Mapping[str, str] | None = None,
-    use_triplets: bool = False,
     cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Dataset:
@@ -152,30 +153,30 @@ def from_files(
     than the memory. The store then belongs to the file's name, size and time of change.
 
     Args:
-        path: Name of the file.
-        cutoff: Å, the model's.
-        batch_size: Graphs per batch, about, where sizes differ.
-        labels: What every structure must have.
-        split: A part of the file, which is read into memory.
-        energy_unit: Of the file.
-        length_unit: Of the file.
-        keys: The file's names for labels.
-        use_triplets: The model's `uses_triplets`.
+        path: Path of the file.
+        model_or_spec: The model that will read the graphs, or its `neighbors.GraphSpec`.
+        batch_size: Structures per batch, about, where sizes differ. Defaults to 32.
+        labels: Names of the labels that every structure must have. Defaults to energy and forces.
+        split: The part of the file that is read, into memory. Defaults to all, `"all"`.
+        energy_unit: Unit of energies in the file. Defaults to `"eV"`.
+        length_unit: Unit of lengths in the file. Defaults to `"Å"`.
+        keys: The file's names for labels, where they differ.
         cache_dir: Folder for the graphs; see `with_edges`.
-        **options: Of `from_graphs`.
+        **options: Further arguments of `from_graphs`, such as `shuffle` and `seed`.
     """
     settings = (tuple(labels), energy_unit, length_unit, keys)
     if cache_dir is None or split != "all" or not Path(path).is_file():
         structures = datasets.load(path, split, *settings)
-        graphs = with_edges(structures, cutoff, use_triplets, cache_dir)
+        graphs = with_edges(structures, model_or_spec, cache_dir)
         return from_graphs(graphs, batch_size, **options)
+    spec = GraphSpec.of(model_or_spec)
     status = Path(path).stat()
     about = (str(Path(path).resolve()), status.st_size, status.st_mtime_ns)
     names = sorted((keys or {}).items())
     graphs = store.make(
         cache_dir,
-        ("file", *about, *settings[:3], names, float(cutoff), use_triplets),
-        lambda: (add_edges(item, cutoff, use_triplets) for item in files.iterate(path, *settings)),
+        ("file", *about, *settings[:3], names, *store.names_of(spec)),
+        lambda: (spec.add_edges(item) for item in files.iterate(path, *settings)),
     )
     return from_graphs(graphs, batch_size, **options)
 
@@ -183,10 +184,9 @@ def from_files(
 def from_tfds(
     name: str,
     split: str,
-    cutoff: float,
+    model_or_spec: ModelOrSpec,
     batch_size: int = 32,
     data_dir: str | None = None,
-    use_triplets: bool = False,
     cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Dataset:
@@ -195,33 +195,36 @@ def from_tfds(
     Examples go one by one from its files to a store, so that it may be larger than the memory.
 
     Args:
-        name: Data set and configuration, `"ch2/triplet"`.
-        split: Such as `"train[:100]"`.
-        cutoff: Å, the model's.
-        batch_size: Graphs per batch, about, where sizes differ.
+        name: Data set and configuration, such as `"ch2/triplet"`.
+        split: The part that is read, such as `"train[:100]"`.
+        model_or_spec: The model that will read the graphs, or its `neighbors.GraphSpec`.
+        batch_size: Structures per batch, about, where sizes differ. Defaults to 32.
         data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
-        use_triplets: The model's `uses_triplets`.
         cache_dir: Folder for the graphs; the folder `graphs` beside the examples where `None`.
-        **options: Of `from_graphs`.
+        **options: Further arguments of `from_graphs`, such as `shuffle` and `seed`.
     """
-    graphs = store_of_tfds(name, split, cutoff, data_dir, use_triplets, cache_dir)
+    graphs = store_of_tfds(name, split, model_or_spec, data_dir, cache_dir)
     return from_graphs(graphs, batch_size, **options)
 
 
 def store_of_tfds(
     name: str,
     split: str,
-    cutoff: float,
+    model_or_spec: ModelOrSpec,
     data_dir: str | None = None,
-    use_triplets: bool = False,
     cache_dir: str | Path | None = None,
 ) -> store.GraphStore:
-    """Makes the store of a data set of TensorFlow Datasets; see `from_tfds`."""
+    """Makes the store of a data set of TensorFlow Datasets; see `from_tfds`.
+
+    Returns:
+        A sequence of graphs, which `packing.GraphLoader` and `fit` take on every backend.
+    """
     import tensorflow_datasets as tfds
 
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
 
-    prepared = builder.prepare(name, data_dir)
+    spec = GraphSpec.of(model_or_spec)
+    prepared = catalog.prepare(name, data_dir)
     folder = Path(prepared.data_dir)
     about = [(folder / file).read_bytes() for file in ("dataset_info.json", "features.json")]
 
@@ -229,9 +232,9 @@ def store_of_tfds(
         read_config = tfds.ReadConfig(interleave_cycle_length=1)  # keeps the order
         examples = prepared.as_dataset(split=split, read_config=read_config, shuffle_files=False)
         for example in tfds.as_numpy(examples):
-            yield add_edges(structure(**example), cutoff, use_triplets)
+            yield spec.add_edges(structure(**example))
 
-    key = ("tfds", prepared.info.full_name, split, *about, float(cutoff), use_triplets)
+    key = ("tfds", prepared.info.full_name, split, *about, *store.names_of(spec))
     return store.make(cache_dir or folder / "graphs", key, graphs)
 
 
@@ -241,7 +244,7 @@ def _import_tensorflow() -> Any:
     except ImportError as error:
         raise ImportError(
             "A tf.data pipeline needs TensorFlow, which is not installed. Use "
-            "`packing.GraphLoader(pipeline.with_edges(structures, cutoff))`, which gives the same "
+            "`packing.GraphLoader(pipeline.with_edges(structures, model))`, which gives the same "
             "batches, or install it with `pip install keras-mlff[tensorflow]`."
         ) from error
     return tensorflow

@@ -1,5 +1,6 @@
 """Publishing a preset: what is measured on it, its pinned values and its card."""
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.publish.card import card as card
 from keras_mlff.publish.measure import measure as measure
 from keras_mlff.publish.measure import nve_drift as nve_drift

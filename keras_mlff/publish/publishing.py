@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import keras_mlff
 from keras_mlff import datasets, models, saving
 from keras_mlff import presets as preset_store
+from keras_mlff.fit.logs import read_log
 from keras_mlff.graph import Graph, structure
 from keras_mlff.models import ForceField
 from keras_mlff.publish.card import LOG, card
@@ -104,15 +104,14 @@ def learning_curve(log: str | Path, num_rows: int = 8) -> dict[str, dict[str, fl
         The columns that begin with `val_`, without that prefix and in this package's units, by the
         number of epochs as text.
     """
-    with open(log, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val_loss") not in (None, "", "NA")]
+    rows = [row for row in read_log(log) if "val_loss" in row]
     wanted = np.geomspace(1, max(len(rows), 1), num_rows)
     chosen = sorted({min(round(number), len(rows)) - 1 for number in wanted}) if rows else []
     return {
         str(int(rows[index]["epoch"]) + 1): {
-            key.removeprefix("val_"): float(value)
+            key.removeprefix("val_"): value
             for key, value in rows[index].items()
-            if key.startswith("val_") and value
+            if key.startswith("val_")
         }
         for index in chosen
     }

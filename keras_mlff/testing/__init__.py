@@ -9,6 +9,7 @@ As test classes, or as one call each:
     keras_mlff.testing.check_architecture(MyNetwork)
 """
 
+import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.testing.architecture import ArchitectureTests as ArchitectureTests
 from keras_mlff.testing.architecture import check_architecture as check_architecture
 from keras_mlff.testing.checks import CheckReport as CheckReport

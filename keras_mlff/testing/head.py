@@ -92,7 +92,7 @@ def company_and_padding_change_nothing(subject: HeadSubject) -> None:
     together = subject.predict(graph, scalars, vectors)
     graphs = [add_edges(item, 4.0) for item in structures]
     budget = choose_budget(graphs, 2)._replace(num_graphs=4, num_atoms=10)
-    spare = [(0, 3)] + [(0, 0)]
+    spare = [(0, 3), (0, 0)]
     padded = subject.predict(
         pack(graphs, budget), np.pad(scalars, spare), np.pad(vectors, [*spare, (0, 0)])
     )

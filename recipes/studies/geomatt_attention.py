@@ -23,11 +23,11 @@ def main(
         settings: Settings of the recipe that say which data it was, such as `molecule=benzene`.
 
     Returns:
-        Mean and deviation of the area under the ROC curve by layer; see `plots.bond_attention`.
+        Mean and deviation of the area under the ROC curve by layer; see `plots.draw_attention`.
     """
     recipe = recipes.load("geomatt_md17").settle(variants, recipes.parse_overrides(settings))
     test = load(recipe.data, seed=recipe.training.seed).parts.test[:50]
-    figure, areas = plots.bond_attention(models.load_preset(preset), test)
+    figure, areas = plots.draw_attention(models.load_preset(preset), test)
     text = ", ".join(f"{name} {mean:.2f} ± {spread:.2f}" for name, (mean, spread) in areas.items())
     publish.add_figure(
         preset,

@@ -27,7 +27,7 @@ import numpy as np
 from keras import ops
 
 from keras_mlff import cli, saving
-from keras_mlff.datasets.shipped import shape_copies
+from keras_mlff.datasets.geometry_shapes import shape_copies
 from keras_mlff.graph import Array
 from keras_mlff.layers.initializers import torch_dense
 from keras_mlff.models.geomatt.overlap import GaussianGrid, OverlapAttention

@@ -47,7 +47,7 @@ def main(
         verbose: Progress, as in Keras.
 
     Returns:
-        Test errors, and how well attention finds bonds, see `plots.bond_attention`.
+        Test errors, and how well attention finds bonds, see `plots.draw_attention`.
     """
     card = models.load_preset(preset).preset
     assert card is not None
@@ -72,7 +72,7 @@ def main(
     }
     results = study.train("training", "geomatt_md17", changes)
     test = load(study.settle("geomatt_md17", changes).data).parts.test
-    figure, results["bond_auc"] = plots.bond_attention(study.model("training"), test[:50])
+    figure, results["bond_auc"] = plots.draw_attention(study.model("training"), test[:50])
     figure.savefig(study.folder / "attention.png", dpi=100)
     study.write(results)
     return results

@@ -101,7 +101,6 @@ def measure(
     from keras_mlff import models
     from keras_mlff.bench import systems
     from keras_mlff.bench.worker import Case
-    from keras_mlff.neighbors import add_edges
 
     periodic = models.ARCHITECTURES[name].supports_periodic
     system = f"{'silicon' if periodic else 'cluster'}:{num_atoms}"
@@ -111,7 +110,7 @@ def measure(
     for _ in range(3):
         start = time.perf_counter()
         for item in structures:
-            add_edges(item, case.model.cutoff, case.model.uses_triplets)
+            case.model.graph_spec.add_edges(item)
         searches.append(time.perf_counter() - start)
     first = case.warm_up("predict")["times"]
     times = case.measure("predict", repeats)["times"]

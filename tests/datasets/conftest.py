@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_mlff.datasets import shipped
+from keras_mlff.datasets import ch2
 
 DUMMY_DATA = Path(__file__).with_name("dummy_data")
 
@@ -11,6 +11,6 @@ DUMMY_DATA = Path(__file__).with_name("dummy_data")
 @pytest.fixture
 def invented_ch2(monkeypatch):
     """Puts four invented structures in the place of the shipped file."""
-    monkeypatch.setattr(shipped, "CH2_FILE", DUMMY_DATA / "ch2/ch2.npz")
-    with np.load(shipped.CH2_FILE) as file:
+    monkeypatch.setattr(ch2, "FILE", DUMMY_DATA / "ch2/ch2.npz")
+    with np.load(ch2.FILE) as file:
         return dict(file)

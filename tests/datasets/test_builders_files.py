@@ -17,17 +17,17 @@ import ase.io  # noqa: E402
 from ase.calculators.singlepoint import SinglePointCalculator  # noqa: E402
 from ase.constraints import FixAtoms  # noqa: E402
 
-from keras_mlff import datasets  # noqa: E402
+from keras_mlff import datasets, quantities  # noqa: E402
 from keras_mlff.datasets import (  # noqa: E402
     atoms,
     bilayer_graphene,
     formate_cu,
     geometry_shapes,
     oc20_s2ef,
-    shipped,
     zeolite,
 )
-from keras_mlff.datasets.tools import builder, extxyz  # noqa: E402
+from keras_mlff.datasets.tools import builder, catalog, extxyz  # noqa: E402
+from keras_mlff.graph import structure  # noqa: E402
 
 CUBE = np.asarray([[0, 0, 0], [1.1, 0, 0], [0, 2.5, 0], [0, 0, 2.5]], float)
 
@@ -127,7 +127,7 @@ class OC20Test(_Invented, tfds.testing.DatasetBuilderTestCase):
 
 
 class ShapesTest(_Invented, tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = geometry_shapes.GeometryShapes
+    DATASET_CLASS = catalog.builder_class("geometry_shapes")
     WRITE = staticmethod(lambda folder: None)
     SPLITS = {"train": 200, "test": 100}  # noqa: RUF012
 
@@ -135,7 +135,7 @@ class ShapesTest(_Invented, tfds.testing.DatasetBuilderTestCase):
 class AtomsTest(_Invented, tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = atoms.Atoms
     WRITE = staticmethod(write_atoms)
-    BUILDER_CONFIG_NAMES_TO_TEST = ("crystals",)
+    BUILDER_CONFIG_NAMES_TO_TEST = ("file",)
     SPLITS = {"train": 3}  # noqa: RUF012
 
 
@@ -206,7 +206,7 @@ def test_oc20_survives_a_chunk_that_is_cut_off(source):
     folders = source(oc20_s2ef.OC20S2EF, write)
     graphs = datasets.load("oc20_s2ef/200k", **folders)
     assert len(graphs) == 3
-    report = builder.report_of("oc20_s2ef/200k", folders["data_dir"])["train"]
+    report = catalog.report_of("oc20_s2ef/200k", folders["data_dir"])["train"]
     assert report.num_left_out == 1
     assert "1 lost" in report.left_out[0]
 
@@ -252,7 +252,7 @@ def test_frames_are_read_in_any_order(tmp_path):
 
 
 def test_shapes_are_the_same_with_and_without_tfds(tmp_path):
-    stored = builder.read("geometry_shapes/B", "train", data_dir=tmp_path)
+    stored = catalog.read("geometry_shapes/B", "train", data_dir=tmp_path)
     direct = datasets.load("geometry_shapes/B", split="train")
     assert len(direct) == len(stored) == 200
     for one, other in zip(stored, direct, strict=True):
@@ -272,7 +272,7 @@ def test_order_is_kept_when_memory_is_short(tmp_path, monkeypatch):
         lambda **kwargs: used.add(number(**kwargs)) or number(**kwargs),
     )
     monkeypatch.setattr(builder, "_KEY_STEP", 2**128 // (1000 * 30))
-    stored = builder.read("geometry_shapes/A", "train", data_dir=tmp_path)
+    stored = catalog.read("geometry_shapes/A", "train", data_dir=tmp_path)
     direct = datasets.load("geometry_shapes/A", split="train")
     assert used == set(range(7))
     for one, other in zip(stored, direct, strict=True):
@@ -284,7 +284,9 @@ def test_shapes_of_a_pair_differ_in_what_they_should():
         return np.sort(np.linalg.norm(points[:, None] - points, axis=-1).ravel())
 
     for pair, homometric in (("A", False), ("B", True)):
-        one, other = (lengths(shipped.shape_points(steps)) for steps in shipped.SHAPES[pair])
+        one, other = (
+            lengths(geometry_shapes.shape_points(steps)) for steps in geometry_shapes.SHAPES[pair]
+        )
         assert np.allclose(one, other) == homometric
 
 
@@ -326,8 +328,43 @@ def test_changed_content_or_units_make_another_configuration(tmp_path):
     names = {atoms.file_config(path).name, atoms.file_config(path, energy_unit="meV").name}
     ase.io.write(path, list(frames(2, first=1)), format="extxyz")
     assert len({*names, atoms.file_config(path).name}) == 3
-    with pytest.raises(ValueError, match="has no dipole"):
+    with pytest.raises(ValueError, match=r"No structure of .* has dipole"):
         atoms.file_config(path, labels=["dipole"])
+    (tmp_path / "empty.xyz").touch()
+    with pytest.raises(ValueError, match=r"empty\.xyz"):
+        atoms.file_config(tmp_path / "empty.xyz")
+
+
+def test_molecules_and_crystals_with_missing_labels_make_one_data_set(tmp_path, capsys):
+    """And quantities of users are stored in their shape; what is missing is NaN again."""
+    quantities.register("magnetic_moments", level="atom", unit="muB", ase="magmoms")
+    try:
+        first, second, third = frames(3)
+        first.calc.results["magmoms"] = np.asarray([1.0, 2.0, 3.0, 4.0])
+        del second.calc.results["energy"]
+        third.set_cell(None)
+        third.set_pbc(False)
+        path = tmp_path / "mixed.xyz"
+        ase.io.write(path, [first, second, third], format="extxyz")
+        config = atoms.file_config(path, ["energy", "forces", "magnetic_moments"])
+        prepared = atoms.Atoms(config=config, data_dir=tmp_path / "prepared")
+        prepared.download_and_prepare()
+        assert "energy: known of 2 of 3 structures" in capsys.readouterr().out
+        assert prepared.info.metadata["units"]["magnetic_moments"] == "muB"
+        found = [structure(**item) for item in tfds.as_numpy(prepared.as_dataset(split="train"))]
+        assert ["cell" in graph for graph in found] == [True, True, False]
+        assert [bool(np.isnan(graph["energy"][0])) for graph in found] == [False, True, False]
+        np.testing.assert_array_equal(found[0]["magnetic_moments"], [1.0, 2.0, 3.0, 4.0])
+        assert np.isnan(found[2]["magnetic_moments"]).all()
+    finally:
+        quantities.unregister("magnetic_moments")
+
+
+def test_periodic_structure_among_molecules_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="promises molecules"):
+        catalog.find("ch2", tmp_path).example(
+            np.zeros((1, 3)), [6], cell=np.eye(3), energy=1.0, forces=np.zeros((1, 3))
+        )
 
 
 @pytest.mark.data

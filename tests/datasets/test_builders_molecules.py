@@ -24,7 +24,7 @@ import h5py  # noqa: E402
 
 from keras_mlff import datasets  # noqa: E402
 from keras_mlff.datasets import spice  # noqa: E402
-from keras_mlff.datasets.tools import builder  # noqa: E402
+from keras_mlff.datasets.tools import catalog  # noqa: E402
 
 NUMBERS = np.array([6, 1, 1])
 
@@ -283,7 +283,7 @@ IDS = [f"{case.name}/{case.config}" for case in CASES]
 
 def unpublished(name):
     """Lets invented files take the place of the published ones."""
-    cls = builder.builder_class(name)
+    cls = catalog.builder_class(name)
     sources = {key: s._replace(checksum=None, size=None) for key, s in cls.SOURCES.items()}
     return mock.patch.object(cls, "SOURCES", sources)
 
@@ -304,7 +304,7 @@ def _test_case(case):
     members = {
         "__test__": True,
         "case": case,
-        "DATASET_CLASS": builder.builder_class(case.name),
+        "DATASET_CLASS": catalog.builder_class(case.name),
         "BUILDER_CONFIG_NAMES_TO_TEST": (case.config,),
         "SPLITS": case.splits,
         "__module__": __name__,
@@ -353,7 +353,7 @@ def test_values_are_the_source_s_times_the_factor(case, tmp_path):
         else:
             np.testing.assert_allclose(graph["forces"].max(), case.force, rtol=1e-5)
 
-    found = builder.report_of(f"{case.name}/{case.config}", where["data_dir"])
+    found = catalog.report_of(f"{case.name}/{case.config}", where["data_dir"])
     assert {name: report.num_structures for name, report in found.items()} == case.splits
     assert all(report.warnings == () for report in found.values())
 
@@ -361,10 +361,10 @@ def test_values_are_the_source_s_times_the_factor(case, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("offline")
 def test_missing_file_says_what_to_place_where(name, tmp_path):
-    cls = builder.builder_class(name)
+    cls = catalog.builder_class(name)
     config = next(case.config for case in CASES if case.name == name)
     with pytest.raises(ValueError, match=r"no network.*place it as") as caught:
-        builder.read(f"{name}/{config}", "all", str(tmp_path))
+        catalog.read(f"{name}/{config}", "all", str(tmp_path))
     assert any(key in str(caught.value) for key in cls.SOURCES)
     assert any(source.url in str(caught.value) for source in cls.SOURCES.values())
     assert all(key in cls.MANUAL_DOWNLOAD_INSTRUCTIONS for key in cls.SOURCES)
@@ -379,7 +379,7 @@ def test_damaged_file_is_named(case, tmp_path):
         if path.suffix == ".xyz":  # half a file may be whole frames
             path.write_text("3\nProperties=species:S:1:pos:R:3 energy=1\nC 0 0")
     with unpublished(case.name), pytest.raises(ValueError, match="is damaged or is not what it"):
-        builder.read(f"{case.name}/{case.config}", "all", **where)
+        catalog.read(f"{case.name}/{case.config}", "all", **where)
 
 
 @pytest.mark.parametrize("name", ["rmd17", "qm7x", "des370k", "spice"])
@@ -387,7 +387,7 @@ def test_damaged_file_is_named(case, tmp_path):
 def test_published_checksums_are_compared(name, tmp_path):
     case = next(case for case in CASES if case.name == name)
     with pytest.raises(ValueError, match=r"is not the published one: .* instead of"):
-        builder.read(f"{name}/{case.config}", "all", **prepare(case, tmp_path))
+        catalog.read(f"{name}/{case.config}", "all", **prepare(case, tmp_path))
 
 
 @pytest.mark.usefixtures("offline")
@@ -395,7 +395,7 @@ def test_published_split_keeps_its_order(tmp_path):
     """Rows 3 and 0 of the trajectory, whose energies are -103 and -100 kcal/mol."""
     case = next(case for case in CASES if case.config == "aspirin_02")
     with unpublished("rmd17"):
-        graphs = builder.read("rmd17/aspirin_02", "train", **prepare(case, tmp_path))
+        graphs = catalog.read("rmd17/aspirin_02", "train", **prepare(case, tmp_path))
     energies = [graph["energy"][0] for graph in graphs]
     np.testing.assert_allclose(energies, [-4.46650, -4.33641], rtol=1e-5)
 
@@ -404,7 +404,7 @@ def test_published_split_keeps_its_order(tmp_path):
 def test_charges_of_dimers_add_up(tmp_path):
     case = next(case for case in CASES if case.config == "cbs")
     with unpublished("des370k"):
-        graphs = builder.read("des370k/cbs", "train", **prepare(case, tmp_path))
+        graphs = catalog.read("des370k/cbs", "train", **prepare(case, tmp_path))
     assert sorted(graph["total_charge"][0] for graph in graphs) == [-1, 0, 1]
 
 
@@ -414,9 +414,30 @@ def test_broken_structure_is_counted_and_the_rest_is_kept(config, tmp_path):
     case = next(case for case in CASES if case.config == config)
     where = prepare(case, tmp_path)
     with unpublished(case.name):
-        builder.read(f"{case.name}/{config}", "train", **where)
-    report = builder.report_of(f"{case.name}/{config}", where["data_dir"])["train"]
+        catalog.read(f"{case.name}/{config}", "train", **where)
+    report = catalog.report_of(f"{case.name}/{config}", where["data_dir"])["train"]
     assert (report.num_structures, report.num_left_out) == (case.splits["train"], 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("xyz\n", "places\n", r"no columns \['xyz'\]"),
+        ("-1,1,1", "-1,1,1,1,1", r"no CSV file .*line 3"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_damaged_table_is_named_with_its_line(old, new, message, tmp_path):
+    case = next(case for case in CASES if case.config == "cbs")
+    where = prepare(case, tmp_path)
+    path = where["manual_dir"] / "DES370K.zip"
+    with zipfile.ZipFile(path) as file:
+        content = file.read("DES370K.csv").decode()
+    assert old in content
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("DES370K.csv", content.replace(old, new, 1))
+    with unpublished("des370k"), pytest.raises(ValueError, match=rf"DES370K.zip.*{message}"):
+        catalog.read("des370k/cbs", "train", **where)
 
 
 @pytest.mark.parametrize(
@@ -587,12 +608,12 @@ def test_published_data_are_built(name, file, lay_out, splits, unit, tmp_path):
         data = dict(source)
     lay_out(data, tmp_path)
     with unpublished(name.partition("/")[0]):
-        builder.prepare(name, str(tmp_path / "data"), tmp_path)
-    found = builder.report_of(name, str(tmp_path / "data"))
+        catalog.prepare(name, str(tmp_path / "data"), tmp_path)
+    found = catalog.report_of(name, str(tmp_path / "data"))
     assert {split: report.num_structures for split, report in found.items()} == splits
     for report in found.values():
         assert (report.warnings, report.num_left_out) == ((), 0)
-    measured = builder.statistics_of(name, str(tmp_path / "data"))
+    measured = catalog.statistics_of(name, str(tmp_path / "data"))
     if "train_E_mean" in known[file] and "rmd17" in name:
         expected = known[file]["train_E_mean"], known[file]["train_E_std"]
     elif sum(splits.values()) == known[file]["n"] and len(splits) == 1:

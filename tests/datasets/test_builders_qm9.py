@@ -15,7 +15,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
 from keras_mlff.datasets import qm9  # noqa: E402
-from keras_mlff.datasets.tools import builder, qm9_format  # noqa: E402
+from keras_mlff.datasets.tools import catalog, qm9_format  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # hartree and so on; the first coordinate is written as in the original
@@ -106,10 +106,10 @@ def test_labels_have_the_units_they_say(tmp_path):
     }
     for label, value in expected.items():
         np.testing.assert_allclose(molecule[label], value, rtol=1e-5, err_msg=label)
-    report = builder.report_of("qm9", tmp_path / "d")["train"]
+    report = catalog.report_of("qm9", tmp_path / "d")["train"]
     assert report.num_left_out == 110_000 - 2
     assert "lacks its file" in report.left_out[0]
-    info = builder.find("qm9", tmp_path / "d").info
+    info = catalog.find("qm9", tmp_path / "d").info
     assert info.metadata["units"]["mu"] == "e·Å"
     np.testing.assert_allclose(info.metadata["atom_references"]["U0"]["1"], -13.61312, atol=1e-5)
 

@@ -9,20 +9,20 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.datasets import ch2, shipped  # noqa: E402
-from keras_mlff.datasets.tools import builder  # noqa: E402
+from keras_mlff.datasets import ch2  # noqa: E402
+from keras_mlff.datasets.tools import catalog  # noqa: E402
 
 DUMMY_DATA = Path(__file__).with_name("dummy_data")
 
 
 class CH2Test(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = ch2.CH2
+    DATASET_CLASS = catalog.builder_class("ch2")
     EXAMPLE_DIR = str(DUMMY_DATA / "ch2")
     BUILDER_CONFIG_NAMES_TO_TEST = ("both",)
     SPLITS = {"train": 2, "test": 2}  # noqa: RUF012
 
     def setUp(self):
-        self.enterContext(mock.patch.object(shipped, "CH2_FILE", DUMMY_DATA / "ch2/ch2.npz"))
+        self.enterContext(mock.patch.object(ch2, "FILE", DUMMY_DATA / "ch2/ch2.npz"))
         super().setUp()
 
 
@@ -30,7 +30,7 @@ class CH2Test(tfds.testing.DatasetBuilderTestCase):
 @pytest.mark.usefixtures("invented_ch2")
 def test_builder_and_numpy_give_the_same_in_the_same_order(tmp_path, split):
     """A slice must hold the same structures, whichever way it is loaded."""
-    stored = builder.read("ch2/both", split, data_dir=tmp_path)
+    stored = catalog.read("ch2/both", split, data_dir=tmp_path)
     direct = datasets.load("ch2/both", split=split)
     if split == "all":  # TFDS sorts the names of splits
         stored, direct = (
@@ -46,12 +46,12 @@ def test_builder_and_numpy_give_the_same_in_the_same_order(tmp_path, split):
 
 @pytest.mark.usefixtures("invented_ch2")
 def test_configuration_is_one_spin_state(tmp_path):
-    stored = builder.read("ch2/triplet", "all", data_dir=tmp_path)
+    stored = catalog.read("ch2/triplet", "all", data_dir=tmp_path)
     assert [graph["spin_multiplicity"][0] for graph in stored] == [3, 3]
 
 
 def test_metadata_tells_units_and_theory(tmp_path):
-    info = ch2.CH2(data_dir=tmp_path, config="singlet").info
+    info = catalog.find("ch2/singlet", tmp_path).info
     assert info.metadata["units"]["forces"] == "eV/Å"
     assert "B3LYP" in info.metadata["level_of_theory"]
     assert "2308.10752" in info.citation
@@ -59,6 +59,6 @@ def test_metadata_tells_units_and_theory(tmp_path):
 
 
 def test_example_without_a_promised_label_is_refused(tmp_path):
-    built = ch2.CH2(data_dir=tmp_path)
+    built = catalog.find("ch2", tmp_path)
     with pytest.raises(ValueError, match=r"without \['forces'\]"):
         built.example(np.zeros((1, 3)), [6], energy=1.0)

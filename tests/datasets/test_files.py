@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from keras_mlff import datasets, units
-from keras_mlff.datasets.tools.files import load_structures, save_structures
+from keras_mlff.datasets.tools.files import load_structures
+from keras_mlff.datasets.tools.writer import save_structures
 from keras_mlff.graph import structure
 
 NUMBERS = np.array([8, 1, 1])
@@ -81,7 +82,7 @@ def test_units_of_every_label_follow_from_energy_and_length(save):
         "forces": FORCES[1] * 51.4221,
         "stress": np.full((1, 3, 3), 183.631),
         "dipole": [[0.529177] * 3],
-        "gap": [ENERGY[1]],  # unknown to us, so left alone
+        "gap": [ENERGY[1] * 27.2114],
     }
     for key, value in expected.items():
         np.testing.assert_allclose(graph[key], value, rtol=1e-5, err_msg=key)
@@ -98,9 +99,34 @@ def test_unknown_unit_lists_the_known(save):
         load_structures(save(), energy_unit="cal")
 
 
-def test_missing_label_names_the_structure_and_what_was_found(save):
-    with pytest.raises(ValueError, match=r"Structure 0 .* has no forces.*\['E', 'R', 'z'\]"):
+def test_label_that_no_structure_has_is_refused_with_what_was_found(save):
+    with pytest.raises(ValueError, match=r"No structure of .*forces.*\['E', 'R', 'z'\]"):
         load_structures(save(F=None))
+
+
+def test_label_may_be_missing_in_some_structures(save):
+    """It is NaN there, and the report counts those that have it."""
+    energy, forces = ENERGY.copy(), FORCES.copy()
+    energy[1], forces[0] = np.nan, np.nan
+    graphs = load_structures(save(E=energy, F=forces))
+    assert [np.isnan(graph["energy"][0]) for graph in graphs] == [False, True]
+    assert [np.isnan(graph["forces"]).all() for graph in graphs] == [True, False]
+    found = datasets.report(graphs)
+    assert found.num_labeled == {"energy": 1, "forces": 1}
+    assert "energy: known of 1 of 2 structures" in str(found)
+    np.testing.assert_allclose(found.mean_force, 0.17454, atol=1e-5)  # of the second
+    with pytest.raises(ValueError, match=r"No structure of .*energy"):
+        load_structures(save(E=energy), split="all[1:]")
+
+
+def test_unregistered_label_is_refused_with_the_call_that_registers_it(save):
+    with pytest.raises(ValueError, match=r"quantities.register\('softness'"):
+        load_structures(save(softness=ENERGY), labels=["softness"])
+
+
+def test_values_of_atoms_must_count_the_atoms(save):
+    with pytest.raises(ValueError, match=r"'forces' in .* needs a value for each atom"):
+        load_structures(save(F=FORCES[:, :2]))
 
 
 def test_labels_that_are_not_asked_for_are_left_out(save):
@@ -128,10 +154,10 @@ def test_charge_and_spin_are_read(save):
     assert [graph["spin_multiplicity"][0] for graph in graphs] == [1, 3]
 
 
-def test_not_a_number_names_the_structure(save):
+def test_infinite_label_names_the_structure(save):
     energy = ENERGY.copy()
-    energy[1] = np.nan
-    with pytest.raises(ValueError, match=r"Structure 1 .*'energy' holds NaN"):
+    energy[1] = np.inf
+    with pytest.raises(ValueError, match=r"Structure 1 .*'energy' holds infinite"):
         load_structures(save(E=energy))
 
 
@@ -258,8 +284,11 @@ def test_files_of_ase_are_read(images, tmp_path, suffix):
 
     stress = load_structures(path, ["stress"], split="all[:1]")[0]["stress"]
     np.testing.assert_allclose(stress, [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]])
-    with pytest.raises(ValueError, match=r"Structure 1 .* has no stress"):
-        load_structures(path, ["stress"])
+    both = load_structures(path, ["stress"])
+    assert np.isnan(both[1]["stress"]).all()
+    assert both[1]["stress"].shape == (1, 3, 3)
+    with pytest.raises(ValueError, match=r"No structure of .* has stress"):
+        load_structures(path, ["stress"], split="all[1:]")
 
 
 def test_atoms_become_structures_that_keep_what_they_were(images):
@@ -271,8 +300,9 @@ def test_atoms_become_structures_that_keep_what_they_were(images):
     np.testing.assert_array_equal(crystal["positions"], first)
     assert molecule["spin_multiplicity"].tolist() == [3]
     assert "energy" not in from_atoms(images[1], labels=())[0]
-    with pytest.raises(ValueError, match="Image 1 has no stress"):
-        from_atoms(images, labels=("stress",))
+    assert np.isnan(from_atoms(images, labels=("stress",))[1]["stress"]).all()
+    with pytest.raises(ValueError, match="No structure of the images has stress"):
+        from_atoms(images[1], labels=("stress",))
 
 
 def test_a_virial_is_read_as_stress(images):
@@ -325,10 +355,100 @@ def test_predictions_get_the_plain_names(tmp_path, save):
     }
     save_structures(tmp_path / "predicted.xyz", graphs, predictions)
 
-    labels = ("energy", "forces", "homo", "partial_charges", "reference_energy")
+    labels = ("energy", "forces", "homo", "partial_charges")
     second = load_structures(tmp_path / "predicted.xyz", labels)[1]
     np.testing.assert_allclose(second["energy"], ENERGY[1:] + 1)
     np.testing.assert_allclose(second["forces"], 2 * FORCES[1])
     np.testing.assert_allclose(second["homo"], [0.6])
     np.testing.assert_allclose(second["partial_charges"], charges[3:])
-    np.testing.assert_allclose(second["reference_energy"], ENERGY[1:])
+    keys = {"energy": "label_energy", "forces": "label_forces"}
+    known = load_structures(tmp_path / "predicted.xyz", keys=keys)[1]
+    np.testing.assert_allclose(known["energy"], ENERGY[1:])
+    np.testing.assert_allclose(known["forces"], FORCES[1])
+
+
+# Quantities of users
+
+
+@pytest.fixture
+def registered():
+    """Two quantities of a user's own: magnetic moments of atoms, a tensor of structures."""
+    from keras_mlff import quantities
+
+    quantities.register("magnetic_moments", level="atom", unit="muB", ase="magmoms")
+    quantities.register("softness", level="structure", shape=(3, 3), dimension=(-1, 3))
+    yield
+    quantities.unregister("magnetic_moments")
+    quantities.unregister("softness")
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".db", ".traj", ".npz", "_own.xyz"])
+@pytest.mark.usefixtures("registered")
+def test_registered_quantities_are_read_converted_and_written(images, tmp_path, suffix):
+    """By ASE's name or our own, and from every kind of file; the second image has none."""
+    import ase.db
+    import ase.io
+
+    moments, tensor = np.asarray([1.5, -0.5]), np.arange(9.0).reshape(3, 3)
+    path = tmp_path / f"structures{suffix}"
+    if suffix == "_own.xyz":
+        images[0].arrays["magnetic_moments"] = moments
+    else:
+        images[0].calc.results["magmoms"] = moments
+    images[0].info["softness"] = tensor
+    if suffix == ".npz":
+        nothing = np.full(9, np.nan)
+        np.savez(
+            path,
+            positions=[image.positions for image in images],
+            atomic_numbers=[image.numbers for image in images],
+            magnetic_moments=[moments, [np.nan, np.nan]],
+            softness=[tensor.ravel(), nothing],
+        )
+    elif suffix == ".db":
+        with ase.db.connect(path) as database:
+            for atoms in images:
+                database.write(atoms, data={"softness": tensor} if atoms.pbc.any() else {})
+    else:
+        ase.io.write(path, images)
+    labels = ["magnetic_moments", "softness"]
+    first, second = load_structures(path, labels, energy_unit="hartree", length_unit="bohr")
+    np.testing.assert_allclose(first["magnetic_moments"], moments)
+    np.testing.assert_allclose(first["softness"][0], tensor * 0.529177**3 / 27.2114, rtol=1e-5)
+    assert first["softness"].shape == second["softness"].shape == (1, 3, 3)
+    assert np.isnan(second["magnetic_moments"]).all()
+
+    save_structures(tmp_path / "again.xyz", [first, second])
+    again = load_structures(tmp_path / "again.xyz", labels)
+    assert_same(again, [first, second], rtol=1e-7, atol=1e-8)
+    atoms = ase.io.read(tmp_path / "again.xyz", index=0)
+    np.testing.assert_allclose(atoms.get_magnetic_moments(), moments)
+
+
+def test_kinds_of_structures_are_read_beside_them(images, tmp_path, save):
+    import ase.io
+
+    from keras_mlff.datasets.tools.files import configurations
+
+    images[0].info["config_type"] = "salt"
+    ase.io.write(tmp_path / "kinds.xyz", images)
+    assert configurations(tmp_path / "kinds.xyz") == ["salt", ""]
+    assert configurations(tmp_path / "kinds.xyz", "all[1:]") == [""]
+    assert configurations(save(config_type=np.asarray(["wet", "dry"]))) == ["wet", "dry"]
+    assert configurations(save()) is None
+
+
+def test_unreadable_frame_is_named(tmp_path):
+    pytest.importorskip("ase")
+    path = tmp_path / "cut.xyz"
+    path.write_text("1\nenergy=1\nH 0 0 0\n2\nenergy=1\nH 0 0\n", "utf-8")
+    with pytest.raises(ValueError, match=r"cannot read frame 1 of .*cut.xyz"):
+        load_structures(path, labels=["energy"])
+
+
+def test_warnings_point_at_the_user_s_line(save):
+    path = save(F=500 * FORCES)
+    for read in (datasets.load, load_structures):
+        with pytest.warns(UserWarning, match="another unit") as caught:
+            read(path)
+        assert caught[0].filename == __file__

@@ -1,15 +1,16 @@
-"""The guide to the data sets says what the builders say."""
+"""The guide to the data sets says what the builders say, and the guide to new ones is true."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tensorflow_datasets")
+tfds = pytest.importorskip("tensorflow_datasets")
 
-from keras_mlff import datasets
-from keras_mlff.datasets import shipped
-from keras_mlff.datasets.tools import builder, guide
-from keras_mlff.graph import MAX_ATOMIC_NUMBER
+import numpy as np  # noqa: E402
+
+from keras_mlff import datasets  # noqa: E402
+from keras_mlff.datasets.tools import builder, catalog, guide, shipped, testing  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,31 +26,56 @@ def test_page_without_marks_is_refused():
         guide.update("# Data sets\n")
 
 
-def test_every_builder_is_listed_and_every_listed_one_exists():
-    folder = Path(datasets.__file__).parent
-    written = {
-        path.stem
-        for path in folder.glob("*.py")
-        if "BUILDER_CONFIGS: ClassVar" in path.read_text("utf-8")
-    }
-    assert written == set(datasets.NAMES)
+def test_every_module_of_the_folder_is_a_data_set():
+    """Its class is found by its base, and its name is that of the module, or TFDS has that one."""
     assert list(datasets.NAMES) == sorted(datasets.NAMES)
+    assert {"ch2", "qm9", "zeolite"} <= set(datasets.NAMES)
+    for name in datasets.NAMES:
+        found = catalog.builder_class(name)
+        assert issubclass(found, builder.AtomisticDatasetBuilder)
+        assert found.name == {"qm9": "mlff_qm9"}.get(name, name)
+        assert (found.shipped is None) == (shipped.find_shipped(name) is None)
 
 
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_builders_say_all_there_is_to_say(name):
-    found = builder.builder_class(name)
-    for attribute in ("HOMEPAGE", "LICENSE", "LEVEL_OF_THEORY", "STRUCTURES", "ELEMENTS"):
-        assert getattr(found, attribute), attribute
-    assert found.CITATION.startswith("@") or name == "atoms"
-    assert found.SOURCES or name in (*shipped.SHIPPED, "atoms")
-    assert all(config.description for config in found.BUILDER_CONFIGS)
-    assert len({config.name for config in found.BUILDER_CONFIGS}) == len(found.BUILDER_CONFIGS)
-    for key, source in found.SOURCES.items():
-        assert source.layout, key
-        assert source.url is None or source.url.startswith("http")
-        assert source.checksum is None or len(source.checksum) in (32, 64)
-        assert key in found.MANUAL_DOWNLOAD_INSTRUCTIONS
-    for number, energy in found.REFERENCES.items():
-        assert 1 <= number <= MAX_ATOMIC_NUMBER
-        assert energy < -13.0  # eV, total energies: hydrogen has -13.6
+    found = catalog.builder_class(name)
+    testing.check_description(found)
+    assert found.CITATION or name == "atoms"
+    assert found.SOURCES or found.shipped or name == "atoms"
+    assert all(key in found.MANUAL_DOWNLOAD_INSTRUCTIONS for key in found.SOURCES)
+
+
+def code_of(page, number):
+    """Picks a piece of Python code from a page of the docs."""
+    text = (ROOT / "docs/guides" / page).read_text("utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[number]
+
+
+def test_code_of_the_guide_makes_a_data_set_that_passes_the_checks(tmp_path):
+    """The builder and its test are executed as the guide prints them."""
+    space = {"__name__": "salts"}
+    exec(code_of("add_a_dataset.md", 2).replace('name = "salts"', 'name = "true_salts"'), space)
+    exec(code_of("add_a_dataset.md", 3), space)
+    space["test_salts_are_in_our_units"](tmp_path)
+
+
+def test_checks_find_what_is_wrong(tmp_path, monkeypatch):
+    space = {"__name__": "broken_salts"}
+    exec(code_of("add_a_dataset.md", 2).replace('name = "salts"', 'name = "broken_salts"'), space)
+    exec(code_of("add_a_dataset.md", 3), space)
+    cls = space["Salts"]
+    space["write_salts"](tmp_path)
+    monkeypatch.setattr(cls, "CITATION", "Somebody, 2026")
+    with pytest.raises(AssertionError, match="BibTeX"):
+        testing.check_builder(cls, tmp_path)
+    monkeypatch.undo()
+    order, frames = np.random.default_rng(0), cls._frames
+
+    def shuffled(self, path):
+        found = [*frames(self, path)]
+        return (found[index] for index in order.permutation(len(found)))
+
+    monkeypatch.setattr(cls, "_frames", shuffled)
+    with pytest.raises(AssertionError, match="another one each time"):
+        testing.check_builder(cls, tmp_path)

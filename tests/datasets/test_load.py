@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import datasets
-from keras_mlff.datasets import shipped
+from keras_mlff.datasets import ch2
 
 
 def energies(graphs):
@@ -47,7 +47,7 @@ def test_scan_and_surface_of_ch2_have_geometries(invented_ch2):
 
 
 def test_shipped_ch2_has_the_sizes_of_the_paper():
-    if not shipped.CH2_FILE.exists():
+    if not ch2.FILE.exists():
         pytest.skip("recipes/generate/generate_ch2.py has not written the file yet")
     assert len(datasets.load("ch2", split="train")) == 1500
     assert len(datasets.load("ch2", split="test")) == 500
@@ -56,7 +56,7 @@ def test_shipped_ch2_has_the_sizes_of_the_paper():
         assert report.num_structures == 1000
         assert report.warnings == ()
         assert report.largest_net_force < 1e-3
-    assert "units" in shipped.metadata("ch2")
+    assert "units" in ch2.metadata()
 
 
 def test_a_suffix_makes_a_file(tmp_path, invented_ch2):
@@ -70,7 +70,7 @@ def test_a_suffix_makes_a_file(tmp_path, invented_ch2):
     ("arguments", "error", "message"),
     [
         ({"source": "cH2"}, ValueError, r"no such data set.*known are \[.*'ch2'"),
-        ({"source": "ch2/quintet"}, ValueError, r"known are \['singlet', 'triplet', 'both'\]"),
+        ({"source": "ch2/quintet"}, ValueError, r"known are \['both', 'singlet', 'triplet'\]"),
         ({"source": "ch2", "split": "valid"}, ValueError, "There is no such split"),
         ({"source": "ch2", "energy_unit": "eV"}, TypeError, "knows its labels and units"),
     ],
@@ -94,13 +94,14 @@ os.environ["KERAS_BACKEND"] = "{backend}"
 for name in ("tensorflow", "tensorflow_datasets", "ase"):
     sys.modules[name] = None
 from keras_mlff import datasets, pipeline
-from keras_mlff.datasets import shipped
+from keras_mlff.datasets import ch2
+from keras_mlff.neighbors import GraphSpec
 assert len(datasets.load({str(tmp_path / "h2.npz")!r}, labels=["energy"])) == 1
-shipped.CH2_FILE = shipped.Path({str(shipped.CH2_FILE)!r})
-graphs = pipeline.with_edges(datasets.load("ch2", split="train"), 5.0)
+ch2.FILE = ch2.Path({str(ch2.FILE)!r})
+graphs = pipeline.with_edges(datasets.load("ch2", split="train"), GraphSpec(5.0))
 assert len(graphs) == 2
 try:
-    pipeline.from_structures(graphs, 5.0)
+    pipeline.from_structures(graphs, GraphSpec(5.0))
 except ImportError as error:
     assert "keras-mlff[tensorflow]" in str(error)
 else:

@@ -10,10 +10,10 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_mlff import datasets  # noqa: E402
-from keras_mlff.core import offsets as references  # noqa: E402
 from keras_mlff.datasets import md17  # noqa: E402
-from keras_mlff.datasets.tools import builder, checks, sources, statistics  # noqa: E402
+from keras_mlff.datasets.tools import catalog, checks, sources, statistics  # noqa: E402
 from keras_mlff.graph import structure  # noqa: E402
+from keras_mlff.heads import statistics as references  # noqa: E402
 
 
 def molecules(count, seed=0):
@@ -133,13 +133,13 @@ def save_md17(manual, **changes):
 def test_structure_with_unusable_labels_is_left_out_and_counted(where, capsys):
     energies = np.array([[-100.0], [np.nan], [-102.0], [-103.0]])
     save_md17(where["manual_dir"], E=energies)
-    graphs = builder.read("md17/ethanol", "train", **where)
+    graphs = catalog.read("md17/ethanol", "train", **where)
     assert len(graphs) == 3
-    report = builder.report_of("md17/ethanol", where["data_dir"])["train"]
+    report = catalog.report_of("md17/ethanol", where["data_dir"])["train"]
     assert (report.num_structures, report.num_left_out, report.num_duplicates) == (3, 1, 1)
     assert report.left_out[0].startswith("1: 'energy' holds NaN")
     assert "1 structures were left out" in capsys.readouterr().out
-    found = builder.statistics_of("md17/ethanol", where["data_dir"])["train"]
+    found = catalog.statistics_of("md17/ethanol", where["data_dir"])["train"]
     assert found.num_atoms == {1: 6, 6: 3}
     np.testing.assert_allclose(found.mean["energy"], -101.6667 * 0.0433641, rtol=1e-5)
 
@@ -147,14 +147,14 @@ def test_structure_with_unusable_labels_is_left_out_and_counted(where, capsys):
 def test_data_without_any_usable_structure_are_refused(where):
     save_md17(where["manual_dir"], E=np.full((4, 1), np.nan))
     with pytest.raises(ValueError, match=r"no usable structure in split 'train'. 4 were left out"):
-        builder.read("md17/ethanol", "train", **where)
+        catalog.read("md17/ethanol", "train", **where)
 
 
 def test_wrong_units_are_in_the_report(where):
     """As if the file had hartree: 627.5 times as much."""
     save_md17(where["manual_dir"], F=627.5 * 10.0 * np.eye(3)[[0] * 4, :, None] * [1.0, 0.0, 0.0])
-    builder.read("md17/ethanol", "train", **where)
-    report = builder.report_of("md17/ethanol", where["data_dir"])["train"]
+    catalog.read("md17/ethanol", "train", **where)
+    report = catalog.report_of("md17/ethanol", where["data_dir"])["train"]
     assert any("another unit" in warning for warning in report.warnings)
     assert any("do not add up to zero" in warning for warning in report.warnings)
 
@@ -162,12 +162,12 @@ def test_wrong_units_are_in_the_report(where):
 def test_missing_array_is_named(where):
     save_md17(where["manual_dir"], F=None)
     with pytest.raises(ValueError, match=r"md17_ethanol.npz.*no arrays \['F'\], only \['E', 'R'"):
-        builder.read("md17/ethanol", "train", **where)
+        catalog.read("md17/ethanol", "train", **where)
 
 
 def test_findings_of_unprepared_data_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"is not prepared.*keras-mlff data build md17/ethanol"):
-        builder.report_of("md17/ethanol", str(tmp_path))
+        catalog.report_of("md17/ethanol", str(tmp_path))
 
 
 # Source files

@@ -73,11 +73,3 @@ def test_parts_have_the_same_distribution_of_a_label():
         splits.by_label([0.0, np.nan], {"test": 1}, seed=0)
     other = splits.by_label(values, {"test": 100}, seed=1)
     assert set(other["test"]) != set(parts["test"])
-
-
-def test_the_digest_of_a_split_tells_splits_apart():
-    parts = {"train": [3, 1], "test": [0]}
-    assert splits.digest(parts) == splits.digest({"test": [0], "train": [1, 3]})
-    different = [{"train": [3], "test": [0, 1]}, {"train": [3, 2], "test": [0]}, {"train": [3, 1]}]
-    assert len({splits.digest(other) for other in [parts, *different]}) == 4
-    assert splits.digest(parts) == "dcbf2939294c5c58"

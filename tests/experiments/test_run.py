@@ -124,7 +124,7 @@ def test_a_preset_is_trained_further_at_another_level_of_theory(made, tmp_path):
     folder, _ = made
     model = models.load_preset(str(folder / "preset"))
     before = model.get_weights()
-    results = keras_mlff.experiments.train(
+    results = keras_mlff.train(
         model,
         make_frames(shift=5.0),
         folder=tmp_path / "run",
@@ -155,7 +155,7 @@ def test_elements_that_a_preset_has_not_seen_need_their_embedding(made, tmp_path
     model = models.load_preset(str(folder / "preset"))
     other = [{**frame, "atomic_numbers": np.asarray([7, 1, 1])} for frame in make_frames()]
     with pytest.raises(ValueError, match=r"elements \[7\].*embedding"):
-        keras_mlff.experiments.train(
+        keras_mlff.train(
             model, other, folder=tmp_path, verbose=0, keep=("readouts",), num_epochs=1
         )
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from keras_mlff import heads
-from keras_mlff.core.offsets import fit_offsets
 from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
@@ -112,7 +111,7 @@ def test_a_shared_readout_survives_its_config(shared):
 def test_a_size_alone_sets_the_scale(head, label, sizes):
     """Scale times one per atom gives the label's size, so the network's numbers are near one."""
     graphs = [{**graph, label: np.asarray([2.0])} for graph in molecules()]
-    fit_offsets(head, graphs)
+    head.fit_offsets(graphs)
     np.testing.assert_allclose(head.scale, 2.0 / np.sqrt(np.mean(np.square(sizes))))
 
 

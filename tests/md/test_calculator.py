@@ -17,7 +17,7 @@ from ase.io import Trajectory
 
 from keras_mlff import backend, models, presets
 from keras_mlff.graph import structure
-from keras_mlff.heads import DipoleHead, EnergyHead
+from keras_mlff.heads import AtomicHead, DipoleHead, EnergyHead
 from keras_mlff.md import MLFFCalculator
 from keras_mlff.md.calculator import SkinList
 from keras_mlff.neighbors import neighbor_list
@@ -75,6 +75,22 @@ def test_a_molecule_has_no_stress_and_a_crystal_has_one(model, water):
     expected = model.predict(structure(crystal.positions, crystal.numbers, crystal.cell.array))
     voigt = expected["stress"][0][[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     np.testing.assert_allclose(crystal.get_stress(), voigt, rtol=1e-4, atol=1e-6)
+
+
+def test_what_ase_has_a_name_for_is_returned(water):
+    heads = [EnergyHead(references={1: -13.6, 8: -2042.0}), AtomicHead("partial_charges")]
+    model = models.EGNN(num_features=8, num_layers=1, heads=heads)
+    water.calc = MLFFCalculator(model)
+    expected = model.predict(structure(water.positions, water.numbers))
+    np.testing.assert_allclose(water.get_charges(), expected["partial_charges"], atol=1e-6)
+    energies = water.get_potential_energies()
+    np.testing.assert_allclose(energies, expected["atomic_energies"], rtol=1e-6)
+    assert energies.sum() == pytest.approx(water.get_potential_energy(), rel=1e-7)
+    assert set(water.calc.implemented_properties) == {
+        *("energy", "free_energy", "energies", "forces", "stress", "charges")
+    }
+    with pytest.raises(PropertyNotImplementedError):
+        water.get_magnetic_moments()
 
 
 def test_charge_and_spin_are_read_and_their_change_is_noticed(model, water):

@@ -9,7 +9,7 @@ import pytest
 
 from keras_mlff import datasets, models, pipeline
 from keras_mlff.graph import structure
-from keras_mlff.neighbors import add_edges
+from keras_mlff.neighbors import GraphSpec, add_edges
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
@@ -59,7 +59,7 @@ def tf():
 def test_batches_are_those_of_the_loader(shuffle, tmp_path, capsys):
     structures = random_structures(13)
     options = {"batch_size": 4, "shuffle": shuffle, "seed": 3}
-    dataset = pipeline.from_structures(structures, CUTOFF, cache_dir=tmp_path, **options)
+    dataset = pipeline.from_structures(structures, GraphSpec(CUTOFF), cache_dir=tmp_path, **options)
     assert capsys.readouterr().out.startswith("13 structures in ")
     loader = loader_of(structures, **options)
     assert len(dataset) == len(loader)
@@ -73,12 +73,14 @@ def test_batches_are_those_of_the_loader(shuffle, tmp_path, capsys):
 def test_resumed_epoch_is_that_of_the_uninterrupted_run():
     structures = random_structures(13)
     options = {"batch_size": 4, "shuffle": True, "seed": 3, "verbose": 0}
-    dataset = pipeline.from_structures(structures, CUTOFF, **options)
+    dataset = pipeline.from_structures(structures, GraphSpec(CUTOFF), **options)
     epochs = [list(dataset.as_numpy_iterator()) for _ in range(3)]
-    resumed = pipeline.from_structures(structures, CUTOFF, epoch=2, **options)
+    resumed = pipeline.from_structures(structures, GraphSpec(CUTOFF), epoch=2, **options)
     for one, other in zip(resumed.as_numpy_iterator(), epochs[2], strict=True):
         assert_same_batch(one, other)
-    half_way = pipeline.from_structures(structures, CUTOFF, epoch=1, position=2, **options)
+    half_way = pipeline.from_structures(
+        structures, GraphSpec(CUTOFF), epoch=1, position=2, **options
+    )
     for one, other in zip(half_way.as_numpy_iterator(), epochs[1][2:], strict=True):
         assert_same_batch(one, other)
     orders = [[batch[1]["energy"].tolist() for batch in epoch] for epoch in epochs]
@@ -88,7 +90,7 @@ def test_resumed_epoch_is_that_of_the_uninterrupted_run():
 def test_shapes_are_static_and_labels_float64(tf):
     budget = Budget(5, 20, 96, 0, 6)
     inputs, labels = pipeline.from_structures(
-        random_structures(9), CUTOFF, budget=budget
+        random_structures(9), GraphSpec(CUTOFF), budget=budget
     ).element_spec
     assert inputs["positions"] == tf.TensorSpec((20, 3), tf.float64)
     assert inputs["senders"] == tf.TensorSpec((96,), tf.int32)
@@ -110,7 +112,7 @@ def test_files_give_the_same_batches(tmp_path):
     for split, expected in [("all", structures), ("all[1:]", structures[1:])]:
         for cache_dir in (None, tmp_path):
             dataset = pipeline.from_files(
-                tmp_path / "frames.npz", CUTOFF, 2, split=split, cache_dir=cache_dir
+                tmp_path / "frames.npz", GraphSpec(CUTOFF), 2, split=split, cache_dir=cache_dir
             )
             for one, other in zip(
                 dataset.as_numpy_iterator(), loader_of(expected, batch_size=2), strict=True
@@ -127,22 +129,23 @@ def test_atoms_and_their_files_give_the_same_batches(tmp_path):
     options = {"batch_size": 2, "shuffle": True, "seed": 1}
     expected = loader_of(datasets.load(tmp_path / "frames.xyz"), **options)
     for dataset in (
-        pipeline.from_atoms(images, CUTOFF, **options),
-        pipeline.from_files(tmp_path / "frames.xyz", CUTOFF, cache_dir=tmp_path, **options),
+        pipeline.from_atoms(images, GraphSpec(CUTOFF), **options),
+        pipeline.from_files(
+            tmp_path / "frames.xyz", GraphSpec(CUTOFF), cache_dir=tmp_path, **options
+        ),
     ):
         for one, other in zip(dataset.as_numpy_iterator(), expected, strict=True):
             assert_same_batch(one, other)
-    del images[3].calc.results["energy"]
-    with pytest.raises(ValueError, match="Image 3 has no energy"):
-        pipeline.from_atoms(images, CUTOFF)
+    with pytest.raises(ValueError, match="No structure of the images has dipole"):
+        pipeline.from_atoms(images, GraphSpec(CUTOFF), labels=["dipole"])
 
 
 @pytest.mark.usefixtures("tf")
 def test_tfds_gives_the_same_batches(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
     file = Path(__file__).parents[1] / "datasets/dummy_data/ch2/ch2.npz"
-    monkeypatch.setattr("keras_mlff.datasets.shipped.CH2_FILE", file)
-    dataset = pipeline.from_tfds("ch2/both", "train", CUTOFF, 2, data_dir=tmp_path)
+    monkeypatch.setattr("keras_mlff.datasets.ch2.FILE", file)
+    dataset = pipeline.from_tfds("ch2/both", "train", GraphSpec(CUTOFF), 2, data_dir=tmp_path)
     loader = loader_of(datasets.load("ch2", split="train"), batch_size=2)
     for one, other in zip(dataset.as_numpy_iterator(), loader, strict=True):
         assert_same_batch(one, other)
@@ -159,7 +162,7 @@ def test_fit_and_predict_take_a_dataset():
     """
     structures = random_structures(8)
     model = models.CMRET(num_features=16, num_layers=1, num_heads=2, num_radial=8, cutoff=CUTOFF)
-    model.fit_references(structures)
+    model.fit_offsets(structures)
     model.compile(
         keras.optimizers.SGD(1e-4),
         loss={"energy": "mse", "forces": "mse"},
@@ -170,11 +173,11 @@ def test_fit_and_predict_take_a_dataset():
     options = {"batch_size": 3, "budget": Budget(3, 15, 72, 0, 5)}
     train = [
         loader_of(structures, shuffle=True, **options),
-        pipeline.from_structures(structures, CUTOFF, shuffle=True, **options),
+        pipeline.from_structures(structures, GraphSpec(CUTOFF), shuffle=True, **options),
     ]
     test = [
         loader_of(structures, **options),
-        pipeline.from_structures(structures, CUTOFF, **options),
+        pipeline.from_structures(structures, GraphSpec(CUTOFF), **options),
     ]
     histories = []
     for train_data, test_data in zip(train, test, strict=True):
@@ -199,7 +202,12 @@ def test_the_rest_of_an_epoch_is_fitted_and_over():
     model = models.EGNN(num_features=4, num_layers=1, cutoff=CUTOFF)
     model.compile("sgd", loss={"energy": "mse"}, run_eagerly=keras.backend.backend() != "jax")
     dataset = pipeline.from_structures(
-        structures, CUTOFF, batch_size=2, shuffle=True, position=1, budget=Budget(2, 10, 48, 0, 5)
+        structures,
+        GraphSpec(CUTOFF),
+        batch_size=2,
+        shuffle=True,
+        position=1,
+        budget=Budget(2, 10, 48, 0, 5),
     )
     assert len(dataset) == 3
     model.fit(dataset, epochs=1, verbose=0)
@@ -219,5 +227,5 @@ def test_published_ethanol_fills_its_batches():
     )
     # -97076.1 kcal/mol
     np.testing.assert_allclose(np.mean([f["energy"] for f in frames]), -4209.6, atol=0.1)
-    loader = GraphLoader(pipeline.with_edges(frames, 5.0), 32, shuffle=True)
+    loader = GraphLoader(pipeline.with_edges(frames, GraphSpec(5.0)), 32, shuffle=True)
     assert loader.fill_rate > 0.95

@@ -12,6 +12,7 @@ import pytest
 
 from keras_mlff import pipeline
 from keras_mlff.graph import structure
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.pipeline import service
 
@@ -49,7 +50,7 @@ def wait_for(port):
 def test_workers_of_another_user_can_read_the_batches(tmp_path):
     positions = np.eye(3)[:2]
     structures = [structure(positions, [1, 8], energy=float(i)) for i in range(2)]
-    loader = GraphLoader(pipeline.with_edges(structures, 6.0), 1)
+    loader = GraphLoader(pipeline.with_edges(structures, GraphSpec(6.0)), 1)
     umask = os.umask(0o022)
     try:
         folder = service._write(loader, tmp_path)
@@ -63,7 +64,9 @@ def test_workers_of_another_user_can_read_the_batches(tmp_path):
 def test_other_labels_are_other_batches(tmp_path):
     def write(energies):
         structures = [structure(np.eye(3)[:2], [1, 8], energy=energy) for energy in energies]
-        return service._write(GraphLoader(pipeline.with_edges(structures, 6.0), 1), tmp_path)
+        return service._write(
+            GraphLoader(pipeline.with_edges(structures, GraphSpec(6.0)), 1), tmp_path
+        )
 
     assert write(range(7)) == write(range(7)) != write([0, 1, 9, 3, 4, 5, 6])
 
@@ -73,7 +76,7 @@ def test_no_batch_is_lost_or_doubled_when_a_worker_is_killed_and_restarted(tmp_p
     pytest.importorskip("tensorflow")
     positions = np.arange(6.0).reshape(2, 3)
     structures = [structure(positions + i, [1, 8], energy=float(i)) for i in range(NUM_BATCHES)]
-    loader = GraphLoader(pipeline.with_edges(structures, 6.0, cache_dir=tmp_path), 1)
+    loader = GraphLoader(pipeline.with_edges(structures, GraphSpec(6.0), cache_dir=tmp_path), 1)
     ports = [free_port() for _ in range(3)]
     address = f"localhost:{ports[0]}"
     processes = [start(DISPATCHER, ports[0], tmp_path / "journal")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import keras_mlff.datasets.builder as b
 import tensorflow_datasets as tfds
-from keras_mlff import pipeline
+from keras_mlff import neighbors, pipeline
 from keras_mlff.packing import GraphLoader
 
 NUM_FRAMES, FOLDER = int(sys.argv[1]), sys.argv[2]
@@ -57,7 +57,7 @@ prepared()
 start = peak = memory()
 threading.Thread(target=watch, daemon=True).start()
 began = time.time()
-graphs = pipeline.store_of_tfds("invented_stream", "train", 2.0)
+graphs = pipeline.store_of_tfds("invented_stream", "train", neighbors.GraphSpec(2.0))
 stored = time.time()
 loader = GraphLoader(graphs, 64, shuffle=True)
 planned = time.time()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,30 +19,44 @@ except ImportError as error:
         "`pip install keras-mlff[datasets]`."
     ) from error
 
-from keras_mlff import saving
+from keras_mlff import quantities, saving
 from keras_mlff.datasets.tools.checks import Check, Fingerprints, Report
+from keras_mlff.datasets.tools.rows import label_is_missing, with_missing_labels
+from keras_mlff.datasets.tools.shipped import ShippedDataset
 from keras_mlff.datasets.tools.sources import Source, instructions, locate, readable
 from keras_mlff.datasets.tools.statistics import Statistics, Tally
-from keras_mlff.graph import Array, Graph, level, structure
+from keras_mlff.graph import Array, Graph, level, structure, with_periodic_keys
 
 Example = dict[str, Array]
-_REPORT, _STATISTICS = "report.json", "statistics.json"  # beside the prepared data
+REPORT, STATISTICS = "report.json", "statistics.json"  # beside the prepared data
 # TFDS sorts examples by key within 1,000 ranges of 128-bit keys, and has one range at a time in
 # memory: keys that count in small steps would all be in the first
 _KEY_STEP = 2**128 // (1_000 * 16_384)  # 16,384 examples in a range
-_VALUE_SHAPES: dict[str, tuple[int, ...]] = {"forces": (3,), "stress": (3, 3), "dipole": (3,)}
 
 
 @dataclasses.dataclass(eq=False)
 class AtomisticConfig(tfds.core.BuilderConfig):
-    """One configuration of a data set, and what its structures have."""
+    """One configuration of a data set, and what its structures have.
+
+    Attributes:
+        labels: The labels of its structures, which are registered quantities: their levels, shapes
+            and units are those of `keras_mlff.quantities`.
+        optional_labels: Those of the labels that single structures may lack. They are stored as
+            NaN there; a structure that lacks another label is left out and counted.
+        periodic: Whether some structures are periodic. Cells are stored then, zeros for molecules.
+    """
 
     labels: tuple[str, ...] = ("energy", "forces")
+    optional_labels: tuple[str, ...] = ()
     periodic: bool = False
 
 
 class Unusable(NamedTuple):
-    """Takes the place of an example that is left out."""
+    """Takes the place of an example that is left out.
+
+    Attributes:
+        reason: Why, for the report.
+    """
 
     reason: str
 
@@ -59,19 +71,32 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
 
     Structures with values that are not finite are left out, and said to be: while the data are
     built, all are checked, and the findings are printed and kept (`report_of`), as are statistics
-    (`statistics_of`).
+    (`statistics_of`). `tools.testing.check_builder` checks a builder.
+
+    Attributes:
+        HOMEPAGE: Where the data are described.
+        CITATION: BibTeX, which begins with `@`.
+        LICENSE: The license that the source states.
+        LEVEL_OF_THEORY: How the labels were computed.
+        STRUCTURES: How many structures there are, as published.
+        ELEMENTS: The symbols of the elements, as published.
+        SOURCES: The files of the publication, by their names in the folder `manual_dir`.
+        REFERENCES: Energies of free atoms by atomic number, in eV, where they are published.
+        EXTENSIVE: The labels that statistics fit with a value for each element. Where it is
+            `None`, they are the labels that `keras_mlff.quantities` calls extensive.
+        shipped: The class that reads the structures from the package, where they come with it.
     """
 
     HOMEPAGE: ClassVar[str]
-    CITATION: ClassVar[str]  # BibTeX
+    CITATION: ClassVar[str]
     LICENSE: ClassVar[str]
     LEVEL_OF_THEORY: ClassVar[str]
-    STRUCTURES: ClassVar[str]  # how many, as published
-    ELEMENTS: ClassVar[str]  # symbols, as published
-    SOURCES: ClassVar[dict[str, Source]] = {}  # by their names in the folder manual_dir
-    REFERENCES: ClassVar[dict[int, float]] = {}  # eV, energies of lone atoms, where published
-    UNITS: ClassVar[dict[str, str]] = {}  # of labels whose units are not the usual ones
-    EXTENSIVE: ClassVar[tuple[str, ...]] = ("energy",)  # labels that are fitted per element
+    STRUCTURES: ClassVar[str]
+    ELEMENTS: ClassVar[str]
+    SOURCES: ClassVar[dict[str, Source]] = {}
+    REFERENCES: ClassVar[dict[int, float]] = {}
+    EXTENSIVE: ClassVar[tuple[str, ...] | None] = None
+    shipped: ClassVar[type[ShippedDataset] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,15 +104,27 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
             cls.MANUAL_DOWNLOAD_INSTRUCTIONS = instructions(cls.name, cls.SOURCES)
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[Any, Example | Unusable]]]:
-        """Gives the generator of each split; `self.source` finds the files."""
+        """Gives the generator of each split; `self.source` finds the files.
+
+        Args:
+            dl_manager: The download manager that TFDS hands over.
+
+        Returns:
+            By the name of each split an iterator of pairs: a name that is unique in the split, for
+            messages, and what `self.example` returns.
+        """
         raise NotImplementedError(f"{type(self).__name__} says nothing of its splits.")
+
+    def _generate_examples(self, *args: Any) -> Iterator[tuple[Any, Example | Unusable]]:
+        """Yields names and examples; TFDS wants a method of this name, and `splits` may call it."""
+        raise NotImplementedError(f"The generators of {type(self).__name__} are in `splits`.")
 
     def source(self, dl_manager: Any, key: str, extract: bool = True) -> Path:
         """Finds a file of `SOURCES` in manual_dir or downloads it; an archive gives a folder.
 
         Args:
-            dl_manager: What TFDS hands over.
-            key: Name of the file.
+            dl_manager: The download manager that TFDS hands over.
+            key: The name of the file in `SOURCES`.
             extract: Whether an archive is extracted, if it does not lie there as a folder already.
 
         Raises:
@@ -117,15 +154,12 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         fingerprints: Fingerprints,
     ) -> Iterator[tuple[Any, Example]]:
         """Passes examples on, measures them, and leaves out those that are not usable."""
-        check, tally, number = Check(fingerprints), Tally(self.EXTENSIVE), 0
+        check, tally, number = Check(fingerprints), Tally(self._extensive()), 0
         for key, example in examples:
             if isinstance(example, Unusable):
                 check.leave_out(f"{key}: {example.reason}")
                 continue
-            graph: Any = {
-                name: value if level(name) == "atom" else np.asarray(value)[None]
-                for name, value in example.items()
-            }
+            graph = structure(**example)  # type: ignore[arg-type]
             check.add(graph)
             tally.add(graph)
             yield number * _KEY_STEP, example
@@ -138,14 +172,12 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
             )
         print(f"{self.info.full_name}, {split}: {report}")
         self._found[split] = report, tally.statistics()
-        for column, file_name in enumerate((_REPORT, _STATISTICS)):
+        for column, file_name in enumerate((REPORT, STATISTICS)):
             by_split = {name: pair[column]._asdict() for name, pair in self._found.items()}
             saving.write_json(Path(self.data_dir, file_name), by_split)
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        units = {"positions": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
-        units |= {"cell": "Å", "dipole": "e·Å", "total_charge": "e"}
         features = {
             "positions": _floats(None, 3),
             "atomic_numbers": tfds.features.Tensor(shape=(None,), dtype=np.int32),
@@ -156,9 +188,10 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
             features["cell"] = _floats(3, 3)
             features["pbc"] = tfds.features.Tensor(shape=(3,), dtype=np.bool_)
         for label in config.labels:
-            atoms = (None,) if level(label) == "atom" else ()
-            features[label] = _floats(*atoms, *_VALUE_SHAPES.get(label, ()))
-        units = {key: unit for key, unit in (units | self.UNITS).items() if key in features}
+            quantity = quantities.get(label)
+            atoms = (None,) if quantity.level == "atom" else ()
+            features[label] = _floats(*atoms, *quantity.shape)
+        units = {key: unit for key in features if (unit := quantities.unit(key))}
         return tfds.core.DatasetInfo(
             builder=self,
             description=config.description or self.__doc__,
@@ -182,124 +215,61 @@ class AtomisticDatasetBuilder(tfds.core.GeneratorBasedBuilder):
         Args:
             positions: `(num_atoms, 3)`, Å.
             atomic_numbers: `(num_atoms,)`.
-            **more: What else `graph.structure` takes: cell, charge, spin multiplicity, labels.
+            **more: What else `graph.structure` takes: cell, charge, spin multiplicity, labels. An
+                optional label may be absent, `None` or NaN.
+
+        Returns:
+            What is stored, by the names of the features; or the reason why it cannot be used.
 
         Raises:
-            ValueError: If the labels are not those of the configuration.
+            ValueError: If the labels are not those of the configuration, or it is not periodic and
+                the structure is.
         """
+        config = self.builder_config
+        more = {
+            key: value
+            for key, value in more.items()
+            if not (key in config.optional_labels and label_is_missing(value))
+        }
         try:
-            graph: dict[str, Any] = {**structure(positions, atomic_numbers, **more)}
+            graph = structure(positions, atomic_numbers, **more)
         except ValueError as error:
             return Unusable(str(error))
+        graph = with_missing_labels(graph, config.optional_labels)
+        if config.periodic:
+            graph = with_periodic_keys(graph)
+        elif "cell" in graph:
+            raise ValueError(
+                f"'{self.info.full_name}' promises molecules. Received a periodic structure. Set "
+                "periodic=True in the configuration."
+            )
         features = self.info.features
         if not features.keys() <= graph.keys():
             raise ValueError(
                 f"'{self.info.full_name}' promises {sorted(features)}. Received an example "
                 f"without {sorted(features.keys() - graph.keys())}."
             )
+        for label in config.labels:
+            if label not in config.optional_labels and not np.all(np.isfinite(graph[label])):
+                return Unusable(f"'{label}' holds NaN or infinite values")
         return {key: graph[key] if level(key) == "atom" else graph[key][0] for key in features}
 
-
-def find(name: str, data_dir: str | None = None) -> Any:
-    """Makes the builder of a data set, without preparing anything.
-
-    Args:
-        name: Data set and, after a slash, configuration.
-        data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
-    """
-    module, _, config = name.partition("/")
-    return builder_class(module)(data_dir=data_dir, config=config or None)
+    def _extensive(self) -> tuple[str, ...]:
+        """Lists the labels that statistics fit with a value for each element."""
+        if self.EXTENSIVE is not None:
+            return self.EXTENSIVE
+        labels = self.builder_config.labels
+        return tuple(label for label in labels if quantities.get(label).extensive)
 
 
-def builder_class(name: str) -> type[AtomisticDatasetBuilder]:
-    """Finds the builder of a data set in the module of that name.
-
-    Not by the name that TFDS knows it by, which may have to differ: TFDS has a `qm9` too.
-    """
-    module = importlib.import_module(f"keras_mlff.datasets.{name}")
-    (found,) = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, AtomisticDatasetBuilder)
-        and value.__module__ == module.__name__
-    ]
-    return found
-
-
-def prepare(name: str, data_dir: str | None = None, manual_dir: str | Path | None = None) -> Any:
-    """Prepares a data set unless that was done before, and returns its builder.
-
-    Args:
-        name: Data set and, after a slash, configuration.
-        data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
-        manual_dir: Folder of files that were placed by hand.
-    """
-    builder = find(name, data_dir)
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    builder.download_and_prepare(download_config=config)
-    return builder
-
-
-def read(
-    name: str, split: str, data_dir: str | None = None, manual_dir: str | Path | None = None
-) -> list[Graph]:
-    """Prepares a data set unless that was done before, and reads a split of it.
-
-    Args:
-        name: Data set and, after a slash, configuration.
-        split: As TensorFlow Datasets writes it.
-        data_dir: Folder of TensorFlow Datasets; its usual one where `None`.
-        manual_dir: Folder of files that were placed by hand.
-    """
-    builder = prepare(name, data_dir, manual_dir)
-    read_config = tfds.ReadConfig(interleave_cycle_length=1)  # keeps the order
-    examples = builder.as_dataset(split=split, read_config=read_config, shuffle_files=False)
-    return [structure(**example) for example in tfds.as_numpy(examples)]
-
-
-def report_of(name: str, data_dir: str | None = None) -> dict[str, Report]:
-    """Reads what was found, split by split, when a data set was prepared.
-
-    Raises:
-        ValueError: If it is not prepared.
-    """
-    found = _findings(name, data_dir, _REPORT)
-    lists = ("warnings", "left_out")
-    return {
-        split: Report(**{**values, **{key: tuple(values[key]) for key in lists}})
-        for split, values in found.items()
-    }
-
-
-def statistics_of(name: str, data_dir: str | None = None) -> dict[str, Statistics]:
-    """Reads the statistics of a prepared data set, split by split.
-
-    Raises:
-        ValueError: If it is not prepared.
-    """
-    statistics = {}
-    for split, values in _findings(name, data_dir, _STATISTICS).items():
-        values["num_atoms"] = _by_number(values["num_atoms"])
-        values["references"] = {
-            label: _by_number(references) for label, references in values["references"].items()
-        }
-        statistics[split] = Statistics(**values)
-    return statistics
-
-
-def _findings(name: str, data_dir: str | None, file_name: str) -> dict[str, Any]:
-    path = Path(find(name, data_dir).data_dir, file_name)
-    if not path.is_file():
-        raise ValueError(
-            f"'{name}' is not prepared. Received: data_dir={data_dir!r}, where there is no {path}. "
-            f"Prepare it: keras-mlff data build {name}."
-        )
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _by_number(values: dict[str, Any]) -> dict[int, Any]:
-    return {int(number): value for number, value in values.items()}
+def arguments_of(graph: Graph) -> dict[str, Any]:
+    """Turns a structure back into the arguments of `graph.structure`, labels included."""
+    arguments: dict[str, Any] = {}
+    for key, value in graph.items():
+        quantity = quantities.find(key)
+        if quantity is not None:
+            arguments[key] = value if quantity.level == "atom" else value[0]
+    return arguments
 
 
 def _floats(*shape: int | None) -> tfds.features.Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
-from keras_mlff.neighbors import neighbor_list
+from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Array, Graph, is_known
+from keras_mlff.neighbors import edge_vectors, neighbor_list
 
 _LARGEST_MEAN_FORCE = 20.0  # eV/Å; molecules at 500 K have 2, the same in kcal/mol 47
 _SHORTEST_BOND = 0.3  # Å; half of what H2 reaches in hot dynamics
@@ -21,20 +22,39 @@ _DECIMALS = 5  # of Å; positions that agree in these are the same
 
 
 class Report(NamedTuple):
-    """Facts about structures, and warnings where something looks wrong."""
+    """Facts about structures, and warnings where something looks wrong.
+
+    Attributes:
+        num_structures: How many structures were measured.
+        num_atoms: How many atoms they have together.
+        elements: Their atomic numbers, ascending.
+        shortest_distance: The shortest distance in a sample of them, Å; infinite above 1.7 Å.
+        mean_force: The mean length of an atom's force, eV/Å. This and the following three are over
+            the structures that have forces, and `None` where none has.
+        largest_force: The largest length of a force, eV/Å.
+        net_force: The root mean square of what the forces of a structure add up to, eV/Å.
+        largest_net_force: The largest of these sums, eV/Å.
+        warnings: What looks wrong, in sentences.
+        num_duplicates: How many structures have the same positions, elements, cell, charge and
+            spin as one before.
+        num_left_out: How many structures of the source are not usable.
+        left_out: Why the first few of these are not.
+        num_labeled: How many structures have each label, by its name.
+    """
 
     num_structures: int
     num_atoms: int
     elements: list[int]
-    shortest_distance: float  # Å, in a sample of structures; infinite above 1.7 Å
-    mean_force: float | None  # eV/Å, mean length of an atom's force
-    largest_force: float | None  # eV/Å
-    net_force: float | None  # eV/Å, root mean square over the structures
-    largest_net_force: float | None  # eV/Å
+    shortest_distance: float
+    mean_force: float | None
+    largest_force: float | None
+    net_force: float | None
+    largest_net_force: float | None
     warnings: tuple[str, ...]
-    num_duplicates: int = 0  # same positions, elements, cell, charge and spin as one before
-    num_left_out: int = 0  # structures of the source that are not usable
-    left_out: tuple[str, ...] = ()  # why, the first few
+    num_duplicates: int = 0
+    num_left_out: int = 0
+    left_out: tuple[str, ...] = ()
+    num_labeled: Mapping[str, int] = MappingProxyType({})
 
     def __str__(self) -> str:
         near = self.shortest_distance < np.inf
@@ -48,6 +68,9 @@ class Report(NamedTuple):
                 f"force on an atom: mean {self.mean_force:.4g}, max {self.largest_force:.4g} eV/Å",
                 f"net force: rms {self.net_force:.2g}, max {self.largest_net_force:.2g} eV/Å",
             ]
+        for label, number in self.num_labeled.items():
+            if number < self.num_structures:
+                lines.append(f"{label}: known of {number} of {self.num_structures} structures")
         if self.num_duplicates:
             lines.append(f"{self.num_duplicates} structures occurred before")
         lines += [f"warning: {warning}" for warning in self.warnings]
@@ -59,6 +82,12 @@ class Report(NamedTuple):
 
 def report(structures: Sequence[Graph]) -> Report:
     """Measures structures: sizes, distances, forces and what the forces of each add up to.
+
+    Args:
+        structures: With or without labels.
+
+    Returns:
+        The facts, which print as some lines of text.
 
     Raises:
         ValueError: If there are no structures or two atoms are at the same place.
@@ -74,10 +103,18 @@ def report(structures: Sequence[Graph]) -> Report:
 
 
 class Check:
-    """Collects a report from structures one by one, in constant memory."""
+    """Collects a report from structures one by one, in constant memory.
+
+    Args:
+        fingerprints: What structures to compare with, where duplicates of several splits are to be
+            found; none where `None`.
+
+    Attributes:
+        coincident: The first structure with two atoms at the same place, in a sentence.
+    """
 
     def __init__(self, fingerprints: Fingerprints | None = None) -> None:
-        self.coincident: str | None = None  # the first structure with two atoms at one place
+        self.coincident: str | None = None
         self._fingerprints = Fingerprints() if fingerprints is None else fingerprints
         self._duplicates = 0
         self._reasons: list[str] = []
@@ -87,6 +124,7 @@ class Check:
         self._sampler = Sampler()
         self._shortest, self._hydrogen_seen, self._hydrogen_bound = np.inf, False, False
         self._forces = _Forces()
+        self._labeled: dict[str, int] = {}
 
     def add(self, graph: Graph) -> None:
         """Measures one structure."""
@@ -94,8 +132,11 @@ class Check:
         self._duplicates += self._fingerprints.seen(graph)
         if self._sampler.takes(self._structures):
             self._measure(graph)
-        if "forces" in graph:
-            self._forces.add(graph["forces"], self._structures)
+        for label in graph.keys() - INPUT_LEVELS.keys():
+            known = is_known(label, graph)
+            self._labeled[label] = self._labeled.get(label, 0) + bool(known.any())
+            if label == "forces" and known.all():
+                self._forces.add(graph["forces"], self._structures)
         self._structures += 1
 
     def leave_out(self, reason: str) -> None:
@@ -105,7 +146,7 @@ class Check:
             self._reasons.append(reason)
 
     def report(self) -> Report:
-        """Tells what was found so far."""
+        """Summarizes what was found so far."""
         warnings = [] if self.coincident is None else [self.coincident]
         if self._shortest < _SHORTEST_BOND:
             warnings.append(
@@ -117,26 +158,27 @@ class Check:
                 f"No hydrogen atom has a neighbor within {_LONGEST_HYDROGEN_BOND} Å. Are the "
                 "positions in bohr? Give length_unit."
             )
-        complete = 0 < self._structures == self._forces.structures
+        measured = self._forces.structures > 0
         return Report(
             num_structures=self._structures,
             num_atoms=int(self._atoms.sum()),
             elements=(np.flatnonzero(self._atoms[1:]) + 1).tolist(),
             shortest_distance=float(self._shortest),
-            mean_force=self._forces.mean if complete else None,
-            largest_force=self._forces.largest if complete else None,
-            net_force=self._forces.net if complete else None,
-            largest_net_force=self._forces.largest_net if complete else None,
-            warnings=(*warnings, *(self._forces.warnings() if complete else ())),
+            mean_force=self._forces.mean if measured else None,
+            largest_force=self._forces.largest if measured else None,
+            net_force=self._forces.net if measured else None,
+            largest_net_force=self._forces.largest_net if measured else None,
+            warnings=(*warnings, *(self._forces.warnings() if measured else ())),
             num_duplicates=self._duplicates,
             num_left_out=self._left_out,
             left_out=tuple(self._reasons),
+            num_labeled=dict(sorted(self._labeled.items())),
         )
 
     def _measure(self, graph: Graph) -> None:
         """Looks for the shortest distance and whether hydrogen is bound, if it occurs."""
         try:
-            lengths, receivers = distances(graph, _LONGEST_HYDROGEN_BOND)
+            lengths, receivers = neighbor_distances(graph, _LONGEST_HYDROGEN_BOND)
         except ValueError as error:
             self.coincident = self.coincident or f"Structure {self._structures}: {error}"
             return
@@ -149,13 +191,16 @@ class Check:
 
 
 class Sampler:
-    """Chooses structures of a stream of unknown length, ever fewer of them."""
+    """Chooses structures of a stream of unknown length: the first 100, then ever fewer.
+
+    Each time that 100 were chosen, the distance between two of them doubles.
+    """
 
     def __init__(self) -> None:
         self._step, self._taken = 1, 0
 
     def takes(self, index: int) -> bool:
-        """Tells whether a structure belongs to the sample."""
+        """Tells whether the structure of this place in the stream belongs to the sample."""
         if index % self._step:
             return False
         self._taken += 1
@@ -177,7 +222,12 @@ class Fingerprints:
         self._weight = 1
 
     def seen(self, graph: Graph) -> int:
-        """Counts a structure: 0 for a new one; more than 1 where it stands for others too."""
+        """Counts a structure that occurred before.
+
+        Returns:
+            0 for a new one; 1 for a duplicate, and more where it represents others that were not
+            looked at.
+        """
         parts = [np.rint(graph["positions"] * 10.0**_DECIMALS).astype(np.int64)]
         parts += [graph["atomic_numbers"], graph["total_charge"], graph["spin_multiplicity"]]
         if "cell" in graph:
@@ -195,8 +245,20 @@ class Fingerprints:
         return 0
 
 
-def distances(graph: Graph, cutoff: float) -> tuple[Array, Array]:
-    """Measures the edges of a structure: lengths and receivers, both `(num_edges,)`."""
+def neighbor_distances(graph: Graph, cutoff: float) -> tuple[Array, Array]:
+    """Measures the distances of all pairs of a structure that are closer than a cutoff.
+
+    Args:
+        graph: A structure, without edges.
+        cutoff: The largest distance, Å.
+
+    Returns:
+        Lengths in Å and indices of the receiving atoms, both `(num_edges,)`; each pair occurs in
+        both directions, and with periodic images.
+
+    Raises:
+        ValueError: If two atoms are at the same place.
+    """
     periodic = "cell" in graph
     edges = neighbor_list(
         graph["positions"],
@@ -204,14 +266,11 @@ def distances(graph: Graph, cutoff: float) -> tuple[Array, Array]:
         graph["cell"][0] if periodic else None,
         graph["pbc"][0] if periodic else None,
     )
-    vectors = graph["positions"][edges.senders] - graph["positions"][edges.receivers]
-    if periodic:
-        vectors = vectors + edges.cell_shifts @ graph["cell"][0]
-    return np.linalg.norm(vectors, axis=1), edges.receivers
+    return np.linalg.norm(edge_vectors(graph, edges), axis=1), edges.receivers
 
 
 class _Forces:
-    """Sums over the forces of structures."""
+    """Sums over the forces of structures, in eV/Å: lengths, squares, and what they add up to."""
 
     def __init__(self) -> None:
         self.structures = self._atoms = self._most_atoms = self._worst = 0

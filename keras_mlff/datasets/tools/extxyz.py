@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from keras_mlff.datasets.tools.files import row_of_atoms
+from keras_mlff.datasets.tools.ase_files import row_of_atoms
 from keras_mlff.datasets.tools.sources import images
 
 
 class Frames:
     """A trajectory in extended XYZ whose frames are read from the file one by one.
 
-    Opening it reads the file once, to note where its frames start: 8 bytes for each.
+    Opening it reads the file once, to note where its frames start: 8 bytes for each. `frames[7]`
+    is what `graph.structure` takes for frame 7, in the units of the file.
 
     Args:
         path: Name of the file.
@@ -40,7 +41,14 @@ class Frames:
         return len(self._starts) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Reads a frame: what `graph.structure` takes, in the units of the file."""
+        """Reads a frame by its number.
+
+        Returns:
+            The arguments of `graph.structure`, labels included, in the units of the file.
+
+        Raises:
+            ValueError: If the frame cannot be read or lacks a label, with its number and the file.
+        """
         start, stop = self._starts[index], self._starts[index + 1]
         with self.path.open("rb") as file:
             file.seek(start)
@@ -56,6 +64,14 @@ def rows_of_text(
     stream: TextIO, labels: Sequence[str], keys: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     """Reads the frames of an open text file one after the other, labels included.
+
+    Args:
+        stream: The open file, or text in memory, in extended XYZ.
+        labels: What every frame must have.
+        keys: The file's names for labels, where they differ.
+
+    Yields:
+        The arguments of `graph.structure` for each frame, in the units of the file.
 
     Raises:
         OSError: If the text cannot be read.

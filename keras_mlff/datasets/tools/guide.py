@@ -10,8 +10,8 @@ import inspect
 import sys
 from pathlib import Path
 
-from keras_mlff import datasets
-from keras_mlff.datasets.tools.builder import builder_class
+from keras_mlff import datasets, quantities
+from keras_mlff.datasets.tools.catalog import builder_class
 
 BEGIN, END = "<!-- written by keras_mlff.datasets.tools.guide -->", "<!-- end -->"
 
@@ -24,12 +24,11 @@ def table() -> str:
     ]
     for name in datasets.NAMES:
         found = builder_class(name)
-        labels = dict.fromkeys(label for config in found.BUILDER_CONFIGS for label in config.labels)
         cells = [
             f"[`{name}`](#{name})",
             found.STRUCTURES,
             found.ELEMENTS,
-            ", ".join(labels),
+            ", ".join(labels(name)),
             configurations(name),
             found.LICENSE,
             _address(found.HOMEPAGE),
@@ -42,25 +41,29 @@ def configurations(name: str, most: int = 6) -> str:
     """Lists the first configurations of a data set and counts the others.
 
     Args:
-        name: Of the data set.
-        most: How many to name.
+        name: The name of the data set.
+        most: How many configurations to name.
     """
     names = [config.name for config in builder_class(name).BUILDER_CONFIGS]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
+def labels(name: str) -> list[str]:
+    """Lists the labels that the configurations of a data set have, without repetition."""
+    configs = builder_class(name).BUILDER_CONFIGS
+    return list(dict.fromkeys(label for config in configs for label in config.labels))
+
+
 def section(name: str) -> str:
-    """Describes a data set in Markdown: theory, units, configurations, splits."""
+    """Describes a data set in Markdown: theory, labels and units, configurations, splits."""
     found = builder_class(name)
     lines = [f"## {name}", "", inspect.cleandoc(found.__doc__ or ""), ""]
     lines += [f"- Level of theory: {found.LEVEL_OF_THEORY}"]
-    if found.UNITS:
-        units = ", ".join(f"{label} {unit}" for label, unit in found.UNITS.items())
-        lines.append(f"- Units: {units}")
+    lines.append(f"- Labels: {'; '.join(_label(label) for label in labels(name))}")
     if found.REFERENCES:
         references = ", ".join(f"{z}: {energy:.3f}" for z, energy in found.REFERENCES.items())
-        lines.append(f"- Energies of lone atoms, by atomic number, eV: {references}")
+        lines.append(f"- Energies of free atoms, by atomic number, eV: {references}")
     lines.append(f"- License: {found.LICENSE}")
     lines.append(f"- From: {_address(found.HOMEPAGE)}")
     lines += ["", "| configuration | what it is |", "| --- | --- |"]
@@ -72,13 +75,19 @@ def section(name: str) -> str:
 
 
 def text() -> str:
-    """Writes what stands between the marks of the guide."""
+    """Writes the part of the guide between its marks: the table and a section for each data set."""
     sections = [section(name) for name in datasets.NAMES]
     return "\n\n".join([BEGIN, table(), *sections, END])
 
 
 def update(page: str) -> str:
-    """Replaces what stands between the marks of a page.
+    """Replaces the part between the marks of a page.
+
+    Args:
+        page: The text of the page.
+
+    Returns:
+        The page as the builders have it today.
 
     Raises:
         ValueError: If the marks are missing.
@@ -90,7 +99,15 @@ def update(page: str) -> str:
     return before + text() + after
 
 
+def _label(name: str) -> str:
+    """Names a label with its unit, or says what it is where it has none."""
+    quantity = quantities.get(name)
+    about = quantity.unit or quantity.description
+    return f"{name} ({about})" if about else name
+
+
 def _address(homepage: str) -> str:
+    """Makes a link of an address; other texts stay as they are."""
     return f"<{homepage}>" if homepage.startswith("http") else homepage
 
 

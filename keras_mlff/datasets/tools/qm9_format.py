@@ -20,7 +20,8 @@ NUM_MOLECULES = 133_885
 NUM_UNCHARACTERIZED = 3_054
 ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 
-# what the second line of a molecule's file holds, in its order, and the factor to UNITS
+# what the second line of a molecule's file holds, in its order, and the factor that converts it to
+# the unit of the quantity of that name
 FACTORS = {
     "A": 1.0,
     "B": 1.0,
@@ -38,26 +39,9 @@ FACTORS = {
     "G": units.hartree,
     "Cv": units.cal_per_mol_kelvin,
 }
-UNITS = {
-    "A": "GHz",
-    "B": "GHz",
-    "C": "GHz",
-    "mu": "e·Å",
-    "alpha": "Å³",
-    "homo": "eV",
-    "lumo": "eV",
-    "gap": "eV",
-    "r2": "Å²",
-    "zpve": "eV",
-    "U0": "eV",
-    "U": "eV",
-    "H": "eV",
-    "G": "eV",
-    "Cv": "eV/K",
-}
 TARGETS = tuple(FACTORS)[3:]  # the 12 properties that networks are compared on
 
-# lone atoms as atomref.txt has them (hartree, Cv in cal/(mol K)), in UNITS
+# free atoms as atomref.txt has them (hartree, Cv in cal/(mol K))
 _ATOMS = {  # U0, U, H, G, Cv
     1: (-0.500273, -0.498857, -0.497912, -0.510927, 2.981),
     6: (-37.846772, -37.845355, -37.844411, -37.861317, 2.981),
@@ -72,18 +56,27 @@ ATOM_REFERENCES: dict[str, dict[int, float]] = {
 
 
 class Molecule(NamedTuple):
-    """One file of QM9, in package units."""
+    """One file of QM9, in the units of this package.
 
-    gdb_index: int  # of "gdb index", 1 to 133,885
+    Attributes:
+        gdb_index: The number of the molecule, from 1 to 133,885.
+        atomic_numbers: `(num_atoms,)`.
+        positions: `(num_atoms, 3)`, Å.
+        labels: The 15 properties by the names of `FACTORS`.
+    """
+
+    gdb_index: int
     atomic_numbers: Array
-    positions: Array  # (num_atoms, 3), Å
-    labels: dict[str, float]  # in UNITS
+    positions: Array
+    labels: dict[str, float]
 
 
 def parse(text: str) -> Molecule:
     """Reads the text of a `dsgdb9nsd_*.xyz` file.
 
-    Some numbers are written as Mathematica does, `6.8*^-6`.
+    The first line has the number of atoms, the second one the properties, and each of the next
+    ones an atom: symbol, positions in Å, and a charge that is not read. Some numbers are written as
+    Mathematica does, `6.8*^-6`.
 
     Raises:
         ValueError: If the text is not such a file, or cut off.
@@ -145,13 +138,16 @@ def uncharacterized(path: Path) -> set[int]:
 def split_indices(
     excluded: set[int], num_train: int, num_validation: int, seed: int | None
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Parts the indices of the molecules that are left, as published programs do.
+    """Splits the indices of the molecules that are left, as published programs do.
 
     Args:
-        excluded: What `uncharacterized` lists.
-        num_train: They come first, in the order of the permutation.
-        num_validation: They come next; the rest is for tests.
-        seed: Of NumPy's `RandomState`. Without one, everything is for training, in order.
+        excluded: The molecules that `uncharacterized` lists.
+        num_train: The number of training molecules, which are the first of the permutation.
+        num_validation: The number of validation molecules, which come next; the rest is for tests.
+        seed: The seed of NumPy's `RandomState`. Where `None`, everything is for training, in order.
+
+    Returns:
+        The indices of the molecules of each split, from 1 to 133,885.
     """
     left = np.asarray(sorted(set(range(1, NUM_MOLECULES + 1)) - excluded), np.int64)
     if seed is None:
@@ -162,4 +158,5 @@ def split_indices(
 
 
 def _number(text: Any) -> float:
+    """Reads a number that may be written as Mathematica does."""
     return float(text.replace("*^", "e"))

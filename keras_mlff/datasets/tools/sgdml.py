@@ -26,10 +26,14 @@ class TrajectoryBuilder(AtomisticDatasetBuilder):
         """Converts frames; a trajectory is shuffled, so that its slices are samples.
 
         Args:
-            key: Of the source that the file is or is part of.
-            path: The npz file.
-            shuffle: Once for all; not where the publication drew the frames.
-            rows: Only these, in their order, where a publication names them.
+            key: The name in `SOURCES` of the file, or of the archive that it is part of.
+            path: The npz file, in kcal/mol and Å.
+            shuffle: Whether to shuffle the frames, with seed 0. A publication that drew its frames
+                at random keeps its order.
+            rows: The frames to read, in their order, where a publication names them.
+
+        Yields:
+            The number of a frame and the frame.
         """
         with self.readable(key):
             source = load_npz(path, ARRAYS)

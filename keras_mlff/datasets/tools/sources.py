@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import itertools
 import lzma
 import pickle
 import shutil
@@ -43,16 +44,28 @@ DAMAGE = (
 
 
 class Source(NamedTuple):
-    """One file of a publication."""
+    """One file of a publication.
 
-    url: str | None  # None: nowhere to download from
-    checksum: str | None = None  # MD5 or SHA-256, where published
-    size: int | None = None  # bytes, where published
-    layout: str = ""  # what is in it, in a line
+    Attributes:
+        url: Its address; `None` where it cannot be downloaded.
+        checksum: Its MD5 or SHA-256, where published.
+        size: Its size in bytes, where published.
+        layout: What is in it and in which units, in a line.
+    """
+
+    url: str | None
+    checksum: str | None = None
+    size: int | None = None
+    layout: str = ""
 
 
 def instructions(name: str, sources: Mapping[str, Source]) -> str:
-    """Tells what to place where on a machine without network."""
+    """Tells what to place where on a machine without network.
+
+    Args:
+        name: The name of the data set.
+        sources: Its files, by the names that they have in the folder.
+    """
     lines = [f"Files of '{name}' for the folder manual_dir (or --manual_dir):"]
     for key, source in sources.items():
         lines.append(f"- {key}: {source.layout or 'the original file'}")
@@ -75,11 +88,14 @@ def locate(
     """Finds or downloads a file of a data set, checks it, and extracts an archive.
 
     Args:
-        name: Of the data set, for messages.
-        sources: All its files.
-        key: Which one.
-        dl_manager: What TFDS hands over.
-        extract: Whether an archive is extracted, if it does not lie there as a folder already.
+        name: The name of the data set, for messages.
+        sources: The files of the data set.
+        key: The name of the file that is wanted.
+        dl_manager: The download manager that TFDS hands over.
+        extract: Whether an archive is extracted, unless its content was placed as a folder.
+
+    Returns:
+        The file, or the folder of an extracted archive.
 
     Raises:
         ValueError: If it is neither there nor can be downloaded, or is not the published file.
@@ -103,7 +119,16 @@ def locate(
 
 @contextmanager
 def readable(name: str, source: Source, key: str) -> Iterator[None]:
-    """Turns the many errors of files that are cut off or lack something into one."""
+    """Turns the many errors of files that are cut off or lack something into one.
+
+    Args:
+        name: The name of the data set.
+        source: The file that is read inside of the context.
+        key: The name of the file.
+
+    Raises:
+        ValueError: If reading fails, with the file, what was wrong, and where to get it again.
+    """
     try:
         yield
     except DAMAGE as error:
@@ -139,6 +164,10 @@ def load_npz(path: Path, arrays: Mapping[str, str]) -> dict[str, Array]:
 def member(folder: Path, name: str) -> Path:
     """Finds a file in an extracted archive, whatever folders are around it.
 
+    Args:
+        folder: The extracted archive.
+        name: The name of the file, without folders.
+
     Raises:
         FileNotFoundError: If there is none.
     """
@@ -161,8 +190,13 @@ def indices(path: Path) -> Array:
         raise OSError(f"{path.name} is no list of frames ({error})") from error
 
 
-def labels_of(atoms: Any, labels: Sequence[str]) -> dict[str, Any]:
-    """Takes labels from what ASE read.
+def labels_of(atoms: Any, labels: Sequence[str], frame: int) -> dict[str, Any]:
+    """Takes labels from the results of a calculator, as ASE reads them from a file.
+
+    Args:
+        atoms: `ase.Atoms`.
+        labels: The labels to take.
+        frame: The number of the frame, for messages.
 
     Raises:
         KeyError: If one is missing.
@@ -170,7 +204,7 @@ def labels_of(atoms: Any, labels: Sequence[str]) -> dict[str, Any]:
     results = {} if atoms.calc is None else atoms.calc.results
     missing = [label for label in labels if label not in results]
     if missing:
-        raise KeyError(f"no {missing} in a frame, only {sorted(results)}")
+        raise KeyError(f"no {missing} in frame {frame}, only {sorted(results)}")
     return {label: results[label] for label in labels}
 
 
@@ -178,7 +212,7 @@ def images(file: Path | TextIO) -> Iterator[Any]:
     """Reads the `ase.Atoms` of an extended XYZ file, or of an open one, one by one.
 
     Raises:
-        OSError: If the file cannot be read as such.
+        OSError: If the file cannot be read as such, with the frame at which it stopped.
         ImportError: If ASE is not installed.
     """
     try:
@@ -190,7 +224,7 @@ def images(file: Path | TextIO) -> Iterator[Any]:
         ) from error
     opened = str(file) if isinstance(file, Path) else file
     frames = ase.io.iread(opened, index=":", format="extxyz")
-    while True:
+    for index in itertools.count():
         try:
             atoms = next(frames)
         except StopIteration:
@@ -198,11 +232,18 @@ def images(file: Path | TextIO) -> Iterator[Any]:
         except OSError:
             raise
         except Exception as error:  # ASE's errors are of many types
-            raise OSError(f"not extended XYZ ({type(error).__name__}: {error})") from error
+            raise OSError(
+                f"frame {index} is not extended XYZ ({type(error).__name__}: {error})"
+            ) from error
         yield atoms
 
 
 def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
+    """Downloads a file by TFDS, which keeps it for the next time.
+
+    Raises:
+        ValueError: If there is no address or no network, with what to place where instead.
+    """
     problem = "no address of it is known"
     if source.url is not None:
         try:
@@ -219,6 +260,7 @@ def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
 
 
 def _remedy(source: Source, key: str) -> str:
+    """Tells where to get a file, what is in it, and where to place it."""
     where = f"Get it from {source.url}" if source.url else "Get it"
     content = f" ({source.layout})" if source.layout else ""
     return (
@@ -228,6 +270,11 @@ def _remedy(source: Source, key: str) -> str:
 
 
 def _verify(name: str, source: Source, key: str, path: Path) -> None:
+    """Compares size and checksum of a file with those published.
+
+    Raises:
+        ValueError: If they differ, with both.
+    """
     problem = None
     if path.is_file():
         size = path.stat().st_size
@@ -245,6 +292,7 @@ def _verify(name: str, source: Source, key: str, path: Path) -> None:
 
 
 def _digest(path: Path, algorithm: str) -> str:
+    """Computes the checksum of a file that may be larger than the memory."""
     digest = hashlib.new(algorithm)
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -253,7 +301,10 @@ def _digest(path: Path, algorithm: str) -> str:
 
 
 def _extract(path: Path, key: str, folder: Path) -> Path:
-    """Extracts an archive or a compressed file once; other files stay where they are."""
+    """Extracts an archive or a compressed file once; other files stay where they are.
+
+    The folder is named by size and time of the archive, so that a changed one is extracted again.
+    """
     suffix = next((end for end in (*_ARCHIVES, *_COMPRESSED) if key.endswith(end)), None)
     if path.is_dir() or suffix is None:
         return path

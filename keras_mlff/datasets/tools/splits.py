@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -54,7 +53,7 @@ def by_seed(num_structures: int, sizes: Mapping[str, int], seed: int) -> dict[st
     Args:
         num_structures: To choose from.
         sizes: Number of structures of each part; -1, once at most, is all the rest.
-        seed: Of the drawing. A part stays the same if a later one changes its size.
+        seed: The seed of the drawing. A part stays the same if a later one changes its size.
 
     Raises:
         ValueError: If there are too few structures.
@@ -75,7 +74,7 @@ def by_group(
     Args:
         groups: The group of each structure: a molecule's name, the number of a trajectory.
         sizes: Number of groups of each part; -1, once at most, is all the rest.
-        seed: Of the drawing.
+        seed: The seed of the drawing.
 
     Raises:
         ValueError: If there are too few groups.
@@ -100,7 +99,7 @@ def by_label(
     Args:
         values: `(num_structures,)`, the label of each structure.
         sizes: Number of structures of each part; -1, once at most, is all the rest.
-        seed: Of the drawing.
+        seed: The seed of the drawing.
 
     Raises:
         ValueError: If there are too few structures, or a label is not finite.
@@ -116,7 +115,7 @@ def by_label(
             f"{np.flatnonzero(~np.isfinite(values))[0]}."
         )
     random = np.random.default_rng(seed)
-    place = np.empty(len(values))  # in its bin, from 0 to 1: what stands between two is a sample
+    place = np.empty(len(values))  # in its bin, from 0 to 1: what is between two bounds is a sample
     start, golden = random.random(), 0.5 * (5.0**0.5 - 1.0)
     for number, members in enumerate(
         np.array_split(np.argsort(values), max(1, math.isqrt(len(values))))
@@ -127,19 +126,8 @@ def by_label(
     return dict(zip(sizes, _cut(np.argsort(place), list(sizes.values())), strict=True))
 
 
-def digest(parts: Mapping[str, Sequence[int] | Array]) -> str:
-    """Names a split by its content, for a preset's metadata: 16 hexadecimal digits.
-
-    The order inside of a part does not count.
-    """
-    found = hashlib.sha256()
-    for part, indices in sorted(parts.items()):
-        found.update(f"{part}:{len(indices)}:".encode())
-        found.update(np.sort(np.asarray(indices, "<i8")).tobytes())
-    return found.hexdigest()[:16]
-
-
 def _cut(order: Array, sizes: Sequence[int]) -> list[Array]:
+    """Cuts parts of these sizes from an order, one after the other; -1 is all the rest."""
     wanted = sum(size for size in sizes if size >= 0)
     if wanted > len(order) or any(size < -1 for size in sizes) or list(sizes).count(-1) > 1:
         raise ValueError(
@@ -151,6 +139,7 @@ def _cut(order: Array, sizes: Sequence[int]) -> list[Array]:
 
 
 def _bound(text: str | None, count: int) -> int | None:
+    """Turns a bound of a slice, a count or a percentage, into a count."""
     if text is None:
         return None
     return round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
 from keras_mlff.layers.encoding import parse_encoding
@@ -184,14 +184,14 @@ class AlphaNet(ForceField):
             for _ in range(0 if "frame_transition" in without else num_layers)
         ]
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         # 7. Readout
         return AlphaNetReadout(
-            head.num_scalars,
-            head.num_vectors,
+            numbers.num_scalars,
+            numbers.num_vectors,
             self.num_features,
             self.state_features,
-            head.use_bias,
+            numbers.use_bias,
             self.record,
         )
 

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
 from keras_mlff.layers.attention import GraphAttention
@@ -191,14 +191,14 @@ class CMRET(ForceField):
         # 5. Layer normalization
         return AtomFeatures(self.normalization(outputs), vectors)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
-        """Makes step 6: gated blocks and the linear maps of one head."""
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
+        """Makes step 6: gated blocks and the linear maps of one numbers."""
         return GatedReadout(
             self.num_features,
             self.variant.num_output_blocks,
-            head.num_scalars,
-            head.num_vectors,
-            head.use_bias,
+            numbers.num_scalars,
+            numbers.num_vectors,
+            numbers.use_bias,
             self.variant.norm_mode,
         )
 

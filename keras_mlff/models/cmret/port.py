@@ -163,7 +163,7 @@ def _read_head(reader: PortedWeights, prefix: str, head: Head, readout: Any) -> 
         reader.dense(block.vector_maps, f"{name}.Vu", f"{name}.Vv")
         reader.dense(block.hidden, f"{name}.mlp1")
         reader.dense(block.outputs, f"{name}.mlp2")
-    scalars = f"{prefix}.out" if isinstance(head, EnergyHead) else f"{prefix}.out_s"
+    scalars = f"{prefix}.out" if head.is_differentiated else f"{prefix}.out_s"
     reader.dense(readout.output_scalars, scalars)
     if readout.output_vectors is not None:
         reader.dense(readout.output_vectors, f"{prefix}.out_v")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers.initializers import Uniform
 from keras_mlff.layers.readout import AtomFeatures
 from keras_mlff.models.dimenet_pp.blocks import DimeNetInteraction, DimeNetOutput, dense, linear
@@ -69,7 +69,7 @@ class DimeNetPP(ForceField):
 
     Variant = DimeNetPPVariant
     VARIANTS = VARIANTS
-    uses_triplets: ClassVar[bool] = True
+    uses_triplets = True
     has_attention = False
 
     def __init__(
@@ -172,10 +172,10 @@ class DimeNetPP(ForceField):
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
         return [self.basis.encode_edges(distances)]
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         """Makes step 5, one map of all output blocks."""
         return DimeNetReadout(
-            head.num_scalars, len(self.outputs_per_block), self.variant.output_init
+            numbers.num_scalars, len(self.outputs_per_block), self.variant.output_init
         )
 
     def get_config(self) -> dict[str, Any]:

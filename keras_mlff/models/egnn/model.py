@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
-from keras_mlff.heads import EnergyHead, Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers.encoding import make_encoding
 from keras_mlff.layers.initializers import Uniform, torch_dense
@@ -223,24 +223,22 @@ class EGNN(ForceField):
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
         return [interaction.encode(distances) for interaction in self.interactions]
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         """Makes step 6: a perceptron of an atom's features or of the sum over atoms.
 
         Raises:
             ValueError: If the head needs more than a sum and `readout="graph"` gives no more.
         """
-        pooled = isinstance(head, EnergyHead) or getattr(head, "pooling", "") == "sum"
-        if self.readout_kind == "graph" and not pooled:
+        if self.readout_kind == "graph" and not numbers.is_extensive:
             raise ValueError(
                 "With readout='graph' only sums of one number can be read: energies, and scalars "
-                f"with pooling='sum'. Received: {type(head).__name__} '{head.name}'. Use "
-                "readout='atom'."
+                f"with pooling='sum'. Received: heads={list(numbers.names)}. Use readout='atom'."
             )
         return EGNNReadout(
-            head.num_scalars,
+            numbers.num_scalars,
             self.num_features,
             self.output_width,
-            head.use_bias,
+            numbers.use_bias,
             self.readout_kind == "graph",
         )
 

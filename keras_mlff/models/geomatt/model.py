@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers.activations import shifted_softplus
 from keras_mlff.layers.initializers import Uniform, torch_dense
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
@@ -178,12 +178,12 @@ class GeomAtt(ForceField):
         """Distance in Å where the Gaussians have vanished; molecules know no other cutoff."""
         return self.grid.vanishing_distance(_GONE)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         """Makes step 5, which reads the joined features of all streams."""
         return GeomAttReadout(
-            head.num_scalars,
+            numbers.num_scalars,
             self.num_streams * self.num_features,
-            head.use_bias,
+            numbers.use_bias,
             self.variant.linear,
         )
 

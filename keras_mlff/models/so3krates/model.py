@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
 from keras_mlff.layers.initializers import Normal, lecun_normal
@@ -173,12 +173,12 @@ class So3krates(ForceField):
         if self.variant.pre_layer_norm:
             self.last_norm = LayerNormalization(epsilon=self.variant.layer_norm_epsilon)
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         # 5. Readout
         return PerceptronReadout(
-            head.num_scalars,
+            numbers.num_scalars,
             self.num_features,
-            head.use_bias,
+            numbers.use_bias,
             self.activation,
             make_initializer=lecun_normal,
         )

@@ -100,7 +100,7 @@ def build(
     head = _energy_head(hyperparameters, kwargs)
     model = model_class(**{"heads": [head], "dtype": dtype, **arguments})
     readout = only_readout(model)
-    if not isinstance(model.heads[0], EnergyHead):
+    if not model.heads[0].is_differentiated:
         raise ValueError(
             f"The weights are those of an energy. Received: heads={[h.name for h in model.heads]}."
         )

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_mlff.core.force_field import ForceField
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Graph, Tensor
-from keras_mlff.heads import Head
+from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers.activations import gelu
 from keras_mlff.layers.attention import masked_softmax
 from keras_mlff.layers.encoding import make_encoding
@@ -145,9 +145,9 @@ class DistanceTransformer(ForceField):
     def encode_distances(self, distances: Tensor) -> list[Tensor]:
         return [bias.encode(distances) for bias in self.biases]
 
-    def make_readout(self, head: Head) -> keras.layers.Layer:
+    def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         """Makes step 5."""
-        return TransformerReadout(head.num_scalars, self.num_features, head.use_bias)
+        return TransformerReadout(numbers.num_scalars, self.num_features, numbers.use_bias)
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

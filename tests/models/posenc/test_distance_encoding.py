@@ -76,7 +76,7 @@ def test_ranges_come_from_the_data_and_are_saved(name):
     largest = np.hypot(1.1, 1.5)
     model = make(name, distance_encoding=TABLE)
     assert {table.x_max for table in tables(model)} <= {3.5, np.pi}
-    model.fit_references(data)
+    model.fit_offsets(data)
     of_distances = [table for table in tables(model) if table.x_max != np.pi]
     assert of_distances
     # those of DimeNet++ end at the cutoff
@@ -87,7 +87,7 @@ def test_ranges_come_from_the_data_and_are_saved(name):
     assert [t.x_max for t in tables(same)] == [t.x_max for t in tables(model)]
     assert [t.smoothness for t in tables(same)] == [t.smoothness for t in tables(model)]
 
-    same.fit_references([chain(3.0, energy=0.0, forces=np.ones((3, 3)))])  # the range is given now
+    same.fit_offsets([chain(3.0, energy=0.0, forces=np.ones((3, 3)))])  # the range is given now
     assert [t.x_max for t in tables(same)] == [t.x_max for t in tables(model)]
 
 
@@ -102,14 +102,14 @@ def test_ranges_end_at_the_cutoff():
         ("CMRET", {}, 3.5),
     ):
         model = make(name, distance_encoding="smooth", **options)
-        model.fit_references(far)
+        model.fit_offsets(far)
         assert tables(model)[0].x_max == pytest.approx(expected), name
     model = make("CMRET", distance_encoding="smooth")
     for distance in (1.2, 2.0):  # a table that has shrunk may grow again
-        model.fit_references([chain(distance, energy=0.0, forces=np.ones((3, 3)))])
+        model.fit_offsets([chain(distance, energy=0.0, forces=np.ones((3, 3)))])
         assert tables(model)[0].x_max == pytest.approx(np.hypot(1.1, distance))
     model = make("CMRET", distance_encoding="smooth")
-    model.fit_references([crystal])
+    model.fit_offsets([crystal])
     assert tables(model)[0].x_max == 3.5
 
 
@@ -128,7 +128,7 @@ def test_training_makes_tables_smoother(name):
     model = make(
         name, dtype="float32", distance_encoding={**TABLE, "smoothness": 1.0, "x_max": 3.5}
     )
-    model.fit_references(data)
+    model.fit_offsets(data)
     before = added_loss(model)
     model.compile(
         keras.optimizers.Adam(0.05),

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff.datasets import shipped
+from keras_mlff.datasets import geometry_shapes
 from keras_mlff.models.porting.weights import PortedWeights
 
 ROOT = Path(__file__).parents[3]
@@ -21,18 +21,20 @@ def golden():
 
 
 def test_shapes_are_those_of_the_golden_file(golden):
-    for pair, shapes in shipped.SHAPES.items():
+    for pair, shapes in geometry_shapes.SHAPES.items():
         for index, steps in enumerate(shapes, start=1):
             expected = golden[f"shapes/{pair}{index}"]
-            np.testing.assert_allclose(shipped.shape_points(steps), expected, atol=1e-15)
+            np.testing.assert_allclose(geometry_shapes.shape_points(steps), expected, atol=1e-15)
 
 
 def test_shapes_of_pair_b_have_the_same_distances():
     def distances(steps):
-        points = shipped.shape_points(steps)
+        points = geometry_shapes.shape_points(steps)
         return np.sort(np.linalg.norm(points[:, None] - points, axis=-1).ravel())
 
-    np.testing.assert_allclose(*(distances(steps) for steps in shipped.SHAPES["B"]), atol=1e-12)
+    np.testing.assert_allclose(
+        *(distances(steps) for steps in geometry_shapes.SHAPES["B"]), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["schnet", "geomatt2", "geomatt3"])

@@ -93,7 +93,7 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
     from ase import Atoms
     from ase.io import write
 
-    from keras_mlff.datasets.tools import builder
+    from keras_mlff.datasets.tools import catalog
 
     random = np.random.default_rng(0)
     unseen = {11: "out-domain-nc-11,12", 15: "out-domain-nc-15,16"}
@@ -109,9 +109,9 @@ def test_cumulene_without_a_file_takes_the_data_set(tmp_path, monkeypatch):
             atoms.arrays["orca_vtscf_forces"] = balanced(random, [len(numbers)])
             images.append(atoms)
         write(folder / f"gnl-v0.2-{part}.xyz", images, format="extxyz")
-    read = builder.read
+    read = catalog.read
     monkeypatch.setattr(
-        builder,
+        catalog,
         "read",
         lambda name, split, *_: read(name, split, str(tmp_path / "data"), tmp_path),
     )

@@ -9,8 +9,9 @@ import pytest
 from keras_mlff.graph import count, join, pad, split, structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Budget, choose_budget, pack, plan, sizes
+from keras_mlff.packing.feed import Feed, FeedLoader
 from keras_mlff.packing.loader import GraphLoader
-from keras_mlff.packing.offsets import OffsetLoader, element_sums
+from keras_mlff.packing.offsets import element_sums
 
 
 def make(num_atoms, seed=0, cutoff=2.0):
@@ -170,7 +171,7 @@ def test_offsets_leave_labels_in_float64():
     seen = []
     table = np.zeros(119)
     table[[1, 6, 8]] = 1e6
-    offset = OffsetLoader(GraphLoader(graphs, 2), {"energy": (table, 0.25)}, seen.append)
+    offset = FeedLoader(GraphLoader(graphs, 2), Feed({"energy": (table, 0.25)}, seen.append))
     labels = np.concatenate([labels["energy"] for _, labels in (offset[i] for i in range(2))])
     np.testing.assert_array_equal(labels, np.arange(4) - 2e6 - 0.25)
     assert len(seen) == 2
@@ -224,9 +225,8 @@ def test_a_resumed_epoch_leaves_out_what_came_before(mixed):
 @pytest.mark.parametrize("ahead", [False, True])
 def test_a_thread_that_works_ahead_changes_no_batch(mixed, ahead):
     waits = []
-    loader = OffsetLoader(
-        GraphLoader(mixed, 8, shuffle=True), {}, lambda x: None, ahead, waits.append
-    )
+    feed = Feed(add_wait=waits.append)
+    loader = FeedLoader(GraphLoader(mixed, 8, shuffle=True), feed, ahead)
     plain = GraphLoader(mixed, 8, shuffle=True)
     first = loader[0]  # Keras looks at it before training begins
     loader.on_epoch_end()

@@ -1,0 +1,167 @@
+"""From what users have (structures, graphs, loaders, datasets) to batches that a step takes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from keras_mlff import backend, presets
+from keras_mlff.graph import Graph, structure
+from keras_mlff.heads import Head, collection
+from keras_mlff.neighbors import GraphSpec
+from keras_mlff.packing.budget import Packable
+from keras_mlff.packing.feed import Feed
+from keras_mlff.packing.loader import GraphLoader
+
+_STRUCTURE_KEYS = frozenset(structure([[0.0, 0.0, 0.0]], [1]))
+_MAX_COMPILATIONS = 8  # a handful of shapes is a design, more is an accident
+
+
+class Feeding:
+    """Makes loaders of what a model is given, and watches what comes out of them.
+
+    Attributes:
+        compilations: By `"fit"`, `"evaluate"` and `"predict"`, the shapes of batches that were
+            met; each of them is compiled once.
+        preset: The preset whose weights the model has; `None` once it was trained.
+    """
+
+    cutoff: float
+    uses_triplets: bool
+    heads: list[Head]
+    jit_compile: bool
+    preset: presets.Preset | None
+    compilations: dict[str, set[Any]]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.preset = None
+        self.compilations = {"fit": set(), "evaluate": set(), "predict": set()}
+
+    @property
+    def graph_spec(self) -> GraphSpec:
+        """The edges that the model reads; `model.graph_spec.add_edges(structure)` makes them."""
+        return GraphSpec(self.cutoff, self.uses_triplets)
+
+    def make_loader(self, x: Any, batch_size: int = 32, shuffle: bool = False) -> Any:
+        """Makes a loader of what `fit`, `evaluate` and `predict` take.
+
+        Args:
+            x: A structure or graph, a list or store of them, or a loader, which is returned as it
+                is. Structures without edges get those of `graph_spec`.
+            batch_size: Structures per batch, about, where sizes differ. Defaults to 32.
+            shuffle: Whether to change the order in each epoch. Defaults to False.
+
+        Returns:
+            A `GraphLoader`, or the loader or dataset that was given.
+
+        Raises:
+            TypeError: If the data are of another kind.
+            ValueError: If a graph lacks keys.
+        """
+        if isinstance(x, dict):
+            x = [x]
+        if isinstance(x, Packable):
+            return GraphLoader(cast("Sequence[Graph]", x), batch_size, shuffle=shuffle)
+        if hasattr(x, "get_positions") or isinstance(x, Iterator):
+            raise TypeError(_unknown_data(x))
+        if not isinstance(x, (list, tuple)):
+            return x
+        graphs = [self._complete_graph(graph) for graph in x]
+        return GraphLoader(graphs, batch_size, shuffle=shuffle)
+
+    def make_feed(self, mode: str, add_wait: Callable[[float], None] | None = None) -> Feed:
+        """Makes what prepares batches for this model.
+
+        Args:
+            mode: `"fit"`, `"evaluate"` or `"predict"`, under which shapes are counted.
+            add_wait: Called with the seconds that a step has waited for its batch.
+
+        Returns:
+            A feed that takes the offsets of the heads out of labels, counts shapes, and, where the
+            model is a preset, refuses elements that it was not trained on.
+        """
+        return Feed(
+            offsets=collection.offset_tables(self.heads),
+            notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),
+            check_inputs=None if self.preset is None else self.check_elements,
+            add_wait=add_wait,
+        )
+
+    def prepare_data(self, x: Any, feed: Feed, batch_size: int, shuffle: bool = False) -> Any:
+        """Makes what Keras trains on of whatever users have; see `make_loader` and `make_feed`."""
+        loader = self.make_loader(x, batch_size, shuffle)
+        if not hasattr(loader, "__len__") or isinstance(loader, (str, np.ndarray)):
+            raise TypeError(_unknown_data(loader))
+        if isinstance(loader, GraphLoader) and isinstance(loader.graphs, list):
+            self.check_labels(loader.graphs)
+        return backend.prepare_data(loader, feed)
+
+    def check_labels(self, graphs: Sequence[Graph]) -> None:
+        """Refuses graphs that lack a label; `Training` knows which labels it needs."""
+
+    def check_elements(self, inputs: Mapping[str, Any]) -> None:
+        """Refuses elements that the preset, if the model is one, was not trained on.
+
+        Raises:
+            ValueError: If there are any.
+        """
+        if self.preset is not None:
+            presets.check_elements([dict(inputs)], self.preset)
+
+    def notice_shapes(self, mode: str, inputs: Mapping[str, Any]) -> None:
+        """Looks at keys and shapes of a batch before a step takes it; counts and warns.
+
+        Args:
+            mode: `"fit"`, `"evaluate"` or `"predict"`.
+            inputs: The inputs of a batch, or their specification.
+
+        Raises:
+            ValueError: If the model reads triplets and there are none.
+        """
+        if self.uses_triplets and "triplet_in" not in inputs:
+            raise ValueError(
+                f"{type(self).__name__} needs triplets, the pairs of edges that share an atom. "
+                f"Received: a batch with {sorted(inputs)}. Make its graphs by "
+                "`model.graph_spec.add_edges(structure)`."
+            )
+        shapes = tuple(sorted((key, tuple(value.shape)) for key, value in inputs.items()))
+        known = self.compilations[mode]
+        if shapes in known:
+            return
+        known.add(shapes)
+        if len(known) == _MAX_COMPILATIONS + 1 and self.jit_compile:
+            warnings.warn(
+                f"`{mode}` has met {len(known)} different batch shapes, and each is compiled for "
+                "itself. Pack graphs into one budget (GraphLoader, or predict on a list).",
+                stacklevel=2,
+            )
+
+    def _complete_graph(self, graph: Any) -> Graph:
+        """Checks one item of a list, and adds edges where it has none."""
+        if not isinstance(graph, Mapping):
+            raise TypeError(
+                "A list holds graphs or structures, as `keras_mlff.graph.structure(positions, "
+                "atomic_numbers)` and `keras_mlff.datasets.from_atoms` make them. Received: a list "
+                f"with {type(graph).__name__}."
+            )
+        missing = sorted(_STRUCTURE_KEYS - graph.keys())
+        if missing:
+            raise ValueError(
+                f"A graph has more keys than these. Received: {sorted(graph)}, without {missing}. "
+                "`keras_mlff.graph.structure(positions, atomic_numbers)` makes them all."
+            )
+        complete: Graph = dict(graph)
+        return complete if "senders" in graph else self.graph_spec.add_edges(complete)
+
+
+def _unknown_data(x: Any) -> str:
+    return (
+        "Data are a graph, a list of graphs or structures, a GraphStore, a GraphLoader or another "
+        f"loader with a length, or a tf.data.Dataset. Received: {type(x).__name__}. Make a list of "
+        "what a generator yields, and structures of ASE's atoms "
+        "(`keras_mlff.datasets.from_atoms`)."
+    )
