@@ -59,15 +59,27 @@ def page(room: str) -> str:
 
 
 def recipes() -> str:
-    """Writes the Markdown of the list of recipes: their names and first sentences."""
-    lines = ["# Recipes", ""]
-    lines += ["Programs in `recipes/` of the repository. `python recipes/NAME.py --help` lists the"]
-    lines += ["settings of each; its first lines say what it repeats and which data it needs.", ""]
-    lines += ["| recipe | what it does |", "|---|---|"]
-    for path in sorted((ROOT / "recipes").glob("*.py")):
-        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-        first = text.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        lines.append(f"| `{path.name}` | {first} |")
+    """Writes the Markdown of the list of recipes, and of the programs beside them."""
+    root = ROOT / "recipes"
+    lines = ["# Recipes", "", "Files of settings that come with the package, see"]
+    lines += ["[Train a model](train.md): `keras-mlff recipe run NAME` trains as one says,"]
+    lines += ["`keras-mlff recipe show NAME` prints it with its comments.", ""]
+    lines += ["| recipe | what it trains | variants |", "|---|---|---|"]
+    for path in sorted(root.glob("*.toml")):
+        table = tomllib.loads(path.read_text("utf-8"))
+        if path.name.startswith("_"):  # what several recipes have in common
+            continue
+        variants = ", ".join(f"`{name}`" for name in table.get("variants", {}))
+        described = table["description"].format_map(table.get("parameters", {}))
+        lines.append(f"| `{path.stem}` | {described} | {variants} |")
+    for folder, title in (("studies", "Studies"), ("generate", "Programs that compute data")):
+        lines += ["", f"## {title}", "", f"Programs in `recipes/{folder}/` of the repository;"]
+        lines += [f"`python recipes/{folder}/NAME.py --help` lists the settings of each.", ""]
+        lines += ["| program | what it does |", "|---|---|"]
+        for path in sorted((root / folder).glob("*.py")):
+            text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            first = text.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            lines.append(f"| `{path.name}` | {first} |")
     return "\n".join([*lines, ""])
 
 

@@ -7,6 +7,8 @@ Run: make demo
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,7 @@ import keras
 import numpy as np
 from ase import Atoms
 
-from keras_mlff import cli, datasets, md, models, plots
-from keras_mlff.experiments import training
-from keras_mlff.fit import schedules
+from keras_mlff import cli, datasets, experiments, md, models, plots
 
 
 def main(seconds: float = 60.0, num_steps: int = 1000, folder: str = "demo_output") -> Path:
@@ -61,37 +61,28 @@ def train_small(seconds: float, out: Path) -> None:
     """Trains for about as long as asked and draws how the error falls."""
     points = datasets.load("ch2", split="train")
     model = models.CMRET(num_features=32, num_layers=2, num_heads=2, num_radial=20)
-    model.fit_offsets(points)
-    graphs = training.with_edges(points, model)
-    learned, held_out = graphs[:1400], graphs[1400:]
-    steps = training.steps_per_epoch(learned, 50)
-    model.compile(
-        keras.optimizers.Adam(schedules.warmup_cosine(3e-3, 40 * steps), clipnorm=1.0),
-        loss={"energy": "mse", "forces": "mse"},
-        loss_weights={"energy": 0.2, "forces": 0.8},
-        metrics={"energy": "mae", "forces": "mae"},
-    )
+    clock = StopAfter(seconds)
     print("   compiling ...")
-    log = keras.callbacks.CSVLogger(out / "training.csv")
-    stop = StopAfter(seconds)
-    model.fit(
-        learned,
-        validation_data=held_out,
-        batch_size=50,
-        epochs=40,
-        verbose=0,
-        callbacks=[log, stop],
-    )
-    final = model.evaluate(held_out, batch_size=50, verbose=0, return_dict=True)
+    with tempfile.TemporaryDirectory() as folder:
+        results = experiments.train(
+            model,
+            points[:1400],
+            validation=points[1400:],
+            test=[],
+            folder=folder,
+            verbose=0,
+            batch_size=50,
+            num_epochs=40,
+            learning_rate=3e-3,
+            callbacks=(clock,),
+            report=experiments.ReportSettings(units={"energy": "meV", "forces": "meV/Å"}),
+        )
+        shutil.copy(Path(folder, "learning_curve.png"), out / "training.png")
+    energy, forces = (results.errors[label]["validation_mae"] for label in ("energy", "forces"))
     print(
-        f"   {stop.epochs} epochs: energy {1e3 * final['energy_mae']:.1f} meV, "
-        f"forces {1e3 * final['forces_mae']:.1f} meV/Å (MAE on held-out points)"
+        f"   {clock.epochs} epochs: energy {energy:.1f} meV, forces {forces:.1f} meV/Å "
+        "(MAE on held-out points)"
     )
-    figure, axes = plots.subplots()
-    columns = {"val_energy_mae": "energy / meV", "val_forces_mae": "forces / meV/Å"}
-    plots.learning_curve(axes[0, 0], out / "training.csv", columns, scale=1e3)
-    axes[0, 0].set_title("Mean absolute error, held-out points")
-    figure.savefig(out / "training.png", dpi=120)
 
 
 def run_dynamics(preset: models.ForceField, num_steps: int, out: Path) -> None:
@@ -121,7 +112,11 @@ def run_dynamics(preset: models.ForceField, num_steps: int, out: Path) -> None:
 
 
 class StopAfter(keras.callbacks.Callback):  # type: ignore[misc]
-    """Stops a training when its time is over; the first epoch, which compiles, is free."""
+    """Stops a training when its time is over; the first epoch, which compiles, does not count.
+
+    Args:
+        seconds: The time.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ if keras.backend.backend() != "tensorflow":
     collect_ignore_glob += ["pipeline/test_streaming.py", "test_cli_data.py"]
 if keras.backend.backend() != "torch":
     collect_ignore_glob += ["recipes/*", "models/test_*_formulas.py", "models/*/test_*_formulas.py"]
+    collect_ignore_glob += ["experiments/test_run.py", "experiments/test_command_line.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import shlex
 import typing
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 import keras_mlff
 from keras_mlff import cli, datasets, models
 from keras_mlff.cli.commands import EXTRAS
-from keras_mlff.experiments import training
 from keras_mlff.fit.metrics import errors
 from keras_mlff.graph import structure
 
@@ -213,28 +211,6 @@ def test_errors_are_those_of_the_definition():
         errors(helium, {"dipole": np.zeros((2, 3))})
 
 
-def test_training_writes_a_preset(xyz, tmp_path, monkeypatch, capsys):
-    seen = {}
-
-    def train(model, seen_graphs, held_out, folder, *args, **kwargs):
-        model.run_eagerly = keras.backend.backend() == "tensorflow"
-        seen.update(kwargs, num_seen=len(seen_graphs), num_held_out=len(held_out))
-
-    monkeypatch.setattr(training, "train", train)  # has tests of its own
-    output = str(tmp_path / "new")
-    flags = [f"{key}={value}" for key, value in SMALL.items()]
-    command = ["train", xyz, "--output", output, "--validation", "0.3", "--num-epochs", "2"]
-    assert cli.main([*command, "--loss-weights", "energy=3", "--set", *flags]) == 0
-    assert "forces" in capsys.readouterr().out
-    assert (seen["num_seen"], seen["num_held_out"], seen["num_epochs"]) == (4, 2, 2)
-    assert seen["loss_weights"] == {"energy": 3.0, "forces": 0.8}
-    model = models.load_preset(output)
-    assert model.num_features == 8
-    assert model.preset.elements == (1, 6)
-    assert model.heads[0].references  # of the training data
-    assert model.preset.metadata["metrics"]["validation_energy"]["num_values"] == 2
-
-
 def test_dynamics_are_run_and_measured(tiny, xyz, tmp_path, capsys):
     output = tmp_path / "run.xyz"
     status = cli.main(
@@ -291,8 +267,10 @@ def test_the_doctor_knows_the_extras_of_the_package():
         (["predict", "nowhere.xyz", "--preset", "cmret/tiny"], "nowhere.xyz"),
         (["zoo", "show", "cmret/huge"], "Choose from"),
         (["train", "ch2", "--output", "x", "--architecture", "Perceptron"], "Perceptron"),
-        (["train", "ch2", "--output", "x", "--set", "num_features"], "name=value"),
+        (["train", "ch2", "--output", "x", "--set", "num_features"], "key=value"),
         (["train", "ch2", "--output", "x", "--set", "width=3"], "width"),
+        (["train", "ch2", "--output", "x", "--validation", "3"], "between 0 and 1"),
+        (["recipe", "run", "cmret_md71"], "Did you mean cmret_md17"),
     ],
 )
 def test_an_error_is_one_line_and_status_two(command, message, capsys, monkeypatch):
@@ -316,7 +294,7 @@ def test_unknown_flags_and_help_need_no_command():
         assert end.value.code == status
 
 
-def recipe(
+def program(
     molecule: str = "toluene",
     num_train=1000,
     learning_rate: float = 1,
@@ -340,42 +318,30 @@ def recipe(
     return dict(locals())
 
 
-def test_a_recipe_without_flags_has_its_defaults():
-    assert cli.run(recipe, []) == recipe()
+def test_a_program_without_flags_has_its_defaults():
+    assert cli.run(program, []) == program()
 
 
-def test_flags_of_a_recipe_have_the_types_of_its_arguments():
+def test_flags_of_a_program_have_the_types_of_its_arguments():
     argv = "--molecule=ethanol --num-train 4 --learning-rate 2 --layers 5 6 7 --fast --mode part"
     argv += " --output x --patience 3 --keys energy=E forces=a=b"
-    received = cli.run(recipe, argv.split())
+    received = cli.run(program, argv.split())
     keys = {"energy": "E", "forces": "a=b"}
-    assert received == recipe("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3, keys)
+    assert received == program("ethanol", 4, 2.0, (5, 6, 7), True, "part", "x", 3, keys)
     assert type(received["learning_rate"]) is float
-    assert cli.run(recipe, ["--no-fast"])["fast"] is False
+    assert cli.run(program, ["--no-fast"])["fast"] is False
 
 
-def test_the_command_of_a_recipe_gives_the_same_arguments(tmp_path):
-    """Defaults and where results go are left out; a file is named without its folder."""
-    data = tmp_path / "my frames.npz"
-    data.touch()
-    arguments = recipe(str(data), 4, 2.0, (5, 6), True, "part", "x", 3, {"energy": "my E"})
-    line = cli.command(recipe, arguments | {"helper": 1}, without=["output"])
-    python, file, *flags = shlex.split(line)
-    assert (python, file) == ("python", "recipes/test_cli.py")
-    assert cli.run(recipe, flags) == arguments | {"molecule": "my frames.npz", "output": None}
-    assert cli.command(recipe, recipe()) == "python recipes/test_cli.py"
-
-
-def test_the_help_of_a_recipe_is_its_docstring(capsys):
+def test_the_help_of_a_program_is_its_docstring(capsys):
     with pytest.raises(SystemExit):
-        cli.run(recipe, ["--help"])
+        cli.run(program, ["--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "Trains on one molecule." in printed
     assert "Its name, 100 % lower case. (default: toluene)" in printed
     assert "Everything" not in printed
 
 
-def test_an_error_of_a_recipe_is_one_line(capsys):
+def test_an_error_of_a_program_is_one_line(capsys):
     def main(count: int = 0):
         raise ValueError("Nothing\nto do.")
 
@@ -385,27 +351,3 @@ def test_an_error_of_a_recipe_is_one_line(capsys):
     assert capsys.readouterr().err.endswith("error: Nothing to do.\n")
     with pytest.raises(ValueError, match="to do"):
         cli.run(main, ["--debug"])
-
-
-@pytest.mark.parametrize("ending", ["", "/"])
-def test_a_training_lies_beside_its_preset(xyz, tmp_path, monkeypatch, ending):
-    folders = []
-    monkeypatch.setattr(training, "train", lambda *args, **kwargs: folders.append(args[3]))
-    monkeypatch.setattr(models.CMRET, "predict", lambda self, graphs, *args: joined(graphs))
-    flags = [f"{key}={value}" for key, value in SMALL.items()]
-    output = f"{tmp_path}/new{ending}"
-    assert cli.main(["train", xyz, "--output", output, "--set", *flags]) == 0
-    assert folders == [tmp_path / "new.training"]
-    assert models.load_preset(str(tmp_path / "new")).preset.name == "new"
-
-
-def joined(graphs):
-    return {key: np.concatenate([graph[key] for graph in graphs]) for key in ("energy", "forces")}
-
-
-def test_an_output_that_is_not_free_is_refused_before_the_training(xyz, tmp_path, capsys):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "notes.txt").write_text("three years")
-    assert cli.main(["train", xyz, "--output", f"{tmp_path}/thesis"]) == 2
-    assert "not a preset" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.xyz", "thesis"]

@@ -25,6 +25,8 @@ _CRYSTALS = {
     "silicon": (5.431, (14, 14), 0.25),
     "salt": (5.640, (11, 17), 0.5),
 }
+# of cumulenes: C=C at the ends and within and C-H in Å, H-C-H in degrees
+_END_BOND, _INNER_BOND, _CH_BOND, _HCH_ANGLE = 1.315, 1.279, 1.086, 118.71
 
 
 def make(system: str, count: int, seed: int = 0) -> list[Graph]:
@@ -71,6 +73,31 @@ def make(system: str, count: int, seed: int = 0) -> list[Graph]:
         )
         for _ in range(count)
     ]
+
+
+def cumulene(num_carbons: int, dihedral: float) -> tuple[Array, Array]:
+    """Lays a cumulene along z, with the hydrogens of its start in the plane of x and z.
+
+    Bonds and angles are those of the scans of the GNL cumulenes v0.2 (Batatia et al., 2023,
+    https://arxiv.org/abs/2310.10434).
+
+    Args:
+        num_carbons: Length of the chain, at least 2.
+        dihedral: Angle between the planes of the two ends, degrees.
+
+    Returns:
+        Positions `(num_carbons + 4, 3)` in Å and atomic numbers `(num_carbons + 4,)`, carbons
+        first.
+    """
+    inner = [_INNER_BOND] * (num_carbons - 3)
+    heights = np.cumsum([0.0, _END_BOND, *inner, _END_BOND][:num_carbons])
+    half = np.deg2rad(0.5 * _HCH_ANGLE)
+    out, across = _CH_BOND * np.cos(half), _CH_BOND * np.sin(half)
+    positions = [[0.0, 0.0, height] for height in heights]
+    for height, turn in ((-out, 0.0), (heights[-1] + out, np.deg2rad(dihedral))):
+        for side in (across, -across):
+            positions.append([side * np.cos(turn), side * np.sin(turn), height])
+    return np.asarray(positions), np.asarray([6] * num_carbons + [1] * 4, np.int32)
 
 
 def _crystal(name: str, num_cells: int) -> tuple[Array, Array, Array]:

@@ -1,9 +1,8 @@
-"""The command `keras-mlff`, and `run`, which turns a recipe into a command.
+"""The command `keras-mlff`, and `run`, which turns a program's `main` into a command.
 
 Everything here parses, calls one function and prints. Frameworks are imported when a command needs
 them, so that help and `doctor` work where they do not.
 """
 
 from keras_mlff.cli.parser import main as main
-from keras_mlff.cli.recipe import command as command
-from keras_mlff.cli.recipe import run as run
+from keras_mlff.cli.program import run as run

@@ -10,19 +10,15 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_mlff import __version__, presets, saving
-from keras_mlff.cli.predictions import load_model, with_small_units
+from keras_mlff.cli.predictions import load_model
 from keras_mlff.cli.tables import (
     notice,
     print_table,
     write_table,
 )
-
-if TYPE_CHECKING:
-    from keras_mlff.heads import Head
 
 EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),
@@ -75,95 +71,6 @@ def zoo_verify(preset: str) -> None:
     figures = verified.metadata["checks"][keras.backend.backend()]
     print_table([["check", "largest deviation"], *([k, f"{v:.2g}"] for k, v in figures.items())])
     print(f"written: {verified.folder}")
-
-
-def train(
-    data: str,
-    output: str,
-    split: str,
-    validation: float,
-    about_file: dict[str, Any],
-    loss_weights: list[str],
-    architecture: str,
-    preset: str | None,
-    settings: list[str],
-    num_epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    patience: int | None,
-    seed: int,
-    resume: bool,
-) -> None:
-    """Trains a new or a trained model and saves it as a preset."""
-    import keras
-    import numpy as np
-
-    from keras_mlff import datasets, models
-    from keras_mlff.experiments import experiment, training
-    from keras_mlff.fit.metrics import errors
-    from keras_mlff.graph import elements
-    from keras_mlff.tables import error_rows
-
-    if not 0.0 < validation < 1.0:
-        raise ValueError(f"`--validation` is a share between 0 and 1. Received: {validation}.")
-    target = Path(output).expanduser().absolute()  # a name to add to, also of "out/" and "."
-    presets.check_folder(target)
-    keras.utils.set_random_seed(seed)
-    labels = about_file.get("labels", ["energy", "forces"])
-    if not Path(data).suffix:  # a named data set has all labels; some of them are learned
-        about_file.pop("labels", None)
-    structures = datasets.load(data, split, **about_file)
-    if preset is not None:
-        model = models.load_preset(preset, **_parsed(settings))
-    else:
-        if architecture not in models.ARCHITECTURES:
-            known = sorted(models.ARCHITECTURES)
-            raise ValueError(
-                f"Unknown architecture. Received: '{architecture}', known are {known}."
-            )
-        heads = _heads(labels)
-        model = models.ARCHITECTURES[architecture](heads=heads, **_parsed(settings))
-    order = np.random.default_rng(seed).permutation(len(structures))
-    num_held_out = max(1, round(validation * len(structures)))
-    held_out = [structures[i] for i in order[:num_held_out]]
-    seen = [structures[i] for i in order[num_held_out:]]
-    if not seen:
-        raise ValueError(f"Training needs at least two structures. Received: {len(structures)}.")
-    if preset is None:
-        model.fit_offsets(seen)
-    else:
-        model.adapt_offsets(seen)
-    weights = {key: float(value) for key, value in _parsed(loss_weights).items()}
-    defaults = {"energy": 0.2, "forces": 0.8}
-    learned = training.with_edges(seen, model)
-    num_steps = num_epochs * training.steps_per_epoch(learned, batch_size, seed)
-    training.train(
-        model,
-        learned,
-        training.with_edges(held_out, model),
-        target.with_name(f"{target.name}.training"),
-        experiment.default_optimizer(learning_rate, num_steps),
-        loss=dict.fromkeys(labels, "mse"),
-        loss_weights={key: weights.get(key, defaults.get(key, 1.0)) for key in labels},
-        metrics=dict.fromkeys(labels, "mae"),
-        batch_size=batch_size,
-        num_epochs=num_epochs,
-        seed=seed,
-        resume=resume,
-        patience=patience,
-    )
-    predicted = model.predict(held_out, batch_size)
-    found = errors(held_out, predicted)
-    model.save_to_preset(
-        str(target),
-        elements=elements(seen),
-        properties=labels,
-        dataset={"source": data, "split": split, "num_training": len(seen)},
-        metrics={f"validation_{key}": value._asdict() for key, value in found.items()},
-        seed=seed,
-    )
-    write_table(with_small_units(error_rows(held_out, predicted)))
-    print(f"written: {output}")
 
 
 def md(
@@ -270,21 +177,6 @@ def doctor() -> None:
     print(f"backend: {keras.backend.backend()}, devices: {', '.join(devices)}")
     print(f"precision: {keras.config.dtype_policy().name}, floatx {keras.config.floatx()}")
     print(f"architectures: {', '.join(models.ARCHITECTURES)}")
-
-
-def _heads(labels: Sequence[str]) -> list[Head]:
-    from keras_mlff import heads
-
-    special = {
-        "dipole": heads.DipoleHead,
-        "polarizability": heads.PolarizabilityHead,
-        "spatial_extent": heads.SpatialExtentHead,
-    }
-    others = [label for label in labels if label not in ("energy", "forces", "stress")]
-    made: list[Head] = [heads.EnergyHead()] if len(others) < len(labels) else []
-    return made + [
-        special[name]() if name in special else heads.ScalarHead(name) for name in others
-    ]
 
 
 def _parsed(settings: Sequence[str]) -> dict[str, Any]:

@@ -9,17 +9,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_mlff import __version__
-from keras_mlff.cli import analyze, data, predictions
+from keras_mlff.cli import analyze, data, predictions, training
 from keras_mlff.cli import commands as actions
 from keras_mlff.cli.guard import guarded
-from keras_mlff.cli.recipe import PAIRS
+from keras_mlff.cli.program import PAIRS
 from keras_mlff.cli.tables import FORMATS
 
 _ABOUT_FILE = ("labels", "energy_unit", "length_unit", "keys")
 
 
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, "") or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `keras-mlff` and returns its exit status."""
+    """Runs `keras-mlff`.
+
+    Args:
+        argv: The words after the program's name; those of the command line where `None`.
+
+    Returns:
+        The exit status: 0, 2 after an error, 130 after an interruption.
+    """
     arguments = vars(_parser().parse_args(argv))
     command, debug = arguments.pop("command"), arguments.pop("debug")
     if "keys" in arguments:  # what a command must be told of a file, as `datasets.load` takes it
@@ -37,12 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(parent: Any, function: Callable[..., None], name: str = "") -> Any:
-        text = inspect.getdoc(function)
+        text = (inspect.getdoc(function) or "").partition("\n\n")[0]
         command = parent.add_parser(
             name or function.__name__,
             help=text,
             description=text,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpWithDefaults,
         )
         command.set_defaults(command=function)
         return command.add_argument
@@ -106,22 +122,21 @@ def _parser() -> argparse.ArgumentParser:
     add_dtype(flag)
     flag("--batch-size", type=int, default=32)
 
-    flag = add(commands, actions.train)
-    flag("data", help="labeled file, or a data set such as ch2/triplet")
-    flag("--output", required=True, default=argparse.SUPPRESS, help="folder of the new preset")
-    flag("--split", default="all", help="such as train or all[:100]")
-    flag("--validation", type=float, default=0.1, help="share that is held out")
-    add_file_settings(flag)
-    flag("--loss-weights", nargs="+", default=[], help="such as energy=0.2 forces=0.8")
-    flag("--architecture", default="CMRET", help="of a new model")
-    add_preset(flag, required=False)
-    flag("--set", dest="settings", nargs="+", default=[], help="such as num_features=64")
-    flag("--num-epochs", type=int, default=100, help="of the cosine decay")
-    flag("--batch-size", type=int, default=16)
-    flag("--learning-rate", type=float, default=1e-3, help="its peak")
-    flag("--patience", type=int, help="epochs without improvement after which to stop")
-    flag("--seed", type=int, default=0)
-    flag("--resume", action="store_true", help="go on where the training was interrupted")
+    recipe = commands.add_parser("recipe", help="Lists, shows or runs recipes.")
+    inside = recipe.add_subparsers(required=True, metavar="list|show|run")
+    add(inside, training.recipe_list, "list")
+    for name, command in (("show", training.recipe_show), ("run", training.recipe_run)):
+        flag = add(inside, command, name)
+        flag("recipe", help="such as cmret_md17, a file mine.toml, or a preset made by a recipe")
+        flag("--variant", nargs="+", default=[], help="variants, laid over the recipe")
+        text = "such as training.batch_size=8, or a parameter, molecule=aspirin"
+        flag("--set", dest="settings", nargs="+", default=[], help=text)
+        if name == "run":
+            flag("--folder", default="", help="of log, state and results; under runs/ if not given")
+            flag("--preset", default="", help="folder of a new preset, if there is to be one")
+            flag("--resume", action="store_true", help="go on where the training was interrupted")
+
+    _add_train(add(commands, training.train), add_preset, add_file_settings)
 
     flag = add(commands, predictions.evaluate)
     flag("data", help="labeled file, or a data set such as ch2/triplet")
@@ -180,3 +195,38 @@ def _parser() -> argparse.ArgumentParser:
 
     add(commands, actions.doctor)
     return parser
+
+
+def _add_train(flag: Any, add_preset: Any, add_file_settings: Any) -> None:
+    """Adds the flags of `train`; those without a value leave what the recipe says."""
+    flag("data", help="labeled file, or a data set such as ch2/triplet")
+    flag("--output", required=True, default=argparse.SUPPRESS, help="folder of the new preset")
+    flag("--split", help="such as train or all[:100]; all if not given")
+    flag("--validation", type=float, help="share that chooses the best weights; 0.1 if not given")
+    flag("--test", type=float, help="share that errors are measured on; 0.1 if not given, or 0")
+    flag("--valid-file", help="file or data set for the validation instead")
+    flag("--test-file", help="file or data set for the test instead")
+    add_file_settings(flag)
+    text = "energies of free atoms in eV, such as H=-13.6 O=-2043.9; fitted if not given"
+    flag("--element-energies", nargs="+", default=[], help=text)
+    flag("--loss-weights", nargs="+", default=[], help="such as energy=0.2 forces=0.8")
+    flag("--architecture", help="of a new model; CMRET if not given")
+    add_preset(flag, required=False)
+    flag(
+        "--recipe", help="recipe whose model and training are taken: train or finetune if not given"
+    )
+    flag("--variant", nargs="+", default=[], help="variants of the recipe")
+    text = "such as num_features=64 of the model, or training.optimizer=Lion of the recipe"
+    flag("--set", dest="settings", nargs="+", default=[], help=text)
+    flag("--freeze", nargs="+", help="parts of the model that stay, such as embedding")
+    flag("--keep", nargs="+", help="parts that are trained while all others stay: readouts")
+    flag("--num-epochs", type=int, help="of the cosine decay; 100 if not given")
+    flag("--batch-size", type=int, help="structures in each step; 16 if not given")
+    flag("--learning-rate", type=float, help="its peak; 1e-3 if not given, 3e-4 of a preset")
+    flag("--patience", type=int, help="epochs without improvement after which to stop")
+    flag("--seed", type=int, help="of weights, parts and order; 0 if not given")
+    text = "tensorboard, wandb, a class of Keras, or package.module:Class"
+    flag("--callbacks", nargs="+", help=text)
+    flag("--devices", nargs="+", help="that share each step: all, or names such as gpu:0 gpu:1")
+    flag("--folder", help="of log, state and results; OUTPUT.training if not given")
+    flag("--resume", action="store_true", help="go on where the training was interrupted")

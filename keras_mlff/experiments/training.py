@@ -1,8 +1,9 @@
-"""One training from start to end, interruptible at any time; recipes and the CLI call it."""
+"""One training from its start to its end, interruptible at any time."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mlff.experiments import choices
+from keras_mlff.experiments.data import Parts
+from keras_mlff.experiments.progress import Progress
+from keras_mlff.experiments.settings import Settings
 from keras_mlff.fit.averages import AveragedWeights
 from keras_mlff.fit.best_weights import BestWeights
 from keras_mlff.fit.logs import InputWait, trim_log
@@ -22,8 +27,8 @@ STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
 
 
 def with_edges(structures: Sequence[Graph], model: ForceField) -> list[Graph]:
-    """Builds the edges that a model asks for."""
-    return [model.graph_spec.add_edges(item) for item in structures]
+    """Builds the edges that a model asks for, where they are missing."""
+    return [item if "senders" in item else model.graph_spec.add_edges(item) for item in structures]
 
 
 def steps_per_epoch(graphs: Sequence[Graph], batch_size: int, seed: int = 0) -> int:
@@ -31,51 +36,36 @@ def steps_per_epoch(graphs: Sequence[Graph], batch_size: int, seed: int = 0) -> 
     return len(GraphLoader(graphs, batch_size, shuffle=True, seed=seed))
 
 
-def train(
+def fit_model(
     model: ForceField,
-    training: Sequence[Graph],
-    validation: Sequence[Graph],
+    parts: Parts,
     folder: str | Path,
-    optimizer: keras.optimizers.Optimizer,
-    loss: Mapping[str, Any],
-    loss_weights: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    batch_size: int = 32,
-    num_epochs: int = 100,
-    seed: int = 0,
+    settings: Settings,
+    labels: Sequence[str] = ("energy", "forces"),
+    spreads: Mapping[str, float] | None = None,
     resume: bool = False,
-    patience: int | None = None,
-    monitor: str = "",
-    validation_freq: int = 1,
-    tensorboard: bool = False,
-    verbose: Any = 2,
-    save_steps: int = 0,
+    verbose: Any = "auto",
 ) -> keras.callbacks.History:
     """Trains a model; log, state and best weights stand in `folder` at any time.
 
     Args:
-        model: The model, its references set.
-        training: Graphs with edges and labels.
-        validation: Held-out graphs with edges and labels.
+        model: The model, its offsets set, frozen as it is to be.
+        parts: Labeled structures, with edges or without; the test takes no part. Where there is no
+            validation, the weights with the lowest loss of the training are the best.
         folder: Receives `log.csv`, `state.npz` and `best.weights.h5`.
-        optimizer: Keras optimizer; with `use_ema=True` its averages are validated and kept.
-        loss: See `ForceField.compile`.
-        loss_weights: See `ForceField.compile`.
-        metrics: See `ForceField.compile`.
-        batch_size: Graphs per batch.
-        num_epochs: Epochs in all, those before a resumption included.
-        seed: Of the shuffling.
-        resume: Whether to go on from `state.npz`, as if there had been no interruption.
-        patience: Validations without improvement after which to stop; `None` never stops.
-        monitor: What decides which weights are best; where empty, the loss of the validation
-            without what layers add to it, such as the smoothness of tables.
-        validation_freq: Epochs between validations.
-        tensorboard: Whether to write TensorBoard files (needs TensorFlow).
-        verbose: As in Keras.
-        save_steps: Steps between two writes of `state.npz`; 0 writes it about every 30 seconds.
+        settings: Everything that decides how the weights come out.
+        labels: What is learned.
+        spreads: See `choices.loss_weights`.
+        resume: Whether to go on from `state.npz`, as if there had been no interruption. A training
+            that has not begun begins.
+        verbose: As in Keras; `"auto"` shows a bar in a terminal and a line per epoch elsewhere.
 
     Returns:
         Keras's history of whole epochs; the model holds the best weights.
+
+    Raises:
+        ValueError: If there is a training in the folder already and it is not to be resumed, or if
+            its settings are others.
     """
     folder = Path(folder).expanduser()
     if not resume and (folder / STATE).exists():
@@ -83,18 +73,30 @@ def train(
             f"There is a training in the folder already. Received: folder='{folder}', "
             "resume=False. Pass resume=True (--resume) to go on with it, or another folder."
         )
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2
     folder.mkdir(parents=True, exist_ok=True)
-    loader = GraphLoader(training, batch_size, shuffle=True, seed=seed)
-    held_out = GraphLoader(validation, batch_size)
+    learned = with_edges(parts.training, model)
+    loader = GraphLoader(learned, settings.batch_size, shuffle=True, seed=settings.seed)
+    held_out = None
+    if parts.validation:
+        held_out = GraphLoader(with_edges(parts.validation, model), settings.batch_size)
     if verbose:
         print(loader.summary)
-    monitor = monitor or ("val_data_loss" if model.losses else "val_loss")
-    model.compile(optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics)
-    remembering: list[keras.callbacks.Callback] = [BestWeights(folder / BEST, monitor)]
-    if patience is not None:
-        stop = keras.callbacks.EarlyStopping(monitor, patience=patience, mode="min")
-        remembering.append(stop)
-    state = TrainingState(folder / STATE, loader, remembering, steps=save_steps)
+    monitor = settings.monitor or (
+        ("val_" if held_out else "") + ("data_loss" if model.losses else "loss")
+    )
+    optimizer = choices.make_optimizer(settings, settings.num_epochs * len(loader))
+    model.compile(
+        optimizer,
+        loss=choices.losses(settings, labels),
+        loss_weights=choices.loss_weights(settings, labels, spreads or {}),
+        metrics=dict.fromkeys(labels, "mae"),
+    )
+    # these remember something between epochs, which is part of the state
+    named = choices.make_callbacks(settings, folder, monitor)
+    remembering = [BestWeights(folder / BEST, monitor), *named]
+    state = TrainingState(folder / STATE, loader, remembering, steps=settings.save_steps)
     first_epoch = state.restore(model) if resume else 0
     trim_log(folder / LOG, first_epoch)
     if not resume:
@@ -103,17 +105,17 @@ def train(
     if optimizer.use_ema:  # one for both of the runs below
         callbacks.insert(0, AveragedWeights())
     callbacks.append(InputWait())  # after the log, which is the same for each run
-    if tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard"))
+    if verbose:
+        callbacks.append(Progress(seconds=np.inf if verbose == 1 else 30.0))
     callbacks.append(state)
-    epochs = [num_epochs]
+    epochs = [settings.num_epochs]
     if loader.position:  # Keras wants epochs of one length, and the rest of this one is short
         epochs.insert(0, first_epoch + 1)
     for last in epochs:
         history = model.fit(
             loader,
             validation_data=held_out,
-            validation_freq=validation_freq,
+            validation_freq=settings.validation_freq,
             epochs=last,
             initial_epoch=loader.epoch,
             callbacks=callbacks,

@@ -160,7 +160,9 @@ def test_damaged_molecule_is_refused(change):
 
 
 def converter():
-    spec = importlib.util.spec_from_file_location("convert_qm9", ROOT / "recipes/convert_qm9.py")
+    spec = importlib.util.spec_from_file_location(
+        "convert_qm9", ROOT / "recipes/generate/convert_qm9.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,30 +1,7 @@
-"""How tests load and run recipes, which are scripts beside the package."""
-
-import sys
-from pathlib import Path
+"""Invented data for recipes and studies."""
 
 import numpy as np
 import pytest
-
-from keras_mlff import publish
-
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes():
-    """Lets tests import recipes by name, as Python does that runs one: beside the others."""
-    sys.path.insert(0, str(RECIPES))
-    yield
-    sys.path.remove(str(RECIPES))
-    for path in RECIPES.glob("*.py"):
-        sys.modules.pop(path.stem, None)
-
-
-@pytest.fixture(autouse=True)
-def short_dynamics(monkeypatch):
-    """Runs 20 steps before a preset is published instead of 4,000."""
-    monkeypatch.setattr(publish.publish, "__defaults__", (20,))
 
 
 @pytest.fixture
