@@ -155,9 +155,7 @@ def test_elements_that_a_preset_has_not_seen_need_their_embedding(made, tmp_path
     model = models.load_preset(str(folder / "preset"))
     other = [{**frame, "atomic_numbers": np.asarray([7, 1, 1])} for frame in make_frames()]
     with pytest.raises(ValueError, match=r"elements \[7\].*embedding"):
-        keras_mlff.train(
-            model, other, folder=tmp_path, verbose=0, keep=("readouts",), num_epochs=1
-        )
+        keras_mlff.train(model, other, folder=tmp_path, verbose=0, keep=("readouts",), num_epochs=1)
 
 
 def test_unknown_settings_are_named(tmp_path):
