@@ -151,7 +151,7 @@ def test_a_padded_batch_of_numpy_arrays_has_missing_labels_too(model):
     loss = {"energy": "mse", "stress": "mse"}
     model.compile(keras.optimizers.SGD(0.0), loss, run_eagerly=keras.backend.backend() != "jax")
     crystals = [invented(1, periodic=True), invented(3, periodic=True, energy=None)]
-    batch = GraphLoader(pipeline.with_edges(crystals, 3.0), 2)[0]
+    batch = GraphLoader(pipeline.with_edges(crystals, GraphSpec(3.0)), 2)[0]
     fed_batch = model.train_on_batch(*batch, return_dict=True)
     logs = model.evaluate(crystals, return_dict=True, verbose=0)
     for key in ("energy_loss", "stress_loss"):

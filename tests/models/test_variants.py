@@ -65,5 +65,5 @@ def test_charge_and_spin_are_switched_by_a_bool():
 
 
 def test_an_architecture_without_a_port_says_so(pair_net):
-    with pytest.raises(NotImplementedError, match="PairNet has no port"):
+    with pytest.raises(NotImplementedError, match="whose weights PairNet could take over"):
         pair_net.from_port({}, {})
