@@ -108,7 +108,7 @@ def train(
     Example:
         >>> model = keras_mlff.CMRET(num_features=64)  # doctest: +SKIP
         >>> results = keras_mlff.train(model, "md.xyz", num_epochs=50)  # doctest: +SKIP
-        >>> results.errors["forces"]["test_mae"]  # doctest: +SKIP
+        >>> print(results.errors)  # doctest: +SKIP
     """
     known = [field.name for field in dataclasses.fields(Settings)]
     toml.refuse_unknown(changes, known, "There is no setting", "Known settings")

@@ -92,7 +92,7 @@ class GatedReadout(keras.layers.Layer):
         features: Scalars `(num_atoms, num_features)` and vectors `(num_atoms, 3 or more,
             num_features)`.
 
-    Returns:
+    Call returns:
         Scalars `(num_atoms, num_scalars)` and vectors `(num_atoms, 3, num_vectors)`, `None` if
         there are none.
 

@@ -36,7 +36,7 @@ class PerceptronReadout(keras.layers.Layer):
     Call arguments:
         features: Features of the atoms, of which the scalars `(num_atoms, n)` are read.
 
-    Returns:
+    Call returns:
         Scalars `(num_atoms, num_scalars)`, without vectors.
     """
 

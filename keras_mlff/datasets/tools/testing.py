@@ -1,7 +1,7 @@
 """Checks of a builder that its author can run, from a few invented structures.
 
-built = check_builder(Salts, manual_dir=folder_with_invented_files)
-np.testing.assert_allclose(built["train"][0]["energy"], -10.0 * 0.0433641, rtol=1e-5)
+    built = check_builder(Salts, manual_dir=folder_with_invented_files)
+    np.testing.assert_allclose(built["train"][0]["energy"], -10.0 * 0.0433641, rtol=1e-5)
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class PerceptronEncoding(keras.layers.Layer):
     Call arguments:
         x: Distances in Å or angles in radians, of any shape.
 
-    Returns:
+    Call returns:
         The encodings, `(*shape of x, num_features)`.
 
     Reference: https://arxiv.org/abs/2211.12773, Table 2

@@ -59,7 +59,7 @@ class PositionalEncoding(keras.layers.Layer):
     Call arguments:
         x: Distances or angles of any shape.
 
-    Returns:
+    Call returns:
         The encodings, `(*shape of x, num_features)`.
 
     Raises:

@@ -89,7 +89,7 @@ class ElectronConfigurationEmbedding(keras.layers.Layer):
     Call arguments:
         atomic_numbers: Z, `(num_atoms,)`, 0 for padding.
 
-    Returns:
+    Call returns:
         Features `(num_atoms, num_features)`.
 
     Reference: Tao et al., 2023 (CMRET), https://arxiv.org/abs/2308.10752

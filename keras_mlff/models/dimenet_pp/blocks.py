@@ -150,7 +150,7 @@ class DimeNetResidual(keras.layers.Layer):
     Call arguments:
         inputs: `(..., num_features)`.
 
-    Returns:
+    Call returns:
         `(..., num_features)`.
     """
 

@@ -204,7 +204,7 @@ class DimeNetReadout(keras.layers.Layer):
         features: Features of the atoms, of which the scalars `(num_atoms, num_blocks * n)` are
             read.
 
-    Returns:
+    Call returns:
         Scalars `(num_atoms, num_scalars)`, without vectors.
     """
 

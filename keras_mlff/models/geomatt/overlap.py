@@ -30,7 +30,7 @@ class GaussianGrid(keras.layers.Layer):
     Call arguments:
         distances: Distances in Å, of any shape.
 
-    Returns:
+    Call returns:
         The Gaussians, `(*shape of distances, num_points)`.
 
     Raises:
