@@ -1,8 +1,4 @@
-"""Checks of a builder that its author can run, from a few invented structures.
-
-    built = check_builder(Salts, manual_dir=folder_with_invented_files)
-    np.testing.assert_allclose(built["train"][0]["energy"], -10.0 * 0.0433641, rtol=1e-5)
-"""
+"""Checks of a builder that its author can run, from a few invented structures; see `check_builder`."""
 
 from __future__ import annotations
 
