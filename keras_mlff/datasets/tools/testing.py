@@ -1,4 +1,4 @@
-"""Checks of a builder that its author can run, from a few invented structures; see `check_builder`."""
+"""Checks of a builder that its author can run, from a few invented structures."""
 
 from __future__ import annotations
 
