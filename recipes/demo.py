@@ -112,11 +112,7 @@ def run_dynamics(preset: models.ForceField, num_steps: int, out: Path) -> None:
 
 
 class StopAfter(keras.callbacks.Callback):  # type: ignore[misc]
-    """Stops a training when its time is over; the first epoch, which compiles, does not count.
-
-    Args:
-        seconds: The time.
-    """
+    """Stops a training after some seconds; the first epoch, which compiles, does not count."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
