@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_mlff import cli, datasets, models, plots
 from keras_mlff.experiments.study import Study
-from keras_mlff.graph import structure
+from keras_mlff.graph import Array, Graph, structure
 from keras_mlff.neighbors import add_edges
 
 SPINS = ("singlet", "triplet")
@@ -78,17 +78,13 @@ def surface_errors(model: models.ForceField) -> dict[str, Any]:
     for name in SPINS:
         points = datasets.load(f"ch2/{name}", split="test")
         predicted = model.predict(points, batch_size=50)
-        energies = np.concatenate([point["energy"] for point in points])
-        forces = np.concatenate([point["forces"] for point in points])
+        energies, forces = labels_of(points, "energy", "forces")
         results[name] = {
             "energy_mae_meV": 1e3 * float(np.abs(predicted["energy"] - energies).mean()),
             "forces_mae_meV_per_A": 1e3 * float(np.abs(predicted["forces"] - forces).mean()),
         }
         surface = datasets.load(f"ch2/{name}", split="surface")
-        energies, angles, lengths = (
-            np.concatenate([point[key] for point in surface])
-            for key in ("energy", "angle", "length")
-        )
+        energies, angles, lengths = labels_of(surface, "energy", "angle", "length")
         error = np.abs(model.predict(surface, batch_size=100)["energy"] - energies)
         inside = (angles <= 140.0) & (lengths >= 0.95) & (lengths <= 1.2)
         results[name] |= {
@@ -98,6 +94,11 @@ def surface_errors(model: models.ForceField) -> dict[str, Any]:
     return results
 
 
+def labels_of(points: list[Graph], *names: str) -> list[Array]:
+    """Joins labels of all points, one array for each name."""
+    return [np.concatenate([point[name] for point in points]) for name in names]
+
+
 def draw_scans(trained: dict[str, models.CMRET]) -> Any:
     """Draws energies against the angle, both bonds 1.1 Å, for both spin states."""
     figure, axes = plots.subplots(2, 3)
@@ -105,8 +106,7 @@ def draw_scans(trained: dict[str, models.CMRET]) -> Any:
     panels.append(["full model", "one block, no residual MLP"])
     for row, spin in enumerate(SPINS):
         points = datasets.load(f"ch2/{spin}", split="scan")
-        angles = np.concatenate([point["angle"] for point in points])
-        reference = np.concatenate([point["energy"] for point in points])
+        angles, reference = labels_of(points, "angle", "energy")
         for column, names in enumerate(panels):
             curves = {"B3LYP/cc-pVDZ": reference}
             for name in names:
@@ -122,10 +122,7 @@ def draw_surfaces(trained: dict[str, models.CMRET]) -> Any:
     figure, axes = plots.subplots(2, len(names))
     for row, spin in enumerate(SPINS):
         points = datasets.load(f"ch2/{spin}", split="surface")
-        energies, angles, lengths = (
-            np.concatenate([point[key] for point in points])
-            for key in ("energy", "angle", "length")
-        )
+        energies, angles, lengths = labels_of(points, "energy", "angle", "length")
         x, y = np.unique(lengths), np.unique(angles)
         order = np.lexsort((lengths, angles))
         for column, name in enumerate(names):

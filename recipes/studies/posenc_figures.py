@@ -14,7 +14,7 @@ Run: python recipes/studies/posenc_figures.py --train, which trains what is miss
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from keras_mlff import analysis, cli, plots
 from keras_mlff.experiments import recipes
 from keras_mlff.experiments.study import Study
+from keras_mlff.graph import Array
 
 RECIPE = "egnn_qm9"
 ENCODINGS = ("posenc", "smooth")
@@ -125,8 +126,8 @@ def main(
             "`--train` trains them."
         )
     figures = {
-        "figure1": draw_tables(pair),
-        "figure2": draw_components(pair),
+        "figure1": draw_panels(pair, plots.encoding_dimensions),
+        "figure2": draw_panels(pair, draw_components),
         "figure3": draw_slopes(trained),
         "figure4": draw_similarities(trained),
         "figure5": draw_sweeps(study, sweeps),
@@ -153,25 +154,20 @@ def read(study: Study, case: Case) -> analysis.Encodings:
     return analysis.encodings(study.model(case.name))["distance"]
 
 
-def draw_tables(pair: dict[str, analysis.Encodings]) -> Any:
-    """Draws the first ten dimensions of the first layer's table."""
+def draw_panels(pair: dict[str, analysis.Encodings], draw: Callable[..., Any]) -> Any:
+    """Draws the first layer's table of each training by `draw(panel, knots, table)`."""
     if not pair:
         return None
     figure, axes = plots.subplots(1, len(pair))
     for panel, (label, item) in zip(axes[0], pair.items(), strict=True):
-        plots.encoding_dimensions(panel, item.knots, item.tables[0]).set(title=label)
+        draw(panel, item.knots, item.tables[0]).set(title=label)
     return figure
 
 
-def draw_components(pair: dict[str, analysis.Encodings]) -> Any:
-    """Draws the knots of the first layer's table in two dimensions."""
-    if not pair:
-        return None
-    figure, axes = plots.subplots(1, len(pair))
-    for panel, (label, item) in zip(axes[0], pair.items(), strict=True):
-        components = analysis.principal_components(item.tables[0])
-        plots.encoding_components(panel, item.knots, components, "distance / Å").set(title=label)
-    return figure
+def draw_components(panel: Any, knots: Array, table: Array) -> Any:
+    """Draws the knots of a table in two dimensions."""
+    components = analysis.principal_components(table)
+    return plots.encoding_components(panel, knots, components, "distance / Å")
 
 
 def draw_slopes(trained: dict[str, analysis.Encodings]) -> Any:
