@@ -10,7 +10,7 @@ PROGRAM = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np
-import keras_mlff.datasets.builder as b
+from keras_mlff.datasets.tools import builder as b, catalog
 import tensorflow_datasets as tfds
 from keras_mlff import neighbors, pipeline
 from keras_mlff.packing import GraphLoader
@@ -46,7 +46,7 @@ def prepared(*args):
     stream.download_and_prepare()
     return stream
 
-b.prepare = prepared
+catalog.prepare = prepared
 peak = 0.0
 def watch():
     global peak
