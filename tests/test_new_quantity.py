@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import fit, heads, models, quantities
+from keras_mlff import datasets, fit, heads, models, quantities
 from keras_mlff.graph import structure
 from keras_mlff.md import MLFFCalculator
 
@@ -102,6 +102,18 @@ def test_a_fresh_process_needs_no_registration(model, preset):
     run = subprocess.run(arguments, check=True, capture_output=True, text=True)
     expected = model.predict(structure(WATER, [8, 1, 1]))[NAME]
     np.testing.assert_allclose(json.loads(run.stdout.splitlines()[-1]), expected, rtol=1e-5)
+
+
+def test_the_command_line_compares_what_only_the_preset_knows(preset, tmp_path):
+    datasets.save(tmp_path / "frames.xyz", frames())
+    labels = ["--labels", "energy", NAME]
+    command = [sys.executable, "-m", "keras_mlff.cli", "evaluate", str(tmp_path / "frames.xyz")]
+    run = subprocess.run(
+        [*command, "--preset", str(preset), *labels], check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    (row,) = [line for line in run.stdout.splitlines() if line.startswith(NAME)]
+    assert row.split()[-2:] == ["muB", "12"]
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports are TensorFlow's")

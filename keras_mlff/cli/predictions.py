@@ -110,9 +110,9 @@ def evaluate(
     from keras_mlff.datasets.tools import files
 
     chosen_format(format, output)
+    model = load_model(preset, dtype)  # first: it may know labels that nobody else does
     structures = datasets.load(data, split, **about_file)
     kinds = files.configurations(data, split) if by == "configuration" and _is_file(data) else None
-    model = load_model(preset, dtype)
     predictions = _trained_only(model.predict(structures, batch_size), model)
     notice(f"{len(structures)} structures of {data}, split {split}", format, output)
     rows = tables.error_rows(structures, predictions, by, kinds)

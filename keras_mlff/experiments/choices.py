@@ -90,7 +90,10 @@ def losses(settings: Settings, labels: Sequence[str]) -> dict[str, Any]:
         return {label: make_loss(given) for label in labels}
     missing = [label for label in labels if label not in given]
     if missing:
-        raise ValueError(f"These labels have no loss: {missing}. Received: loss={given}.")
+        raise ValueError(
+            f"These labels are to be learned and have no loss: {missing}. Received: loss={given}. "
+            "Give one loss for all, such as loss='mse', or name one for each."
+        )
     return {label: make_loss(given[label]) for label in labels}
 
 

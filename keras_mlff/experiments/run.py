@@ -28,7 +28,7 @@ from keras_mlff.experiments.settings import (
     ReportSettings,
     Settings,
 )
-from keras_mlff.graph import Graph
+from keras_mlff.graph import Graph, is_known
 from keras_mlff.models import ForceField
 
 RESULTS = "results.json"
@@ -216,6 +216,7 @@ def _run(
     folder, parts, settings = folder.expanduser(), loaded.parts, recipe.training
     if preset:
         publish.check(preset, {"recipe", "seed", "metrics"})
+    _refuse_unlabeled(parts, labels)
     started_from = model.preset
     unseen = building.unseen_elements(model, parts.training)
     if unseen and verbose:
@@ -264,6 +265,23 @@ def _parts(
         raise ValueError("There is nothing to learn from. Received: no structures.")
     sizes = {"test": test, "validation": validation}
     return complete(learned, sizes, seed)
+
+
+def _refuse_unlabeled(parts: Parts, labels: Sequence[str]) -> None:
+    """Refuses parts in which a label is missing everywhere, before hours are spent on training."""
+    for part, structures in parts._asdict().items():
+        absent = [
+            label
+            for label in labels
+            if structures and not any(is_known(label, graph).any() for graph in structures)
+        ]
+        if absent:
+            raise ValueError(
+                f"None of the {len(structures)} structures of the {part} part has {absent}, so "
+                "that nothing can be compared. Label more structures, choose the parts yourself "
+                "(validation=, test=; --valid-file, --test-file), draw them with another seed, or "
+                "leave the label out of `labels` and `loss`."
+            )
 
 
 def _labels_of(model: ForceField, settings: Settings) -> tuple[str, ...]:

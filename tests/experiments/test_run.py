@@ -163,6 +163,24 @@ def test_unknown_settings_are_named(tmp_path):
         experiments.train(models.EGNN(**TINY), make_frames(), folder=tmp_path, batchsize=3)
 
 
+def test_parts_without_a_label_are_refused_before_the_training(tmp_path):
+    labeled, model = make_frames(), models.EGNN(**TINY)
+    bare = [{key: value for key, value in frame.items() if key != "forces"} for frame in labeled]
+    parts = Parts(labeled, labeled[:2], bare[:2])
+    with pytest.raises(ValueError, match=r"2 structures of the test part has \['forces'\]"):
+        keras_mlff.train(model, parts, folder=tmp_path, verbose=0)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"no loss: \['forces'\].*one loss for all"):
+        keras_mlff.train(
+            model,
+            labeled,
+            folder=tmp_path / "new",
+            verbose=0,
+            labels=("energy", "forces"),
+            loss={"energy": "mse"},
+        )
+
+
 def test_choices_are_made_by_name(tmp_path):
     """Optimizers, schedules, losses, weights and callbacks of Keras and of other packages."""
     results = experiments.train(
