@@ -28,6 +28,7 @@ if keras.backend.backend() != "tensorflow":
 if keras.backend.backend() != "torch":
     collect_ignore_glob += ["recipes/*", "models/test_*_formulas.py", "models/*/test_*_formulas.py"]
     collect_ignore_glob += ["experiments/test_run.py", "experiments/test_command_line.py"]
+    collect_ignore_glob += ["experiments/test_study.py"]
     # NumPy and files alone
     collect_ignore_glob += ["datasets/test_files.py", "datasets/test_load.py"]
     collect_ignore_glob += ["datasets/test_guide.py", "datasets/test_splits.py"]
