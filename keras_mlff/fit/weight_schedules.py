@@ -77,7 +77,7 @@ class ScheduledWeight(keras.metrics.Metric):
 
 
 class ScheduledWeights(keras.callbacks.Callback):
-    """Sets the factors of losses that have a `losses.WeightSchedule`; `fit` adds it by itself.
+    """Sets the factors of losses that have a `WeightSchedule`; `fit` adds it by itself.
 
     Validation weighs as the last epoch does.
     """
