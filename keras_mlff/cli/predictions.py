@@ -111,6 +111,10 @@ def evaluate(
 
     chosen_format(format, output)
     model = load_model(preset, dtype)  # first: it may know labels that nobody else does
+    if _is_file(data):
+        learned = model.preset.properties
+        usual = [name for name in ("energy", "forces") if name in learned]
+        about_file = {"labels": usual or learned, **about_file}
     structures = datasets.load(data, split, **about_file)
     kinds = files.configurations(data, split) if by == "configuration" and _is_file(data) else None
     predictions = _trained_only(model.predict(structures, batch_size), model)

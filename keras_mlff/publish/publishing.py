@@ -59,7 +59,8 @@ def publish(
     check_metadata(metadata)
     metadata["keras_mlff_version"] = keras_mlff.__version__
     metadata["learning_curve"] = learning_curve(log)
-    folder = preset_store.save(model, folder, **metadata).folder
+    saved = preset_store.save(model, folder, **metadata)
+    folder = saved.folder
     shutil.copyfile(log, folder / LOG)
     double = models.load_preset(str(folder), dtype="float64")
     pinned = []
@@ -69,7 +70,7 @@ def publish(
         plain = {key: value.tolist() for key, value in predictions.items()}
         pinned.append({"structure": arguments, "predictions": plain})
     saving.write_json(folder / REFERENCE, pinned)
-    if "forces" in model.property_names and num_nve_steps:
+    if "forces" in saved.properties and num_nve_steps:
         nve = nve_drift(model, examples[0], num_nve_steps)
         _update(preset_store.read(folder), nve=nve)
     return verify(folder)

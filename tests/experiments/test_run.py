@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_mlff
-from keras_mlff import datasets, experiments, models
+from keras_mlff import cli, datasets, experiments, models
 from keras_mlff.experiments import DataSettings, Parts, data, evaluation
 from keras_mlff.graph import structure
 
@@ -179,6 +179,20 @@ def test_parts_without_a_label_are_refused_before_the_training(tmp_path):
             labels=("energy", "forces"),
             loss={"energy": "mse"},
         )
+
+
+def test_a_preset_of_energies_alone_has_no_dynamics(tmp_path, capsys):
+    frames = make_frames()
+    model = models.EGNN(**TINY)
+    target = tmp_path / "energies"
+    settings = {"folder": tmp_path / "run", "verbose": 0, "num_epochs": 1}
+    keras_mlff.train(model, frames, loss={"energy": "mse"}, preset=target, **settings)
+    metadata = json.loads((target / "metadata.json").read_text())
+    assert metadata["properties"] == ["energy", "atomic_energies"]
+    assert "nve" not in metadata
+    datasets.save(tmp_path / "frames.xyz", frames)
+    assert cli.main(["evaluate", str(tmp_path / "frames.xyz"), "--preset", str(target)]) == 0
+    assert "forces" not in capsys.readouterr().out
 
 
 def test_choices_are_made_by_name(tmp_path):
