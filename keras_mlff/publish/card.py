@@ -48,7 +48,7 @@ def card(preset: preset_store.Preset) -> str:
     beside = with_published(about["metrics"], about.get("published", {}))
     lines += ["", "## Errors", "", *_table(beside)]
     for part, measured in about.get("metrics_of_parts", {}).items():
-        lines += ["", f"Of the test, {part}:", "", *_table(measured)]
+        lines += ["", f"Structures: {part}.", "", *_table(measured)]
     if about.get("learning_curve"):
         lines += ["", "## Learning curve", ""]
         lines += ["Validation during training, in eV, Å and e, by number of epochs.", ""]
