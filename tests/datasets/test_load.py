@@ -1,5 +1,6 @@
 """One call loads files and named data sets; shipped ones need no TensorFlow."""
 
+import importlib
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -111,3 +112,11 @@ else:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_without_tensorflow_datasets_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    for name in [name for name in sys.modules if name.startswith("keras_mlff.datasets.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"keras-mlff\[datasets\]"):
+        importlib.import_module("keras_mlff.datasets.tools.catalog")

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
+# before TensorFlow Datasets itself, since it says which extra is missing
 from keras_mlff.datasets.tools.builder import (
     REPORT,
     STATISTICS,
@@ -63,6 +62,8 @@ def builder_class(name: str) -> type[AtomisticDatasetBuilder]:
 
 def _builder_of_shipped(shipped: type[ShippedDataset]) -> type[AtomisticDatasetBuilder]:
     """Makes a builder of the structures that come with the package."""
+    import tensorflow_datasets as tfds
+
     described = ("name", "HOMEPAGE", "CITATION", "LICENSE", "LEVEL_OF_THEORY")
     attributes = {
         **{key: getattr(shipped, key) for key in (*described, "STRUCTURES", "ELEMENTS")},
@@ -101,6 +102,8 @@ def prepare(name: str, data_dir: str | None = None, manual_dir: str | Path | Non
         data_dir: The folder of TensorFlow Datasets; its usual one where `None`.
         manual_dir: The folder of source files that were placed by hand.
     """
+    import tensorflow_datasets as tfds
+
     builder = find(name, data_dir)
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     builder.download_and_prepare(download_config=config)
@@ -128,6 +131,8 @@ def read_split(builder: Any, split: str) -> list[Graph]:
         builder: The builder, after `download_and_prepare`.
         split: The split, as TensorFlow Datasets writes it.
     """
+    import tensorflow_datasets as tfds
+
     read_config = tfds.ReadConfig(interleave_cycle_length=1)  # keeps the order
     examples = builder.as_dataset(split=split, read_config=read_config, shuffle_files=False)
     return [structure(**example) for example in tfds.as_numpy(examples)]
