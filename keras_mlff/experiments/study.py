@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_mlff import models, saving
 from keras_mlff.experiments import building, recipes, run, toml
 from keras_mlff.experiments.data import Parts
 from keras_mlff.experiments.settings import Recipe
-from keras_mlff.graph import elements
+from keras_mlff.graph import Array, elements
 
 TRAININGS, MODEL = "trainings.json", "model"
 
@@ -168,6 +170,50 @@ class Study:
                 f"{ {key: after.get(key) for key in differing} }, there "
                 f"{ {key: before.get(key) for key in differing} }. Choose another folder."
             )
+
+
+def solve_missing(
+    solvers: Mapping[str, Callable[[], Mapping[str, Array]]], partial: Path, level: str
+) -> dict[str, dict[str, Array]]:
+    """Computes what a file does not hold yet, and writes the file after each of them.
+
+    Args:
+        solvers: Functions without arguments by what they compute, in the order of their turn.
+        partial: The npz file of what is finished.
+        level: Level of theory; a file of another one is refused.
+
+    Returns:
+        The arrays of each, by its name and theirs.
+
+    Raises:
+        ValueError: If `partial` belongs to another level of theory.
+    """
+    stored: dict[str, Array] = {"level": np.array(level)}
+    if partial.exists():
+        with np.load(partial) as file:
+            stored = dict(file)
+        if str(stored["level"]) != level:
+            raise ValueError(
+                "The partial file was computed at another level of theory. Received: "
+                f"partial='{partial}' with {stored['level']}, now {level}. Move it away."
+            )
+    found: dict[str, dict[str, Array]] = {}
+    for key, value in stored.items():
+        name, _, array = key.rpartition("/")
+        found.setdefault(name, {})[array] = value
+    missing = [name for name in solvers if name not in found]
+    start = time.monotonic()
+    for number, name in enumerate(missing, start=1):
+        found[name] = dict(solvers[name]())
+        stored |= {f"{name}/{array}": value for array, value in found[name].items()}
+        saving.write_npz(partial, stored)
+        minutes = (time.monotonic() - start) / 60
+        left = minutes / number * (len(missing) - number)
+        print(
+            f"[{number}/{len(missing)}] {name}; {minutes:.1f} min, about {left:.0f} min left",
+            flush=True,
+        )
+    return {name: found[name] for name in solvers}
 
 
 def _flat(table: Mapping[str, Any], place: str = "") -> dict[str, Any]:

@@ -26,8 +26,7 @@ Run: python recipes/generate/generate_ch2.py
 """
 
 import json
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_mlff import cli, saving, units
+from keras_mlff.experiments.study import solve_missing
 
 Array = npt.NDArray[Any]
 
@@ -133,56 +133,6 @@ def solve(path: AnglePath, functional: str, basis: str) -> dict[str, Array]:
     return solution | ({"forces": np.array(forces)} if path.forces else {})
 
 
-def solve_all(
-    paths: list[AnglePath],
-    solve_path: Callable[[AnglePath], dict[str, Array]],
-    partial: Path,
-    level: str,
-) -> dict[AnglePath, dict[str, Array]]:
-    """Solves every path that `partial` does not hold yet and writes the file after each.
-
-    Args:
-        paths: What to solve, in this order.
-        solve_path: Solves one path.
-        partial: File of the finished paths, npz.
-        level: Level of theory; a partial file of another one is refused.
-
-    Raises:
-        ValueError: If `partial` belongs to another level of theory.
-    """
-    stored: dict[str, Array] = {"level": np.array(level)}
-    if partial.exists():
-        with np.load(partial) as file:
-            stored = dict(file)
-        if str(stored["level"]) != level:
-            raise ValueError(
-                "The partial file was computed at another level of theory. Received: "
-                f"partial='{partial}' with {stored['level']}, now {level}. Move it away."
-            )
-    start, num_solved = time.monotonic(), 0
-    num_missing = len({path for path in paths if f"{path.key}/energy" not in stored})
-    for path in paths:
-        if f"{path.key}/energy" in stored:
-            continue
-        stored |= {f"{path.key}/{name}": values for name, values in solve_path(path).items()}
-        saving.write_npz(partial, stored)
-        num_solved += 1
-        seconds = time.monotonic() - start
-        left = seconds / num_solved * (num_missing - num_solved)
-        print(
-            f"[{num_solved}/{num_missing}] {path.key}; {seconds / 60:.1f} min, "
-            f"about {left / 60:.0f} min left",
-            flush=True,
-        )
-    names = ("energy", "spin_square", "forces")
-    return {
-        path: {
-            name: stored[f"{path.key}/{name}"] for name in names if f"{path.key}/{name}" in stored
-        }
-        for path in paths
-    }
-
-
 def random_motion(positions: Array, forces: Array, seed: int) -> tuple[Array, Array]:
     """Turns and moves each structure at random, uniformly over SO(3) and over a cube.
 
@@ -279,13 +229,10 @@ def main(
         "pyscf": pyscf.__version__,
     }
     file = Path(output)
-    partial = file.with_name(f"{file.name}.partial")
-    solutions = solve_all(
-        [*grid.values(), *scan, *surface[0], *surface[1]],
-        lambda path: solve(path, functional, basis),
-        partial,
-        json.dumps(theory),
-    )
+    unfinished = file.with_name(f"{file.name}.partial")
+    paths = [*grid.values(), *scan, *surface[0], *surface[1]]
+    solvers = {path.key: partial(solve, path, functional, basis) for path in paths}
+    solutions = solve_missing(solvers, unfinished, json.dumps(theory))
 
     positions: list[Array] = []
     energy: list[float] = []
@@ -295,7 +242,7 @@ def main(
     for multiplicity in MULTIPLICITIES:
         for i in range(num_grid):
             for j in range(num_grid):
-                solution = solutions[grid[multiplicity, min(i, j), max(i, j)]]
+                solution = solutions[grid[multiplicity, min(i, j), max(i, j)].key]
                 path_forces = solution["forces"]
                 if i > j:
                     path_forces = path_forces[:, [0, 2, 1]] @ over
@@ -307,8 +254,9 @@ def main(
     moved_positions, moved_forces = random_motion(np.array(positions), np.array(forces), seed)
     split_train, split_test = random_split(spin_multiplicity, train_fraction, seed)
 
-    triplet_paths = [path for path in solutions if path.multiplicity == 3]
-    spin_squares = np.concatenate([solutions[path]["spin_square"] for path in triplet_paths])
+    spin_squares = np.concatenate(
+        [solutions[path.key]["spin_square"] for path in paths if path.multiplicity == 3]
+    )
     metadata = {
         "content": "CH2 singlet and triplet: grid, angle scan and energy surface",
         "recipe": "recipes/generate/generate_ch2.py",
@@ -335,16 +283,16 @@ def main(
             "split_train": split_train.astype("int32"),
             "split_test": split_test.astype("int32"),
             "scan_angle": scan_angle,
-            "scan_energy": np.array([solutions[path]["energy"] for path in scan]),
+            "scan_energy": np.array([solutions[path.key]["energy"] for path in scan]),
             "surface_length": surface_length,
             "surface_angle": surface_angle,
             "surface_energy": np.array(
-                [[solutions[path]["energy"] for path in paths] for paths in surface]
+                [[solutions[path.key]["energy"] for path in row] for row in surface]
             ).swapaxes(1, 2),
             "metadata": np.array(json.dumps(metadata, ensure_ascii=False)),
         },
     )
-    partial.unlink()
+    unfinished.unlink()
     return file
 
 

@@ -28,8 +28,8 @@ Run: python recipes/generate/generate_cumulene.py  (continues where it was stopp
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ import numpy.typing as npt
 
 from keras_mlff import cli, saving, units
 from keras_mlff.bench.systems import cumulene
+from keras_mlff.experiments.study import solve_missing
 
 Array = npt.NDArray[Any]
 
@@ -155,56 +156,6 @@ def descend(unrestricted: Any, num_rounds: int = 5) -> bool:
     return is_stable
 
 
-def solve_all(
-    points: list[tuple[int, float]],
-    solve_point: Callable[[int, float], dict[str, Array]],
-    partial: Path,
-    level: str,
-) -> dict[tuple[int, float], dict[str, Array]]:
-    """Solves every point that `partial` does not hold yet and writes the file after each.
-
-    Args:
-        points: Numbers of carbons and dihedral angles.
-        solve_point: Solves one.
-        partial: File of the finished points, npz.
-        level: Level of theory; a partial file of another one is refused.
-
-    Raises:
-        ValueError: If `partial` belongs to another level of theory.
-    """
-    stored: dict[str, Array] = {"level": np.array(level)}
-    if partial.exists():
-        with np.load(partial) as file:
-            stored = dict(file)
-        if str(stored["level"]) != level:
-            raise ValueError(
-                "The partial file was computed at another level of theory. Received: "
-                f"partial='{partial}' with {stored['level']}, now {level}. Move it away."
-            )
-    missing = [point for point in points if f"{_key(*point)}/energy" not in stored]
-    start = time.monotonic()
-    for number, point in enumerate(missing, start=1):
-        begun, cpu = time.monotonic(), time.process_time()
-        stored |= {f"{_key(*point)}/{name}": value for name, value in solve_point(*point).items()}
-        saving.write_npz(partial, stored)
-        seconds, total = time.monotonic() - begun, time.monotonic() - start
-        print(
-            f"[{number}/{len(missing)}] {_key(*point)}: "
-            f"{float(stored[f'{_key(*point)}/energy']):.6f} eV, "
-            f"<S²> {float(stored[f'{_key(*point)}/spin_square']):.3f}; {seconds:.0f} s, "
-            f"{time.process_time() - cpu:.0f} of the CPU; {total / 60:.0f} min in all",
-            flush=True,
-        )
-    failed = [_key(*point) for point in points if not stored[f"{_key(*point)}/is_lowest"]]
-    if failed:
-        print(
-            f"Not the lowest singlet, from no start, and left out of the splits: {failed}. "
-            "The rows are there, with `is_lowest` false.",
-            flush=True,
-        )
-    return {point: {name: stored[f"{_key(*point)}/{name}"] for name in NAMES} for point in points}
-
-
 def _key(num_carbons: int, dihedral: float) -> str:
     return f"C{num_carbons}H4 at {dihedral:.4f} degrees"
 
@@ -251,13 +202,19 @@ def main(
         "pyscf": pyscf.__version__,
     }
     file = Path(output)
-    partial = file.with_name(f"{file.name}.partial")
-    solutions = solve_all(
-        [(carbons, angle) for carbons in num_carbons for angle in solved_angles],
-        lambda carbons, angle: solve(carbons, angle, functional, basis),
-        partial,
-        json.dumps(theory),
-    )
+    unfinished = file.with_name(f"{file.name}.partial")
+    solvers = {
+        _key(carbons, angle): partial(solve, carbons, angle, functional, basis)
+        for carbons in num_carbons
+        for angle in solved_angles
+    }
+    solutions = solve_missing(solvers, unfinished, json.dumps(theory))
+    if failed := [key for key, solution in solutions.items() if not solution["is_lowest"]]:
+        print(
+            f"Not the lowest singlet, from no start, and left out of the splits: {failed}. "
+            "The rows are there, with `is_lowest` false.",
+            flush=True,
+        )
     rows: dict[str, list[Any]] = {name: [] for name in NAMES}
     positions, numbers, splits = [], [], {}
     dihedrals: list[float] = []
@@ -265,7 +222,7 @@ def main(
         first = len(dihedrals)
         above = [180.0 - angle for angle in reversed(solved_angles[:-1])]
         for angle in [*solved_angles, *above]:
-            solution = dict(solutions[carbons, min(angle, 180.0 - angle)])
+            solution = dict(solutions[_key(carbons, min(angle, 180.0 - angle))])
             if angle > 90.0:
                 solution["forces"] = mirrored(solution["forces"])
             place, kinds = cumulene(carbons, angle)
@@ -298,7 +255,7 @@ def main(
             "metadata": np.array(json.dumps(metadata, ensure_ascii=False)),
         },
     )
-    partial.unlink(missing_ok=True)
+    unfinished.unlink(missing_ok=True)
     return file
 
 

@@ -2,30 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from keras_mlff import cli, datasets, models
 from keras_mlff.experiments import recipes
-from keras_mlff.graph import structure
+from tests.experiments.frames import make_frames
 
 TINY = ["--architecture", "EGNN", "--set", "num_features=4", "num_layers=1"]
 SHORT = ["--num-epochs", "1", "--batch-size", "4", "--validation", "0.2"]
-
-
-def make_frames(count=12, shift=0.0):
-    random = np.random.default_rng(0)
-    rest = np.asarray([[0.0, 0.0, 0.0], [0.0, 0.9, 0.6], [0.0, -0.9, 0.6]])
-    forces = random.normal(size=(count, 3, 3))
-    return [
-        structure(
-            rest + random.normal(scale=0.05, size=(3, 3)),
-            [6, 1, 1],
-            energy=-1000.0 + shift + random.normal(),
-            forces=force - force.mean(axis=0),
-        )
-        for force in forces
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +19,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def xyz(folder):
-    datasets.save(folder / "frames.xyz", make_frames())
+    datasets.save(folder / "frames.xyz", make_frames(12))
     return str(folder / "frames.xyz")
 
 
@@ -64,7 +48,7 @@ def test_training_writes_a_preset_with_a_card(trained, folder, capsys):
 
 
 def test_a_preset_is_fine_tuned_and_its_recipe_run_again(trained, folder, capsys):
-    datasets.save(folder / "other.xyz", make_frames(shift=3.0))
+    datasets.save(folder / "other.xyz", make_frames(12, shift=3.0))
     tuned = folder / "tuned"
     command = ["train", str(folder / "other.xyz"), "--output", str(tuned), *SHORT]
     command += ["--preset", str(trained), "--keep", "readouts", "--loss-weights", "energy=3"]

@@ -1,12 +1,14 @@
 """A study trains once, goes on, and keeps errors apart from settings that they do not belong to."""
 
 import json
+from functools import partial
 
+import numpy as np
 import pytest
 
 from keras_mlff import datasets
 from keras_mlff.experiments import Parts
-from keras_mlff.experiments.study import Study
+from keras_mlff.experiments.study import Study, solve_missing
 
 TINY = ("model.num_features=8", "training.num_epochs=1", "report.plots=false")
 SMALL = {"model.num_layers": 1, "training.batch_size": 20}
@@ -46,3 +48,26 @@ def test_what_a_training_sets_goes_over_settings_and_defaults(tmp_path):
     assert study.settle("cmret_ch2").training.num_epochs == 7
     fresh = study.untrained("cmret_ch2", {"model.num_features": 8, "model.num_layers": 1})
     assert fresh.num_features == 8
+
+
+def test_what_is_solved_is_not_solved_again(tmp_path, capsys):
+    solved = []
+
+    def solve(name):
+        solved.append(name)
+        if len(solved) == 2:
+            raise KeyboardInterrupt
+        return {"energy": np.array([float(len(name))])}
+
+    solvers = {name: partial(solve, name) for name in ("a", "bc")}
+    with pytest.raises(KeyboardInterrupt):
+        solve_missing(solvers, tmp_path / "partial", "level")
+    solutions = solve_missing(solvers, tmp_path / "partial", "level")
+    assert solved == ["a", "bc", "bc"]
+    assert {name: found["energy"].tolist() for name, found in solutions.items()} == {
+        "a": [1.0],
+        "bc": [2.0],
+    }
+    assert "[1/1] bc; 0.0 min" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="another level of theory"):
+        solve_missing(solvers, tmp_path / "partial", "other level")

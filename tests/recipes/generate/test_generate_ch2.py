@@ -123,28 +123,6 @@ def test_missing_pyscf_names_the_extra(monkeypatch):
         generate_ch2.main()
 
 
-def test_interrupted_run_continues(tmp_path):
-    """Paths that the partial file holds are not solved again."""
-    paths = [generate_ch2.AnglePath(1, 1.0, length, (90.0,), False) for length in (1.0, 1.1, 1.2)]
-    solved = []
-
-    def solve_path(path):
-        if len(solved) == 2:
-            raise KeyboardInterrupt
-        solved.append(path)
-        return {"energy": np.array([path.length_2]), "spin_square": np.zeros(1)}
-
-    with pytest.raises(KeyboardInterrupt):
-        generate_ch2.solve_all(paths, solve_path, tmp_path / "partial", "level")
-    solved.clear()
-    solutions = generate_ch2.solve_all(paths, solve_path, tmp_path / "partial", "level")
-
-    assert solved == paths[2:]
-    assert [solutions[path]["energy"][0] for path in paths] == [1.0, 1.1, 1.2]
-    with pytest.raises(ValueError, match="another level of theory"):
-        generate_ch2.solve_all(paths, solve_path, tmp_path / "partial", "other level")
-
-
 def test_random_motion_keeps_the_molecule():
     positions = np.stack([generate_ch2.geometry(1.0, 1.1, 100.0)] * 2000)
     forces = np.broadcast_to(np.arange(9.0).reshape(3, 3), positions.shape)

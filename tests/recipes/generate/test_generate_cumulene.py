@@ -74,25 +74,6 @@ def solution(carbons, is_lowest=True):
     return values | {"forces": np.zeros((carbons + 4, 3)), "is_lowest": np.asarray(is_lowest)}
 
 
-def test_points_are_not_solved_twice(tmp_path, capsys):
-    solved = []
-
-    def solve(carbons, angle):
-        solved.append((carbons, angle))
-        if len(solved) == 2:
-            raise KeyboardInterrupt
-        return solution(carbons)
-
-    points, partial = [(3, 0.0), (3, 90.0)], tmp_path / "partial.npz"
-    with pytest.raises(KeyboardInterrupt):
-        generate_cumulene.solve_all(points, solve, partial, "level")
-    assert list(generate_cumulene.solve_all(points, solve, partial, "level")) == points
-    assert solved == [(3, 0.0), (3, 90.0), (3, 90.0)]
-    assert "[1/1] C3H4 at 90.0000 degrees: 1.000000 eV" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="another level"):
-        generate_cumulene.solve_all(points, solve, partial, "other")
-
-
 def test_points_that_are_not_the_lowest_are_marked_and_left_out(tmp_path, capsys, monkeypatch):
     pytest.importorskip("pyscf", reason="needs the pip extra qm")
     monkeypatch.setattr(
