@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_mlff.graph import Graph, Tensor
-from keras_mlff.layers.attention import GraphAttention
 from keras_mlff.layers.initializers import Normal, Uniform, torch_dense
+from keras_mlff.models.cmret.attention import GraphAttention
 from keras_mlff.ops import segment
 
 

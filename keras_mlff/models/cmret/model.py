@@ -13,10 +13,10 @@ from keras_mlff.graph import Graph, Tensor
 from keras_mlff.heads import AtomNumbers
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.layers import radial
-from keras_mlff.layers.attention import GraphAttention
 from keras_mlff.layers.equivariant import GatedReadout
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures
+from keras_mlff.models.cmret.attention import GraphAttention
 from keras_mlff.models.cmret.electron_configuration import ElectronConfigurationEmbedding
 from keras_mlff.models.cmret.interaction import CMRETInteraction
 from keras_mlff.models.cmret.variant import VARIANTS, CMRETVariant

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from keras_mlff.layers.attention import ACTIVATIONS
 from keras_mlff.layers.equivariant import NORM_MODES
+from keras_mlff.models.cmret.attention import ACTIVATIONS
 from keras_mlff.models.cmret.electron_configuration import CONFIGURATIONS
 from keras_mlff.models.variants import Switches
 
