@@ -14,3 +14,15 @@ def invented_ch2(monkeypatch):
     monkeypatch.setattr(ch2, "FILE", DUMMY_DATA / "ch2/ch2.npz")
     with np.load(ch2.FILE) as file:
         return dict(file)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Makes every download fail, as without network."""
+
+    from tensorflow_datasets.core.download import DownloadManager
+
+    def refuse(self, url):
+        raise OSError("no network")
+
+    monkeypatch.setattr(DownloadManager, "download", refuse)
