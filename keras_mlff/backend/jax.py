@@ -10,10 +10,13 @@ import jax
 import keras
 from jax import numpy as jnp
 
+from keras_mlff.backend import host_memory
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import Tensor
 from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
 from keras_mlff.packing.loader import unpack_batch
+
+host_memory.keep()  # before the first array
 
 COMPILES = True
 RUNS_EAGERLY = False  # it would compile each operation

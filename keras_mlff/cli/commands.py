@@ -166,6 +166,7 @@ def doctor() -> None:
         import keras
 
         from keras_mlff import backend, models
+        from keras_mlff.backend import host_memory
 
         devices = backend.devices()
     except Exception as error:  # whatever it is, the doctor says so
@@ -176,6 +177,7 @@ def doctor() -> None:
         ) from error
     print(f"backend: {keras.backend.backend()}, devices: {', '.join(devices)}")
     print(f"precision: {keras.config.dtype_policy().name}, floatx {keras.config.floatx()}")
+    print(f"host memory: {host_memory.status()}")
     print(f"architectures: {', '.join(models.ARCHITECTURES)}")
 
 
