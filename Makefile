@@ -42,7 +42,7 @@ docs: .venv/all.stamp
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv site demo_output .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv site demo_output .import_linter_cache .jax_cache .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("keras_mlff needs Python 3.11 or newer; name one with PYTHON=")'

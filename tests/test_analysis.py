@@ -40,7 +40,7 @@ def test_radial_bases_are_sampled():
     np.testing.assert_allclose(found.tables[0], expected, atol=1e-5)
 
 
-@pytest.mark.eager
+@pytest.mark.once
 @pytest.mark.parametrize("name", sorted(models.ARCHITECTURES))
 def test_every_architecture_tells_what_it_makes_of_distances(name):
     """Without tables too, in its own precision, one table per layer or one for all."""

@@ -97,6 +97,7 @@ def test_ase_calls_them_magnetic_moments(model):
     assert abs(expected[0] - 2.0) < 0.5
 
 
+@pytest.mark.once
 def test_a_fresh_process_needs_no_registration(model, preset):
     arguments = [sys.executable, "-c", FRESH, str(preset), json.dumps(WATER.tolist())]
     run = subprocess.run(arguments, check=True, capture_output=True, text=True)
@@ -104,6 +105,7 @@ def test_a_fresh_process_needs_no_registration(model, preset):
     np.testing.assert_allclose(json.loads(run.stdout.splitlines()[-1]), expected, rtol=1e-5)
 
 
+@pytest.mark.once
 def test_the_command_line_compares_what_only_the_preset_knows(preset, tmp_path):
     datasets.save(tmp_path / "frames.xyz", frames())
     labels = ["--labels", "energy", NAME]

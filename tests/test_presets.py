@@ -162,7 +162,7 @@ def test_elements_that_were_never_seen_are_refused(folder):
         loaded.predict(structure([[0, 0, 0], [0, 0, 1.3]], [1, 17]))
 
 
-@pytest.mark.eager
+@pytest.mark.once
 def test_new_elements_may_be_learned(folder):
     loaded = CMRET.from_preset("water")
     forces = np.zeros((2, 3))

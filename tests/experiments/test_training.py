@@ -92,7 +92,14 @@ def whole_run(graphs, tmp_path_factory):
 
 # the killed process leaves its log open, as a killed process does
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("kill_after", "kill_amid"), [(2, None), (2, 1), (NUM_EPOCHS - 1, 1)])
+@pytest.mark.parametrize(
+    ("kill_after", "kill_amid"),
+    [
+        (2, 1),
+        pytest.param(2, None, marks=pytest.mark.once),
+        pytest.param(NUM_EPOCHS - 1, 1, marks=pytest.mark.once),
+    ],
+)
 def test_a_killed_training_resumes_to_the_last_bit(
     graphs, whole_run, tmp_path, monkeypatch, kill_after, kill_amid
 ):
@@ -150,6 +157,7 @@ def test_a_training_does_not_go_on_with_other_settings(graphs, whole_run, tmp_pa
         run(graphs, tmp_path, resume=True, seed=17)
 
 
+@pytest.mark.once
 def test_references_fitted_anew_may_differ_by_rounding(graphs, tmp_path):
     """Another processor's linear algebra gives other last digits; the training keeps its own."""
 
@@ -165,6 +173,7 @@ def test_references_fitted_anew_may_differ_by_rounding(graphs, tmp_path):
         start(1.1, resume=True)
 
 
+@pytest.mark.once
 def test_epochs_without_validation_are_not_the_best(graphs, tmp_path):
     model, _ = make(graphs)
     best = fit.BestWeights(tmp_path / "best.weights.h5")
@@ -182,6 +191,7 @@ def test_epochs_without_validation_are_not_the_best(graphs, tmp_path):
         fit.BestWeights(tmp_path / "x.weights.h5", "val_los").on_epoch_end(0, {"val_loss": 1})
 
 
+@pytest.mark.once
 def test_a_training_that_diverges_stops_and_keeps_its_last_good_state(graphs, tmp_path):
     model, edges = make(graphs)
     optimizer = keras.optimizers.SGD(float("inf"))
@@ -248,12 +258,14 @@ def read_log(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.once
 def test_a_training_is_not_overwritten_by_accident(graphs, tmp_path):
     run(graphs, tmp_path)
     with pytest.raises(ValueError, match="resume=True"):
         run(graphs, tmp_path)
 
 
+@pytest.mark.once
 def test_a_finished_training_stays_finished(graphs, tmp_path):
     """Resuming it, twice even, trains no epoch, loses no line of the log and forgets nothing."""
     first = run(graphs, tmp_path)
@@ -274,6 +286,7 @@ def test_early_stopping_leaves_the_best_averaged_weights(graphs, tmp_path):
     np.testing.assert_allclose(found, best, rtol=1e-5)
 
 
+@pytest.mark.once
 def test_a_training_that_was_stopped_early_stays_so(graphs, tmp_path):
     """Unless it gets more patience, and then it goes on with the epoch after the stop."""
     settings = {"num_epochs": 30, "loss": {"energy": "mse"}}

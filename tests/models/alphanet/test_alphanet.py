@@ -31,7 +31,7 @@ SMALL = {
     "dtype": "float64",
 }
 # golden vectors hold the faithful variants on JAX too
-VARIANTS = ["smooth", *(pytest.param(name, marks=pytest.mark.eager) for name in ("v2", "v1", "p"))]
+VARIANTS = ["smooth", *(pytest.param(name, marks=pytest.mark.once) for name in ("v2", "v1", "p"))]
 BUDGET = Budget(num_graphs=6, num_atoms=72, num_edges=1400, num_triplets=0, max_atoms=16)
 
 
@@ -182,7 +182,7 @@ def copper():
     return structure(places, [29] * 4, cell=np.eye(3) * 3.61)
 
 
-@pytest.mark.eager
+@pytest.mark.once
 def test_what_cuts_has_no_continuous_derivatives(models):
     tiny = {**SMALL, "num_layers": 1}  # models take long to make
     smooth = AlphaNet(**tiny, variant={"cutoff_function": "smooth"})
@@ -310,7 +310,7 @@ def test_the_state_takes_room_to_turn_around():
     assert 1.0 < slopes.max() < 50.0
 
 
-@pytest.mark.eager
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -93,7 +93,7 @@ def test_predictions_equal_the_reference(model, variant, goldens):
             assert_close(stress, golden["stress_dE_dstrain_over_V"], f"{name} stress")
 
 
-@pytest.mark.eager
+@pytest.mark.once
 def test_single_precision_gives_four_digits(variant, goldens):
     hyperparameters = json.loads((GOLDEN / f"{variant}_hparams.json").read_text())
     weights = read(f"{variant}_weights")

@@ -208,7 +208,7 @@ def test_crystals_need_weights_that_add_up_to_one(activation):
     assert build(variant={"attention_activation": activation}, attention="none").supports_periodic
 
 
-@pytest.mark.eager
+@pytest.mark.once
 def test_a_smoother_cutoff_keeps_second_derivatives():
     """The curvature of a bond jumps at the cutoff with the paper's cosine, and else not."""
     step = 1e-4
@@ -274,7 +274,7 @@ def test_only_the_papers_vector_depends_on_orientation(charged):
             np.testing.assert_allclose(after, before, rtol=1e-12)
 
 
-@pytest.mark.eager
+@pytest.mark.once
 def test_the_modes_agree_where_charge_and_spin_cancel():
     models = [build(charge_spin_channels=mode) for mode in ("invariant", "vector", "none")]
     for other in models[1:]:

@@ -52,7 +52,7 @@ def test_all_architectures_with_a_radial_basis_take_it():
     )
 
 
-@pytest.mark.eager
+@pytest.mark.once
 @pytest.mark.parametrize("name", ENCODED)
 def test_energies_end_smoothly_at_the_cutoff(name):
     """At the cutoff the force of the leaving atom is zero, and right inside it is nearly."""
@@ -120,7 +120,7 @@ def test_the_width_is_that_of_the_basis():
         make("So3krates", num_radial=5, distance_encoding={"kind": "posenc", "num_features": 6})
 
 
-@pytest.mark.eager
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["CMRET", "EGNN"])
 def test_training_makes_tables_smoother(name):
     """The loss of the tables is part of `fit`'s, and its gradient reaches them."""
