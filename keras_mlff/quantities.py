@@ -120,6 +120,13 @@ _BUILT_IN = (
     Quantity(
         "hirshfeld_ratios", "atom", description="volume of the atom over that of the free atom"
     ),
+    Quantity(
+        "frequencies",
+        "atom",
+        (3,),
+        "1/cm",
+        description="harmonic ones of the whole molecule, ascending; rigid motions are zeros first",
+    ),
     # QM9, by the names that its papers use
     Quantity("mu", "structure", (), "e·Å", Dimension(0, 1, 1), description="norm of the dipole"),
     Quantity("alpha", "structure", (), "Å³", Dimension(0, 3), description="polarizability"),

@@ -88,6 +88,7 @@ def test_similarity_is_one_with_itself_and_symmetric():
     np.testing.assert_allclose(matrix, matrix.T)
 
 
+@pytest.mark.once
 def test_command_prints_metrics_and_draws(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     folders = []
@@ -125,6 +126,7 @@ def test_attention_of_two_atoms_is_the_mean_of_both_directions_and_heads():
     np.testing.assert_allclose(sizes, [[0.0, 0.5], [0.5, 0.0]])
 
 
+@pytest.mark.once
 def test_attention_is_drawn_and_compared_with_bonds(tmp_path, capsys):
     small = models.CMRET(num_features=8, num_layers=2, num_radial=4, num_heads=2)
     small.save_to_preset(str(tmp_path / "small"), elements=[1, 6])

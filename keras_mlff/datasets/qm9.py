@@ -1,4 +1,4 @@
-"""QM9: 130,831 small organic molecules and their 12 properties."""
+"""QM9: 130,831 small organic molecules with 12 properties, charges and frequencies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from keras_mlff.datasets.tools.builder import (
     Example,
     Unusable,
 )
-from keras_mlff.datasets.tools.sources import Source
+from keras_mlff.datasets.tools.sources import Source, manual_folder
 
-_LABELS = tuple(qm9_format.FACTORS)
+_LABELS = (*qm9_format.FACTORS, "polarizability", "partial_charges", "frequencies")
 
 
 @dataclasses.dataclass(eq=False)
@@ -25,6 +25,7 @@ class QM9Config(AtomisticConfig):
     """A published way to part the molecules."""
 
     labels: tuple[str, ...] = _LABELS
+    optional_labels: tuple[str, ...] = ("polarizability",)  # which the archive lacks
     num_train: int = 0
     num_validation: int = 0
     permutation_seed: int | None = None  # of NumPy's RandomState
@@ -32,6 +33,11 @@ class QM9Config(AtomisticConfig):
 
 class QM9(AtomisticDatasetBuilder):
     """Relaxed molecules of up to nine C, N, O and F atoms with 12 properties and A, B, C.
+
+    Mulliken charges and harmonic frequencies are there too, and tensors of polarizability where the
+    data come from `qm9pack`, a package of QM9's first author with the complete data set, which
+    needs no network once it is installed (`pip install qm9pack`). Its tables are taken unless the
+    archive of the publication is in manual_dir; where both are missing, the archive is downloaded.
 
     QM9 has 133,885 molecules; the 3,054 whose relaxed geometry did not pass the consistency check
     (uncharacterized.txt) are removed. Energies are totals; `ATOM_REFERENCES` has those of lone
@@ -42,7 +48,7 @@ class QM9(AtomisticDatasetBuilder):
     """
 
     name = "mlff_qm9"  # TFDS has a qm9 of its own
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS: ClassVar[list[QM9Config]] = [
         QM9Config(
             name="110k",
@@ -109,12 +115,23 @@ class QM9(AtomisticDatasetBuilder):
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
         """Reads all molecules that passed the check, and splits them as the configuration says."""
         config = self.builder_config
-        with self.readable("uncharacterized.txt"):
-            excluded = qm9_format.uncharacterized(self.source(dl_manager, "uncharacterized.txt"))
+        packed = qm9_format.packed_folder()
+        if packed is not None and not self._is_placed(dl_manager):
+            archive, everything = packed, range(1, qm9_format.NUM_MOLECULES + 1)
+            excluded = set(everything) - qm9_format.packed_indices(packed)
+        else:
+            try:
+                path = self.source(dl_manager, "uncharacterized.txt")
+                archive = self.source(dl_manager, "dsgdb9nsd.xyz.tar.bz2", extract=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} Or install the same data: pip install qm9pack"
+                ) from error
+            with self.readable("uncharacterized.txt"):
+                excluded = qm9_format.uncharacterized(path)
         indices = qm9_format.split_indices(
             excluded, config.num_train, config.num_validation, config.permutation_seed
         )
-        archive = self.source(dl_manager, "dsgdb9nsd.xyz.tar.bz2", extract=False)
         # a random order needs all molecules at hand, 0.2 GB
         with self.readable("dsgdb9nsd.xyz.tar.bz2"):
             molecules = {
@@ -123,6 +140,12 @@ class QM9(AtomisticDatasetBuilder):
                 if molecule.gdb_index not in excluded
             }
         return {split: self._generate_examples(molecules, rows) for split, rows in indices.items()}
+
+    @staticmethod
+    def _is_placed(dl_manager: Any) -> bool:
+        """Tells whether the archive of the publication, or its folder, was placed by hand."""
+        folder = manual_folder(dl_manager)
+        return folder is not None and any(folder.glob("dsgdb9nsd.xyz*"))
 
     def _generate_examples(
         self, molecules: dict[int, qm9_format.Molecule], indices: Any

@@ -31,10 +31,13 @@ def csv_chunks(path: Path, columns: Sequence[str], num_rows: int = 10_000) -> It
         if missing:
             raise KeyError(f"no columns {missing}, only {names}")
         # all columns, since pandas looks for rows that are too long only then
-        for chunk in pandas.read_csv(path, chunksize=num_rows, dtype=str, na_filter=False):
-            if not isinstance(chunk.index, pandas.RangeIndex):
-                raise OSError(f"the rows of {path.name} have more values than its first line names")
-            yield chunk[list(columns)]
+        with pandas.read_csv(path, chunksize=num_rows, dtype=str, na_filter=False) as chunks:
+            for chunk in chunks:
+                if not isinstance(chunk.index, pandas.RangeIndex):
+                    raise OSError(
+                        f"the rows of {path.name} have more values than its first line names"
+                    )
+                yield chunk[list(columns)]
     except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeError) as error:
         raise OSError(f"{path.name} is no CSV file ({error})") from error
 

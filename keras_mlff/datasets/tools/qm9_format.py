@@ -1,12 +1,17 @@
 """The files of QM9: properties and units, molecules, the failed ones, references, splits.
 
+There are two forms of the same data: the archive of the publication, with a file for each molecule,
+and the tables of the package `qm9pack` of its first author, which know polarizability tensors too.
+
 Reference: Ramakrishnan et al., 2014, https://doi.org/10.1038/sdata.2014.22
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_mlff import units
+from keras_mlff.datasets.tools.csv_files import csv_chunks
 from keras_mlff.graph import Array
 
 NUM_MOLECULES = 133_885
@@ -40,6 +46,17 @@ FACTORS = {
     "Cv": units.cal_per_mol_kelvin,
 }
 TARGETS = tuple(FACTORS)[3:]  # the 12 properties that networks are compared on
+# the tables of qm9pack, the names of these properties in them, and of what else is read
+PACKED_TABLES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")
+PACKED_TENSORS = "qm9_polarizability.csv"
+_PACKED_PROPERTIES = (
+    *("RotA_GHz", "RotB_GHz", "RotC_GHz", "Dipole_debye", "Polarizability_bohr3", "HOMO_au"),
+    *("LUMO_au", "HOMO_LUMO_gap_au", "R2_bohr2", "ZPVE_au", "InternalEnergy_0K_au"),
+    *("InternalEnergy_298K_au", "Enthalphy_298K_au", "GibbsFreeEnergy_298K_au"),
+    "Heatcapacity_Cv_cal_mol_K",
+)
+_PACKED_ARRAYS = ("Elements", "XYZ_Ang", "Mulliken_pop", "Harmonic_Freq_cmi")
+_PACKED_TENSOR = ("A_xx", "A_xy", "A_xz", "A_xy", "A_yy", "A_yz", "A_xz", "A_yz", "A_zz")
 
 # free atoms as atomref.txt has them (hartree, Cv in cal/(mol K))
 _ATOMS = {  # U0, U, H, G, Cv
@@ -62,21 +79,23 @@ class Molecule(NamedTuple):
         gdb_index: The number of the molecule, from 1 to 133,885.
         atomic_numbers: `(num_atoms,)`.
         positions: `(num_atoms, 3)`, Å.
-        labels: The 15 properties by the names of `FACTORS`.
+        labels: The 15 properties by the names of `FACTORS`, `partial_charges` `(num_atoms,)` by
+            Mulliken, `frequencies` `(num_atoms, 3)` and, of qm9pack alone, `polarizability`
+            `(3, 3)`.
     """
 
     gdb_index: int
     atomic_numbers: Array
     positions: Array
-    labels: dict[str, float]
+    labels: dict[str, Any]
 
 
 def parse(text: str) -> Molecule:
     """Reads the text of a `dsgdb9nsd_*.xyz` file.
 
-    The first line has the number of atoms, the second one the properties, and each of the next
-    ones an atom: symbol, positions in Å, and a charge that is not read. Some numbers are written as
-    Mathematica does, `6.8*^-6`.
+    The first line has the number of atoms and the second one the properties. Each of the next ones
+    has an atom: symbol, positions in Å and charge. Then come the frequencies in 1/cm, SMILES and
+    InChI, a line each. Some numbers are written as Mathematica does, `6.8*^-6`.
 
     Raises:
         ValueError: If the text is not such a file, or cut off.
@@ -85,38 +104,133 @@ def parse(text: str) -> Molecule:
     try:
         num_atoms = int(lines[0])
         tag, index, *properties = lines[1].split()
-        labels = {
-            key: _number(value) * factor
-            for (key, factor), value in zip(FACTORS.items(), properties, strict=True)
-        }
+        if tag != "gdb" or len(lines) != num_atoms + 5:
+            raise ValueError(f"{len(lines)} lines instead of {num_atoms + 5}")
         atoms = [line.split() for line in lines[2 : 2 + num_atoms]]
-        numbers = np.asarray([ELEMENTS[atom[0]] for atom in atoms], np.int32)
-        positions = np.asarray([[_number(x) for x in atom[1:4]] for atom in atoms], np.float64)
-        complete = tag == "gdb" and positions.shape == (num_atoms, 3)
+        symbols, *columns = zip(*atoms, strict=True)
+        *positions, charges = [[_number(value) for value in column] for column in columns]
+        frequencies = [_number(value) for value in lines[2 + num_atoms].split()]
+        places = np.asarray(positions).T
+        return _molecule(index, symbols, places, properties, charges, frequencies)
     except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(f"This is not a molecule of QM9: {text[:80]!r}.") from error
-    if not complete:
-        raise ValueError(f"This molecule of QM9 is cut off: {text[:80]!r}.")
-    return Molecule(int(index), numbers, positions, labels)
+        raise ValueError(
+            f"This is not a molecule of QM9, or it is cut off ({error}): {text[:80]!r}."
+        ) from error
 
 
 def molecules(path: Path) -> Iterator[Molecule]:
-    """Reads `dsgdb9nsd.xyz.tar.bz2`, or a folder of its files, complete or not.
+    """Reads the molecules of QM9 in one of its forms.
+
+    Args:
+        path: `dsgdb9nsd.xyz.tar.bz2`, a folder of its files, complete or not, or the folder that
+            `packed_folder` finds.
 
     Raises:
-        ValueError: If the archive or one of its files is damaged.
+        ValueError: If the archive or one of the files is damaged.
     """
-    if path.is_dir():
+    if (path / PACKED_TENSORS).is_file():
+        yield from _packed(path)
+    elif path.is_dir():
         for file in sorted(path.rglob("dsgdb9nsd_*.xyz")):
             yield parse(file.read_text("utf-8"))
-        return
-    try:
-        with tarfile.open(path, "r|*") as archive:  # as a stream: seeking in bz2 is slow
-            for member in archive:
-                if member.isfile() and (content := archive.extractfile(member)) is not None:
-                    yield parse(content.read().decode("utf-8"))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"'{path}' is damaged ({error}). Download it again.") from error
+    else:
+        try:
+            with tarfile.open(path, "r|*") as archive:  # as a stream: seeking in bz2 is slow
+                for member in archive:
+                    if member.isfile() and (content := archive.extractfile(member)) is not None:
+                        yield parse(content.read().decode("utf-8"))
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise ValueError(f"'{path}' is damaged ({error}). Download it again.") from error
+
+
+def packed_folder() -> Path | None:
+    """Finds the tables of the package `qm9pack`, where it is installed, without importing it."""
+    spec = importlib.util.find_spec("qm9pack")
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        if (folder := Path(place, "data")).is_dir():
+            return folder
+    return None
+
+
+def packed_indices(folder: Path) -> set[int]:
+    """Lists the molecules in the tables of `qm9pack`, which lack those that are uncharacterized.
+
+    Raises:
+        OSError: If a table is damaged.
+    """
+    return {
+        int(index)
+        for table in PACKED_TABLES
+        for chunk in csv_chunks(folder / table, ["Index"])
+        for index in chunk["Index"]
+    }
+
+
+def _packed(folder: Path) -> Iterator[Molecule]:
+    """Reads the tables of `qm9pack`.
+
+    Raises:
+        ValueError: If a row is not a molecule of QM9, or has no tensor.
+    """
+    columns = ["XYZ_file", *_PACKED_TENSOR]
+    tensors = {
+        row[0]: row[1:]
+        for chunk in csv_chunks(folder / PACKED_TENSORS, sorted(set(columns)))
+        for row in zip(*(chunk[column] for column in columns), strict=True)
+    }
+    columns = ["XYZ_file", "Index", *_PACKED_ARRAYS, *_PACKED_PROPERTIES]
+    for table in PACKED_TABLES:
+        for chunk in csv_chunks(folder / table, columns):
+            for row in chunk.itertuples(index=False, name=None):
+                name, index, symbols, positions, charges, frequencies, *properties = row
+                try:
+                    molecule = _molecule(
+                        index,
+                        json.loads(symbols.replace("'", '"')),
+                        _numbers(positions),
+                        properties,
+                        _numbers(charges),
+                        _numbers(frequencies),
+                    )
+                    tensor = np.asarray([_number(x) for x in tensors[name]]).reshape(3, 3)
+                except (ValueError, KeyError) as error:
+                    raise ValueError(
+                        f"'{table}' of qm9pack has a row that is not a molecule of QM9 ({error}): "
+                        f"{name}. Install the package again."
+                    ) from error
+                molecule.labels["polarizability"] = tensor * units.bohr_cubed
+                yield molecule
+
+
+def _molecule(
+    index: str,
+    symbols: Sequence[str],
+    positions: Any,
+    properties: Sequence[str],
+    charges: Any,
+    frequencies: Any,
+) -> Molecule:
+    """Puts a molecule together, in the units of this package."""
+    labels: dict[str, Any] = {
+        key: _number(value) * factor
+        for (key, factor), value in zip(FACTORS.items(), properties, strict=True)
+    }
+    numbers = np.asarray([ELEMENTS[symbol] for symbol in symbols], np.int32)
+    places = np.asarray(positions, np.float64)
+    labels["partial_charges"] = np.asarray(charges, np.float64)
+    modes = np.zeros(3 * len(numbers))
+    if len(frequencies) == 2 * (len(modes) - 6):
+        # of two calculations, which 334 molecules have; half the sum of the second is `zpve`
+        frequencies = frequencies[len(modes) - 6 :]
+    num_rigid = len(modes) - len(frequencies)
+    if places.shape != (len(numbers), 3) or len(charges) != len(numbers) or num_rigid not in (5, 6):
+        raise ValueError(
+            f"{len(numbers)} elements with positions {places.shape}, {len(charges)} charges and "
+            f"{len(frequencies)} frequencies"
+        )
+    modes[num_rigid:] = frequencies
+    labels["frequencies"] = modes.reshape(-1, 3)
+    return Molecule(int(index), numbers, places, labels)
 
 
 def uncharacterized(path: Path) -> set[int]:
@@ -157,6 +271,13 @@ def split_indices(
     return {"train": left[: ends[0]], "validation": left[slice(*ends)], "test": left[ends[1] :]}
 
 
-def _number(text: Any) -> float:
+def _number(text: str) -> float:
     """Reads a number that may be written as Mathematica does."""
     return float(text.replace("*^", "e"))
+
+
+def _numbers(text: str) -> Array:
+    """Reads an array of numbers, of which some may be written as `0.` or `6.8*^-6`."""
+    rows = text.strip("[]").split("],[")
+    values = np.asarray([[_number(value) for value in row.split(",")] for row in rows])
+    return values if text.startswith("[[") else values[0]

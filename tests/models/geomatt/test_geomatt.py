@@ -108,6 +108,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_option_gives_forces_of_its_energy_and_comes_back(options, tmp_path):
     model, start, step = build(**options), ethanol(), 1e-4
@@ -140,6 +141,7 @@ def test_attention_is_that_of_the_structure_alone():
         model.attention(join([water(), water()]))
 
 
+@pytest.mark.once
 def test_far_molecules_are_coupled_unless_the_far_value_is_subtracted():
     """The measured size of what the documentation calls not size consistent."""
     both = structure(
@@ -159,6 +161,7 @@ def test_far_molecules_are_coupled_unless_the_far_value_is_subtracted():
     np.testing.assert_allclose(predicted["forces"][6:], predicted["forces"][:3], **EXACT)
 
 
+@pytest.mark.once
 def test_interactions_end_soon_after_the_grid():
     """The figures of the specification: 1e-4 eV/Å at 4.5 Å, rounding at 6 Å."""
     keras.utils.set_random_seed(0)
@@ -173,6 +176,7 @@ def test_interactions_end_soon_after_the_grid():
 # ----- crystals
 
 
+@pytest.mark.once
 def test_a_crystal_is_the_limit_of_large_clusters():
     """The attention of a central cell, summed over copies, equals that in a cluster around it."""
     model, cell = build(num_layers=1, orders=(2, 3, 4), d_max=2.5, **CRYSTALS), crystal()
@@ -272,6 +276,7 @@ def reference_weights(model):
     return named
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("options", OPTIONS[:4], ids=str)
 def test_weights_of_any_hyperparameters_can_be_read(options):
     model = build(**options)

@@ -61,6 +61,7 @@ def molecule():
     return np.asarray(positions), [6, 1, 8, 1]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("kind", "options"), VARIANTS)
 def test_forces_are_minus_the_gradient_and_turn(kind, options):
     model = kind(**SMALL | options)
@@ -91,6 +92,7 @@ def test_crystals_without_a_cutoff_are_refused():
             model.predict(crystal)
 
 
+@pytest.mark.once
 def test_all_pairs_are_edges_however_far(tmp_path):
     """A batch holds the pairs of each molecule alone, not those of the largest one for each."""
     model = EGNN(**SMALL, all_pairs=True)
@@ -123,6 +125,7 @@ def test_wrong_options_are_refused(kind, options):
         kind(**SMALL | options)
 
 
+@pytest.mark.once
 def test_smoothness_reaches_the_loss():
     for kind, number in ((EGNN, 2), (DimeNetPP, 3), (DistanceTransformer, 2)):
         model = kind(**SMALL, distance_encoding="smooth")
@@ -143,6 +146,7 @@ def test_dimenet_holds_nothing_larger_than_its_triplets():
     assert len(recorded["triplet_basis"]) == len(chain["triplet_in"])
 
 
+@pytest.mark.once
 def test_only_sums_are_read_from_the_whole_graph():
     with pytest.raises(ValueError, match=r"heads=\['dipole'\]"):
         EGNN(num_features=4, num_layers=1, readout="graph", heads=[heads.DipoleHead()])
