@@ -156,14 +156,24 @@ def packed_indices(folder: Path) -> set[int]:
     """Lists the molecules in the tables of `qm9pack`, which lack those that are uncharacterized.
 
     Raises:
-        OSError: If a table is damaged.
+        ValueError: If a table is damaged.
     """
-    return {
-        int(index)
-        for table in PACKED_TABLES
-        for chunk in csv_chunks(folder / table, ["Index"])
-        for index in chunk["Index"]
-    }
+    chunks = (chunk for table in PACKED_TABLES for chunk in _chunks(folder / table, ["Index"]))
+    return {int(index) for chunk in chunks for index in chunk["Index"]}
+
+
+def _chunks(path: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """Reads columns of a table of `qm9pack` in chunks.
+
+    Raises:
+        ValueError: If the table is damaged.
+    """
+    try:
+        yield from csv_chunks(path, columns)
+    except (KeyError, OSError) as error:
+        raise ValueError(
+            f"'{path}' of qm9pack is damaged ({error}). Install the package again."
+        ) from error
 
 
 def _packed(folder: Path) -> Iterator[Molecule]:
@@ -175,12 +185,12 @@ def _packed(folder: Path) -> Iterator[Molecule]:
     columns = ["XYZ_file", *_PACKED_TENSOR]
     tensors = {
         row[0]: row[1:]
-        for chunk in csv_chunks(folder / PACKED_TENSORS, sorted(set(columns)))
+        for chunk in _chunks(folder / PACKED_TENSORS, sorted(set(columns)))
         for row in zip(*(chunk[column] for column in columns), strict=True)
     }
     columns = ["XYZ_file", "Index", *_PACKED_ARRAYS, *_PACKED_PROPERTIES]
     for table in PACKED_TABLES:
-        for chunk in csv_chunks(folder / table, columns):
+        for chunk in _chunks(folder / table, columns):
             for row in chunk.itertuples(index=False, name=None):
                 name, index, symbols, positions, charges, frequencies, *properties = row
                 try:
