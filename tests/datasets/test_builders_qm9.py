@@ -1,8 +1,6 @@
-"""QM9 from invented molecules in the layout of its own files, and the converter of its pieces."""
+"""QM9 from invented molecules in the layouts of its own files and of the package qm9pack."""
 
-import importlib.util
 import io
-import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -17,7 +15,6 @@ from keras_mlff import datasets  # noqa: E402
 from keras_mlff.datasets import qm9  # noqa: E402
 from keras_mlff.datasets.tools import catalog, qm9_format  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
 # hartree and so on; the first coordinate is written as in the original
 PROPERTIES = (
     "157.7118 157.70997 157.70699 2. 13.21 -0.3877 0.1171 0.5048 35.3641 0.044749 "
@@ -230,59 +227,3 @@ def test_damaged_archive_is_named(tmp_path):
 def test_damaged_molecule_is_refused(change):
     with pytest.raises(ValueError, match="of QM9"):
         qm9_format.parse(text(7).replace(*change, 1))
-
-
-def converter():
-    spec = importlib.util.spec_from_file_location(
-        "convert_qm9", ROOT / "recipes/generate/convert_qm9.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_converter_joins_by_index(tmp_path):
-    """Only molecules with a structure, all properties and a passed check remain."""
-    structures = {
-        "index": [3, 1, 2, 4],
-        "n_atoms": [2, 1, 1, 1],
-        "numbers": np.asarray([8, 1, 6, 7, 9], np.uint8),
-        "positions": np.arange(15.0).reshape(5, 3),
-    }
-    properties = {"index": np.asarray([1, 3, 4, 9])}
-    properties |= {key: np.asarray([1.0, 2.0, 3.0, 4.0]) for key in qm9_format.TARGETS}
-    np.savez(tmp_path / "qm9_structures.npz", **structures)
-    np.savez(tmp_path / "qm9_properties.npz", **properties)
-    np.savez(tmp_path / "qm9_uncharacterized.npz", index=[4])
-    output = tmp_path / "new" / "qm9.npz"
-    assert converter().main(folder=str(tmp_path), output=str(output)) == 2
-    with pytest.warns(UserWarning, match="hydrogen"):
-        first, second = datasets.load(output, labels=qm9_format.TARGETS)
-    assert first["atomic_numbers"].tolist() == [6]
-    assert second["atomic_numbers"].tolist() == [8, 1]
-    np.testing.assert_array_equal(second["positions"], np.arange(6.0).reshape(2, 3))
-    np.testing.assert_allclose(second["U0"], 2.0 * 27.211386, rtol=1e-7)
-    np.testing.assert_allclose(second["mu"], 2.0 * 0.2081943, rtol=1e-6)
-    (tmp_path / "qm9_properties.npz").unlink()
-    with pytest.raises(ValueError, match=r"qm9_properties.npz"):
-        converter().main(folder=str(tmp_path), output=str(output))
-
-
-@pytest.mark.data
-def test_converted_pieces_have_the_facts_of_their_description(tmp_path):
-    """Means over the molecules with all 12 properties, in the units of QM9's files."""
-    folder = Path(os.environ.get("KERAS_MLFF_DATA", "."), "qm9")
-    if not (folder / "qm9_structures.npz").is_file():
-        pytest.skip("the pieces of QM9 are not in KERAS_MLFF_DATA")
-    output = tmp_path / "qm9.npz"
-    assert converter().main(folder=str(folder), output=str(output)) == 78_971
-    expected = {"mu": 2.670316, "alpha": 75.440995, "gap": 0.252685, "r2": 1190.505842}
-    expected |= {"zpve": 0.149965, "U0": -409.528526, "G": -409.561943, "Cv": 31.683691}
-    debye, hartree, bohr, calorie = 0.2081943, 27.2113862460, 0.529177210903, 4.336410e-5
-    units = {"mu": debye, "alpha": bohr**3, "r2": bohr**2, "Cv": calorie}
-    with np.load(output) as file:
-        assert file["index"][0] == 1
-        np.testing.assert_allclose(file["U0"][0] / hartree, -40.47893, rtol=1e-7)
-        for label, mean in expected.items():
-            found = file[label].mean() / units.get(label, hartree)
-            np.testing.assert_allclose(found, mean, rtol=4e-6, err_msg=label)

@@ -44,7 +44,7 @@ def molecule(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def qm9(tmp_path_factory):
-    """Molecules in the layout of recipes/generate/convert_qm9.py."""
+    """Molecules with the labels of QM9 in a file."""
     random = np.random.default_rng(0)
     place = np.asarray([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
     positions = place + random.normal(scale=0.02, size=(12, 3, 3))
@@ -57,7 +57,7 @@ def qm9(tmp_path_factory):
         positions=positions.reshape(-1, 3),
         **{name: random.normal(size=12) ** 2 for name in qm9_format.TARGETS},
     )
-    return (f"file={file}", "data.sizes.validation=4", "data.sizes.test=4")
+    return (f"data.source={file}", "data.split={}", "data.sizes={validation=4, test=4}")
 
 
 def run(recipe, folder, settings, variants=()):
