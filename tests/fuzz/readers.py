@@ -1,0 +1,5 @@
+"""Fuzzers of what reads structures."""
+
+from tests.fuzz.cases import Fuzzer
+
+FUZZERS: dict[str, Fuzzer] = {}
