@@ -61,9 +61,7 @@ def structure(
             "Atomic numbers must be integers from 1 to 118 (0 is padding). "
             f"Received: atomic_numbers={np.unique(numbers).tolist()}."
         )
-    state = charge_and_spin(
-        {"total_charge": total_charge, "spin_multiplicity": spin_multiplicity}
-    )
+    state = charge_and_spin({"total_charge": total_charge, "spin_multiplicity": spin_multiplicity})
     num_atoms = len(numbers)
     graph: dict[str, Array] = {
         "positions": coordinates,

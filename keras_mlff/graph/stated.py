@@ -50,7 +50,7 @@ def as_numbers(name: str, value: Any) -> Array:
             f"{name} needs numbers. Received: {shown:.100}, of type "
             f"{'text' if array.dtype.kind in 'US' else kind}."
         )
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def plain_number(name: str, value: Any) -> float:

@@ -84,6 +84,8 @@ def parse(text: str) -> Molecule:
     lines = text.splitlines()
     try:
         num_atoms = int(lines[0])
+        # frequencies, SMILES and InChI stand behind the atoms
+        behind = [line.split() for line in lines[2 + num_atoms :] if line.strip()]
         tag, index, *properties = lines[1].split()
         labels = {
             key: _number(value) * factor
@@ -93,8 +95,10 @@ def parse(text: str) -> Molecule:
         numbers = np.asarray([ELEMENTS[atom[0]] for atom in atoms], np.int32)
         positions = np.asarray([[_number(x) for x in atom[1:4]] for atom in atoms], np.float64)
         complete = tag == "gdb" and positions.shape == (num_atoms, 3)
+        if any(len(words) == 5 and words[0] in ELEMENTS for words in behind):
+            raise ValueError(f"more than {num_atoms} atoms")
     except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(f"This is not a molecule of QM9: {text[:80]!r}.") from error
+        raise ValueError(f"This is not a molecule of QM9 ({error}): {text[:80]!r}.") from error
     if not complete:
         raise ValueError(f"This molecule of QM9 is cut off: {text[:80]!r}.")
     return Molecule(int(index), numbers, positions, labels)
