@@ -7,6 +7,7 @@ elements are no number, and are refused.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -39,17 +40,15 @@ def as_numbers(name: str, value: Any) -> Array:
         array = np.asarray(value)
     except ValueError:  # rows of different lengths
         array = np.asarray(value, object)
-    kind = array.dtype.name
-    if isinstance(value, list | tuple) and array.dtype.kind in "iuf":
+    usable = array.dtype.kind in "iuf"
+    if usable and isinstance(value, list | tuple):
         # NumPy would make numbers of truth values that stand among them
         held = {type(item) for item in np.asarray(value, object).ravel()}
-        kind = "bool" if held & {bool, np.bool_} else kind
-    if array.dtype.kind not in "iuf" or kind == "bool":
+        usable = held.isdisjoint((bool, np.bool_))
+    if not usable:
         shown = repr(value) if array.size <= 10 else f"shape {array.shape}"
-        raise ValueError(
-            f"{name} needs numbers. Received: {shown:.100}, of type "
-            f"{'text' if array.dtype.kind in 'US' else kind}."
-        )
+        kind = "text" if array.dtype.kind in "US" else array.dtype.name
+        raise ValueError(f"{name} needs numbers. Received: {shown:.100}, of type {kind}.")
     return array.astype(np.float64, copy=False)
 
 
@@ -59,6 +58,8 @@ def plain_number(name: str, value: Any) -> float:
     Raises:
         ValueError: If the value is no number, not finite, or not one.
     """
+    if type(value) in (int, float) and math.isfinite(value):
+        return float(value)
     numbers = as_numbers(name, value)
     if numbers.size != 1 or not np.isfinite(numbers).all():
         raise ValueError(f"{name} is one finite number. Received: {value!r}.")

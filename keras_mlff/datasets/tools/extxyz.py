@@ -175,7 +175,8 @@ def _row(block: Block, labels: Sequence[str], keys: Mapping[str, str]) -> Row:
         geometry: dict[str, Any] = {"positions": positions, "atomic_numbers": numbers}
         if any(pbc):
             geometry |= {"cell": cell, "pbc": pbc}
-        return make_row(geometry, {"info": info, "columns": columns}, labels, keys)
+        sources = {"info": info, "columns": columns}
+        return make_row(geometry, sources, labels, keys)._replace(name=block.name)
     except ValueError as error:
         raise DamagedFile(f"{block.name}: {error}") from error
 

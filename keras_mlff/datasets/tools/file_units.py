@@ -124,7 +124,7 @@ def file_units(
                 f"Unknown unit. Received: {argument}='{unit}', known are {list(_KNOWN[argument])}."
             )
         sizes.append(None if name is None else _KNOWN[argument][name])
-    return FileUnits(*sizes, stress_sign=stress_sign)
+    return FileUnits(*sizes)._replace(stress_sign=stress_sign)
 
 
 def stated_units(found: Mapping[str, Any]) -> dict[str, str]:

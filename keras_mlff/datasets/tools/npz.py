@@ -64,7 +64,7 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
             for name in ((keys[key],) if key in keys else usual)
             if name in found
         }
-        stated = {name: file[name] for name in found if name in UNIT_NAMES}
+        units = stated_units({name: file[name] for name in found if name in UNIT_NAMES})
         if "lattice" in found and "cell" not in names:
             arrays["cell"] = _cell_of_sgdml(path, file["lattice"], found)
         headers = {name: file.header(name) for name in found}
@@ -89,7 +89,6 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
             (state if key in state else arrays)[key] = np.broadcast_to(array, (count, *shape))
         elif key not in names:
             _check_shape(path, key, key, array.shape, count, axes)
-    units = stated_units(stated)
     unread = unread_names(
         {
             name: np.empty(0, header.dtype)
@@ -107,7 +106,9 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
             values["cell"] = values["pbc"] = None  # a molecule among crystals
         values |= {"positions": positions[places], "atomic_numbers": numbers[places]}
         try:
-            values |= charge_and_spin({name: array[index] for name, array in state.items()}, keys)
+            if state:
+                stated = {name: array[index] for name, array in state.items()}
+                values |= charge_and_spin(stated, keys)
             virial = values.pop("virial", None)
             if virial is not None and values.get("cell") is not None:
                 values["stress"] = stress_of_virial(virial, values["cell"])

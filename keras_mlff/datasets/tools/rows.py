@@ -36,6 +36,7 @@ class Row(NamedTuple):
         units: What the file says of its units, by the names of arguments.
         unread: Names that look like a charge, a spin, a cell or a unit, and were not read.
         of_virial: Whether the stress was computed from a virial.
+        name: What messages call it.
     """
 
     values: dict[str, Any]
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     units: Mapping[str, str] = MappingProxyType({})
     unread: Sequence[str] = ()
     of_virial: bool = False
+    name: str = "a structure"
 
     def complete(self, labels: Sequence[str]) -> dict[str, Any]:
         """Gives the values if all labels are there.
@@ -52,7 +54,9 @@ class Row(NamedTuple):
         """
         missing = [label for label in labels if label_is_missing(self.values.get(label))]
         if missing:
-            raise ValueError(f"There is no {' and no '.join(missing)}, only {sorted(self.found)}.")
+            raise ValueError(
+                f"{self.name} has no {' and no '.join(missing)}, only {sorted(self.found)}."
+            )
         return self.values
 
 
