@@ -8,12 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 Outcome = Literal["right", "refused"]
 SECONDS = 20  # that a case may take; what takes longer counts as a hang
+
+
+class Hang(BaseException):
+    """A case took too long."""
 
 
 class Fuzzer(NamedTuple):
@@ -42,6 +47,14 @@ class Tally(NamedTuple):
     faults: dict[int, str]
 
 
+def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
+    """Gives what is read, or the message of the one kind of error that is promised."""
+    try:
+        return read(), ""
+    except ValueError as error:
+        return None, str(error) or "no message"
+
+
 def shares(fuzzers: Mapping[str, Fuzzer], num_cases: int) -> dict[str, int]:
     """Divides cases among fuzzers, at least one each."""
     total = sum(fuzzer.share for fuzzer in fuzzers.values())
@@ -58,7 +71,7 @@ def run(name: str, fuzzer: Fuzzer, numbers: Iterator[int], seed: int = 0) -> Tal
             try:
                 with _limited_time():
                     outcome: str = fuzzer.case(random, Path(folder))
-            except Exception as error:  # of whatever kind: the package promised another
+            except (Exception, Hang) as error:  # of whatever kind: the package promised another
                 outcome = "fault"
                 tally.faults[number] = f"{type(error).__name__}: {error}"
         tally.counts[outcome] += 1
@@ -68,7 +81,7 @@ def run(name: str, fuzzer: Fuzzer, numbers: Iterator[int], seed: int = 0) -> Tal
 @contextmanager
 def _limited_time() -> Iterator[None]:
     def stop(*_: object) -> None:
-        raise TimeoutError(f"more than {SECONDS} s")
+        raise Hang(f"more than {SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(SECONDS)

@@ -128,7 +128,10 @@ def _images_of_database(path: str, **_: str) -> Iterator[Any]:
     """Reads the rows of an ASE database, with keys and data of a row in `info`."""
     from ase.db import connect
 
-    read_only = {"readonly": True} if path.endswith(".aselmdb") else {}
+    read_only = {}
+    if path.endswith(".aselmdb"):
+        _check_lmdb(path)
+        read_only["readonly"] = True
     with connect(path, **read_only) as database:
         for row in database.select():
             atoms = row.toatoms()
@@ -138,3 +141,13 @@ def _images_of_database(path: str, **_: str) -> Iterator[Any]:
                 raise ValueError(f"{sorted(twice)} are both keys and data of a row")
             atoms.info |= {**row.data, **stored}
             yield atoms
+
+
+def _check_lmdb(path: str) -> None:
+    """Refuses a file that was cut off; LMDB maps files, and to read beyond the end kills Python."""
+    import lmdb
+
+    with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment:
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if needed > (size := Path(path).stat().st_size):
+        raise ValueError(f"the file is cut off: {size:,} bytes instead of {needed:,}")

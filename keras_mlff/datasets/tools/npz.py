@@ -68,6 +68,9 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
         if "lattice" in found and "cell" not in names:
             arrays["cell"] = _cell_of_sgdml(path, file["lattice"], found)
         headers = {name: file.header(name) for name in found}
+        for name in found:  # also those that nobody needs: a damaged name hides an array
+            if headers[name] is None:
+                file[name]  # tells what is wrong
     absent = [key for key in ("positions", "atomic_numbers") if key not in arrays]
     if absent:
         raise ValueError(
