@@ -1,7 +1,9 @@
 """Fuzzers of what reads structures: files that were cut, changed or written without care."""
 
+import functools
 import importlib.util
 import math
+import tempfile
 from pathlib import Path
 
 import ase
@@ -284,17 +286,24 @@ def images(random: np.random.Generator, folder: Path) -> Outcome:
     return "right"
 
 
+@functools.cache  # a database takes a quarter of a second
+def _whole_file(suffix: str, seed: int) -> tuple[bytes, list[dict]]:
+    made, expected = _images(np.random.default_rng(seed))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"frames{suffix}")
+        if suffix == ".traj":
+            ase.io.write(path, made)
+        else:
+            with ase.db.connect(path, use_lock_file=False) as database:
+                for atoms in made:
+                    database.write(atoms, key_value_pairs={**atoms.info})
+        return path.read_bytes(), expected
+
+
 def _ase_file(suffix: str, random: np.random.Generator, folder: Path) -> Outcome:
     """Cuts a file of ASE, changes its bytes, or leaves it as it is."""
-    made, expected = _images(random)
-    path = folder / f"frames{suffix}"
-    if suffix == ".traj":
-        ase.io.write(path, made)
-    else:
-        with ase.db.connect(path, use_lock_file=False) as database:
-            for atoms in made:
-                database.write(atoms, key_value_pairs={**atoms.info})
-    content = bytearray(path.read_bytes())
+    whole, expected = _whole_file(suffix, int(random.integers(8)))
+    path, content = folder / f"frames{suffix}", bytearray(whole)
     # LMDB trusts what is in its file, and may end the process where bytes were changed
     likely = [0.2, 0.8, 0.0] if suffix == ".aselmdb" else [0.2, 0.4, 0.4]
     change = str(random.choice(["nothing", "cut", "bytes"], p=likely))
@@ -303,8 +312,7 @@ def _ase_file(suffix: str, random: np.random.Generator, folder: Path) -> Outcome
     elif change == "bytes":
         for _ in range(int(random.integers(1, 20))):
             content[int(random.integers(len(content)))] = int(random.integers(256))
-    if change != "nothing":
-        path.write_bytes(bytes(content))
+    path.write_bytes(bytes(content))
     graphs, error = attempt(lambda: list(files.iterate(path, LABELS)))
     if graphs is None:
         assert path.name in error, f"the file is not named: {error}"
@@ -334,7 +342,7 @@ FUZZERS = {
     "npz": Fuzzer(npz, 2.0),
     "images of ASE": Fuzzer(images, 1.0),
     "trajectories of ASE": Fuzzer(trajectory, 0.5),
-    "databases of ASE": Fuzzer(database, 0.3),
+    "databases of ASE": Fuzzer(database, 0.5),
 }
 if importlib.util.find_spec("ase_db_backends"):
     FUZZERS["LMDB"] = Fuzzer(lmdb, 0.2)

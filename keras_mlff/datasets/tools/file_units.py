@@ -127,8 +127,12 @@ def file_units(
     return FileUnits(*sizes)._replace(stress_sign=stress_sign)
 
 
-def stated_units(found: Mapping[str, Any]) -> dict[str, str]:
+def stated_units(found: Mapping[str, Any], where: str = "") -> dict[str, str]:
     """Finds what a file says of its units, by the names of the arguments of `file_units`.
+
+    Args:
+        found: Everything that the file states, by its names.
+        where: What messages begin with.
 
     Raises:
         ValueError: If a unit is not text.
@@ -140,7 +144,7 @@ def stated_units(found: Mapping[str, Any]) -> dict[str, str]:
                 continue
             array = np.asarray(value)
             if array.dtype.kind not in "US" or array.size != 1:
-                raise ValueError(f"'{name}' should be a unit. Received: {value!r}.")
+                raise ValueError(f"{where}'{name}' should be a unit. Received: {value!r}.")
             text = str(array.astype(np.str_).reshape(())).strip()
             if text.lower() not in _NOTHING:
                 stated[argument] = text

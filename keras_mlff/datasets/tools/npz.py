@@ -64,7 +64,8 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
             for name in ((keys[key],) if key in keys else usual)
             if name in found
         }
-        units = stated_units({name: file[name] for name in found if name in UNIT_NAMES})
+        said = {name: file[name] for name in found if name in UNIT_NAMES}
+        units = stated_units(said, f"'{path}': ")
         if "lattice" in found and "cell" not in names:
             arrays["cell"] = _cell_of_sgdml(path, file["lattice"], found)
         headers = {name: file.header(name) for name in found}

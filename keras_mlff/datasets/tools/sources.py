@@ -159,10 +159,12 @@ class Npz:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._stream = path.open("rb")  # NumPy would leave it open where it fails
         try:
-            self._file = np.load(path)
+            self._file = np.load(self._stream)
             self.names = sorted(self._file.files)
         except Exception as error:  # by zipfile, zlib, NumPy and its parser, of many types
+            self._stream.close()
             raise DamagedFile(
                 f"'{path}' is no npz file, or not a whole one ({type(error).__name__}: {error})."
             ) from error
@@ -174,6 +176,7 @@ class Npz:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._stream.close()
 
     def __getitem__(self, name: str) -> Array:
         """Reads an array.
