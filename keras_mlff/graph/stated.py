@@ -23,7 +23,9 @@ STATED_NAMES = {
     "spin_multiplicity": ("spin_multiplicity", "spin", "multiplicity", "mult"),
 }
 _ALIKE = re.compile(r"(?i:charge|spin|mult|unpaired|uhf|cell|lattice|^box$|periodic)|^[QS]$")
-_UNIT_ALIKE = re.compile(r"(?i:(^|_)units?($|_))")
+_TEXT_ALIKE = re.compile(r"(?i:(^|_)units?($|_)|charge|spin|mult)")
+_TRUTH_ALIKE = re.compile(r"(?i:^pbc$|periodic)")
+_PATTERNS = dict.fromkeys("iuf", _ALIKE) | dict.fromkeys("US", _TEXT_ALIKE) | {"b": _TRUTH_ALIKE}
 
 
 def as_numbers(name: str, value: Any) -> Array:
@@ -117,17 +119,17 @@ def unread_names(found: Mapping[str, Any], read: frozenset[str | None] = frozens
         read: Names that were read, beside those of `STATED_NAMES`.
 
     Returns:
-        The names of numbers and, where they look like units, of text.
+        The names of numbers, and those of text and truth values that look like what these state.
     """
-    known = read.union(*STATED_NAMES.values())
-    known |= {x for quantity in quantities.known().values() for x in (quantity.name, quantity.ase)}
+    known = {x for quantity in quantities.known().values() for x in (quantity.name, quantity.ase)}
+    known -= {"cell", "pbc"}  # whose places are elsewhere
+    known = known.union(read, *STATED_NAMES.values())
     unread = []
     for name, value in found.items():
         try:
             kind = np.asarray(value).dtype.kind
         except ValueError:  # rows of different lengths
             continue
-        pattern = {"i": _ALIKE, "u": _ALIKE, "f": _ALIKE, "U": _UNIT_ALIKE, "S": _UNIT_ALIKE}
-        if name not in known and kind in pattern and pattern[kind].search(name):
+        if name not in known and kind in _PATTERNS and _PATTERNS[kind].search(name):
             unread.append(name)
     return unread

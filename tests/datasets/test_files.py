@@ -449,7 +449,7 @@ def test_unreadable_frame_is_named(tmp_path):
     path = tmp_path / "cut.xyz"
     path.write_text("1\nenergy=1\nH 0 0 0\n2\nenergy=1\nH 0 0\n", "utf-8")
     with pytest.raises(
-        ValueError, match=r"cut.xyz.*frame 1 of .*line 4.* 2 atoms, and there are 1"
+        ValueError, match=r"frame 1 of .*cut.xyz.*line 4.* 2 atoms, and there are 1"
     ):
         load_structures(path, labels=["energy"])
 

@@ -116,7 +116,7 @@ def test_the_lattice_has_its_vectors_in_rows(tmp_path):
     np.testing.assert_array_equal(graph["cell"][0], atoms.cell.array)
 
 
-@pytest.mark.parametrize("name", ["total_spin", "uhf", "Charge", "net_charge", "lattice"])
+@pytest.mark.parametrize("name", ["total_spin", "uhf", "Charge", "net_charge", "lattice", "cell"])
 def test_names_that_nobody_reads_are_told(tmp_path, name):
     path = write(tmp_path, frame(f"energy=1 {name}=2") * 2)
     with pytest.warns(UserWarning, match=f"{name}.* look like a charge") as caught:
@@ -163,6 +163,7 @@ def test_stresses_come_in_our_unit_and_sign(tmp_path, header, options, factor):
     ("header", "keys", "message"),
     [
         ('stress="1 5 0 0 2 0 0 0 3"', {}, "frame 0 .*'stress' is not symmetric"),
+        ('stress="1 0 0 0 1 0 0 0 1"', {}, "There is a stress, and no cell"),
         ('virial="1 5 0 0 2 0 0 0 3"', {}, "frame 0 .*not symmetric"),
         ('stress="1 2 3 4"', {}, "the label 'stress'.*shape"),
         ('virial="1 2 3 4"', {}, "'virial' has six or nine numbers"),
@@ -171,7 +172,8 @@ def test_stresses_come_in_our_unit_and_sign(tmp_path, header, options, factor):
     ],
 )
 def test_stresses_that_are_none_are_refused(tmp_path, header, keys, message):
-    cell = BOX if "without a volume" not in message else 'Lattice="4 0 0 0 4 0 0 0 0" pbc="T T F"'
+    flat = 'Lattice="4 0 0 0 4 0 0 0 0" pbc="T T F"'
+    cell = {"without a volume": flat, "There is a stress, and no cell": ""}.get(message, BOX)
     path = write(tmp_path, frame(f"energy=1 {cell} {header}"))
     with pytest.raises(ValueError, match=rf"(?i){message}"):
         load_structures(path, ["stress"], keys=keys)
@@ -265,8 +267,8 @@ def test_what_sgdml_states_is_used(tmp_path):
 
 
 def test_names_in_npz_files_that_nobody_reads_are_told(tmp_path):
-    with pytest.warns(UserWarning, match="'Q', 'total_spin'"):
-        load_structures(save(tmp_path, Q=np.ones(3), total_spin=np.ones(3)))
+    with pytest.warns(UserWarning, match=r"'Q', 'total_spin'\]"):
+        load_structures(save(tmp_path, Q=np.ones(3), total_spin=np.ones(3), spin=np.ones((3, 2))))
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ def _row_of_atoms(atoms: Any, labels: Sequence[str], keys: Mapping[str, str]) ->
     arrays = {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
     sources = {"info": atoms.info, "arrays": arrays}
     results = getattr(atoms.calc, "results", None) or {}
-    if results and not atoms.calc.check_state(atoms):
+    check = getattr(atoms.calc, "check_state", None)
+    if check is not None and not check(atoms):
         return make_row(geometry, {**sources, "calculator": results}, labels, keys)
     row = make_row(geometry, sources, labels, keys)
     for label in labels:

@@ -137,14 +137,14 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[Block]:
             where = f"frame {index} of '{name}' (line {number})"
             if not _COUNT.fullmatch(line.strip()):
                 raise DamagedFile(
-                    f"'{name}' is damaged: {where} starts with {line[:40]!r} instead of a number "
+                    f"{where} is damaged: it starts with {line[:40]!r} instead of a number "
                     "of atoms."
                 )
             count = int(line)
             lines = list(itertools.islice(file, count + 1))
             if len(lines) < count + 1 or count == 0:
                 raise DamagedFile(
-                    f"'{name}' is damaged: {where} should have {count} atoms, and there are "
+                    f"{where} is damaged: it should have {count} atoms, and there are "
                     f"{max(0, len(lines) - 1)}. Cut the frame off if the file was cut off in it."
                 )
             yield Block(where, start, lines)

@@ -164,6 +164,8 @@ def structure_of_row(name: str, row: Row, labels: Sequence[str], units: FileUnit
     try:
         units = units.with_stated(row.units)
         for key, value in values.items():
+            if key == "stress" and "cell" not in values and np.any(value):
+                raise ValueError("There is a stress, and no cell.")
             if key in labels:
                 value = _shaped(key, as_numbers(f"'{key}'", value), len(values["atomic_numbers"]))
             factor = units.factor(key, row.of_virial)
@@ -186,7 +188,7 @@ class LabelCheck:
         self, labels: Sequence[str], source: str, keys: Mapping[str, str] | None = None
     ) -> None:
         told = [key for key in ("cell", "pbc", *STATED_NAMES) if key in (keys or {})]
-        self.labels, self.source = (*labels, *told), source
+        self.labels, self.source, self.keys = (*labels, *told), source, dict(keys or {})
         self._absent = set(self.labels)
         self._unread: set[str] = set()
         self._found: Mapping[str, Any] | None = None  # of the first structure
@@ -233,8 +235,9 @@ class LabelCheck:
         absent = [label for label in self.labels if label in self._absent]
         raise ValueError(
             f"No structure of {self.source} has {' and none has '.join(absent)}. Received: "
-            f"labels={self.labels}; the first structure has {sorted(self._found)}. Leave out what "
-            "is not needed, or tell the names it has there: keys={'energy': 'REF_energy'}."
+            f"labels={self.labels}, keys={self.keys}; the first structure has "
+            f"{sorted(self._found)}. Leave out what is not needed, or tell the names it has there: "
+            "keys={'energy': 'REF_energy'}."
         )
 
 
