@@ -154,7 +154,8 @@ def token(line: str, place: int, stop: str) -> tuple[str, int]:
             raise Bad("not in the fuzzer's files")
         end = line.find(CLOSING[line[place]], place + 1)
         text = line[place + 1 : end]
-        if end < 0 or any(sign in text for sign in "\\{}[]"):
+        inner = {"{": "{}", "[": "["}.get(line[place], "\\")  # what a delimiter may not hold here
+        if end < 0 or any(sign in text for sign in inner):
             raise Bad("delimiters")
         place = end + 1
         if place < len(line) and not line[place].isspace() and line[place] not in stop:
