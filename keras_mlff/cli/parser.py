@@ -15,7 +15,7 @@ from keras_mlff.cli.guard import guarded
 from keras_mlff.cli.program import PAIRS
 from keras_mlff.cli.tables import FORMATS
 
-_ABOUT_FILE = ("labels", "energy_unit", "length_unit", "keys")
+_ABOUT_FILE = ("labels", "energy_unit", "length_unit", "stress_unit", "stress_sign", "keys")
 
 
 class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -77,8 +77,11 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_file_settings(flag: Any) -> None:
         flag("--labels", nargs="+", help="of a file: energy and forces, if not given")
-        flag("--energy-unit", help="of a file: eV, if not given")
-        flag("--length-unit", help="of a file: Å, if not given")
+        flag("--energy-unit", help="of a file: what it states, else eV, if not given")
+        flag("--length-unit", help="of a file: what it states, else Å, if not given")
+        flag("--stress-unit", help="of a file: energy over length³, if not given; GPa, kbar")
+        text = "-1 where a file's stresses are positive under pressure, as VASP's are"
+        flag("--stress-sign", type=int, choices=(1, -1), help=text)
         text = "a file's names for labels, such as energy=REF_energy"
         flag("--keys", help=text, **PAIRS)
 

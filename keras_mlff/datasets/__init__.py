@@ -27,6 +27,8 @@ def load(
     keys: Mapping[str, str] | None = None,
     data_dir: str | None = None,
     manual_dir: str | Path | None = None,
+    stress_unit: str | None = None,
+    stress_sign: int | None = None,
 ) -> list[Graph]:
     """Loads labeled structures, without edges, from a file or a named data set.
 
@@ -38,12 +40,14 @@ def load(
             `"all"` is everything.
         labels: Files only: what to read, energy and forces by default. A label may be missing in
             some structures, where it is NaN; losses and metrics count those that have it.
-        energy_unit: Files only: the file's unit of energy, eV by default.
-        length_unit: Files only: the file's unit of length, Å by default.
+        energy_unit: Files only: the file's unit of energy; by default what it states, else eV.
+        length_unit: Files only: the file's unit of length; by default what it states, else Å.
         keys: Files only: the file's names for labels, where they differ.
         data_dir: Downloaded data sets only: the folder of TensorFlow Datasets.
         manual_dir: Downloaded data sets only: the folder of source files that were placed by hand,
             for machines without network; `downloads/manual` in `data_dir` by default.
+        stress_unit: Files only: the file's unit of stress, energy over length³ by default.
+        stress_sign: Files only: -1 where stresses are positive under pressure, as VASP's are.
 
     Returns:
         The structures in eV, Å and e, in the order of the file or of the data set.
@@ -61,6 +65,8 @@ def load(
         "energy_unit": energy_unit,
         "length_unit": length_unit,
         "keys": keys,
+        "stress_unit": stress_unit,
+        "stress_sign": stress_sign,
     }
     given = {name: value for name, value in for_files.items() if value is not None}
     if Path(source).suffix:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.tools.sources import Source, images, labels_of
+from keras_mlff.datasets.tools.extxyz import rows_of_xyz
+from keras_mlff.datasets.tools.sources import Source
 
 _COMMIT = "29e6d467317e4b5967b7ea5cbee54de953fa0d45"
 _URL = f"https://raw.githubusercontent.com/davkovacs/BOTNet-datasets/{_COMMIT}/"
@@ -80,6 +81,6 @@ class Acetylacetone(AtomisticDatasetBuilder):
             path: The file.
         """
         with self.readable(key):
-            for index, atoms in enumerate(images(path)):
-                labels = labels_of(atoms, self.builder_config.labels, index)
-                yield index, self.example(atoms.positions, atoms.numbers, **labels)
+            labels = self.builder_config.labels
+            for index, row in enumerate(rows_of_xyz(path, labels, {})):
+                yield index, self.example(**row.complete(labels))

@@ -21,7 +21,7 @@ from keras_mlff.datasets.tools.builder import (
 from keras_mlff.datasets.tools.files import check_file, iterate
 from keras_mlff.datasets.tools.sources import manual_folder
 
-_SUFFIXES = (".xyz", ".extxyz", ".npz", ".db", ".traj")
+_SUFFIXES = (".xyz", ".extxyz", ".npz", ".db", ".aselmdb", ".traj")
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,14 +30,12 @@ class AtomsConfig(AtomisticConfig):
 
     Attributes:
         path: The file; `None` for `atoms.<suffix>` in `manual_dir`.
-        energy_unit: The file's unit of energy.
-        length_unit: The file's unit of length.
+        units: The file's units, as arguments of `files.iterate`.
         keys: The file's names for labels, where they differ.
     """
 
     path: str | None = None
-    energy_unit: str = "eV"
-    length_unit: str = "Å"
+    units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -67,9 +65,7 @@ class Atoms(AtomisticDatasetBuilder):
     LEVEL_OF_THEORY = "that of the file"
     STRUCTURES = "any number"
     ELEMENTS = "any"
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "One file of yours: atoms.xyz, atoms.extxyz, atoms.npz, atoms.db or atoms.traj."
-    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"One file of yours: atoms{', atoms'.join(_SUFFIXES)}."
 
     def splits(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example | Unusable]]]:
         """Reads all structures of the file as one split, in their order."""
@@ -80,7 +76,7 @@ class Atoms(AtomisticDatasetBuilder):
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, Example | Unusable]]:
         """Reads the structures of a file one by one, in the units of the package."""
         config = self.builder_config
-        graphs = iterate(path, config.labels, config.energy_unit, config.length_unit, config.keys)
+        graphs = iterate(path, config.labels, keys=config.keys, **config.units)
         for index, graph in enumerate(graphs):
             yield index, self.example(**arguments_of(graph))
 
@@ -88,9 +84,11 @@ class Atoms(AtomisticDatasetBuilder):
 def file_config(
     path: str | Path,
     labels: Sequence[str] = ("energy", "forces"),
-    energy_unit: str = "eV",
-    length_unit: str = "Å",
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
     keys: Mapping[str, str] | None = None,
+    stress_unit: str | None = None,
+    stress_sign: int = 1,
 ) -> AtomsConfig:
     """Describes a file; its name holds a hash of the file's content and of the other arguments.
 
@@ -100,6 +98,8 @@ def file_config(
         energy_unit: The file's unit of energy; see `files.load_structures`.
         length_unit: The file's unit of length.
         keys: The file's names for labels, where they differ.
+        stress_unit: The file's unit of stress.
+        stress_sign: The sign of its stresses relative to ASE's.
 
     Raises:
         ValueError: If there is no such file, it is empty or no structure has one of the labels.
@@ -108,7 +108,9 @@ def file_config(
     check_file(path, labels, keys)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
-    digest.update(json.dumps([*labels, energy_unit, length_unit, keys]).encode())
+    units: dict[str, Any] = {"energy_unit": energy_unit, "length_unit": length_unit}
+    units |= {"stress_unit": stress_unit, "stress_sign": stress_sign}
+    digest.update(json.dumps([*labels, units, keys]).encode())
     return AtomsConfig(
         name=f"{''.join(c if c.isalnum() else '_' for c in path.stem)}_{digest.hexdigest()[:12]}",
         description=f"Structures of {path.name}.",
@@ -116,8 +118,7 @@ def file_config(
         optional_labels=tuple(labels),
         periodic=True,
         path=str(path),
-        energy_unit=energy_unit,
-        length_unit=length_unit,
+        units=units,
         keys=keys,
     )
 

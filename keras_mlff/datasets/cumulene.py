@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.tools.sources import Source, images
+from keras_mlff.datasets.tools.extxyz import rows_of_xyz
+from keras_mlff.datasets.tools.sources import Source
 
 _COMMIT = "7cc3f6bf3fcd9d54248713ce19d7c76fea2abfe0"
 _URL = "https://raw.githubusercontent.com/LarsSchaaf/Guaranteed-Non-Local-Molecular-Dataset/"
@@ -21,6 +22,7 @@ _TESTS = {  # by config_type in the file
     "test_11_12": "out-domain-nc-11,12",
     "test_15_16": "out-domain-nc-15,16",
 }
+_KEYS = {"energy": "orca_vtscf_energy", "forces": "orca_vtscf_forces"}  # eV, eV/Å
 _SCANS = {
     "angle_12": "visualise/cumulene-angle-scan-n12.xyz",
     "length_5deg": "visualise/cumulene-length-scan-5deg.xyz",
@@ -96,13 +98,6 @@ class Cumulene(AtomisticDatasetBuilder):
             kind: The `config_type` of the frames to take; all where `None`.
         """
         with self.readable(key):
-            for index, atoms in enumerate(images(path)):
-                if kind is not None and atoms.info["config_type"] != kind:
-                    continue
-                example = self.example(
-                    positions=atoms.positions,
-                    atomic_numbers=atoms.numbers,
-                    energy=atoms.info["orca_vtscf_energy"],  # eV
-                    forces=atoms.arrays["orca_vtscf_forces"],  # eV/Å
-                )
-                yield index, example
+            for index, row in enumerate(rows_of_xyz(path, tuple(_KEYS), _KEYS)):
+                if kind is None or row.found.get("config_type") == kind:
+                    yield index, self.example(**row.complete(tuple(_KEYS)))

@@ -15,7 +15,7 @@ from keras_mlff.datasets.tools.builder import (
     Example,
     Unusable,
 )
-from keras_mlff.datasets.tools.extxyz import rows_of_text
+from keras_mlff.datasets.tools.extxyz import rows_of_xyz
 from keras_mlff.datasets.tools.sources import DAMAGE, Source
 
 _URL = "https://dl.fbaipublicfiles.com/opencatalystproject/data/{}.tar"
@@ -140,9 +140,9 @@ class OC20S2EF(AtomisticDatasetBuilder):
     @staticmethod
     def _frames(chunk: Path, systems: list[list[str]]) -> Iterator[tuple[Any, list[str]]]:
         """Yields the frames of a chunk beside system, frame and reference energy of each."""
-        with lzma.open(chunk, "rt") as stream:
-            frames = rows_of_text(stream, ("energy", "forces"), {})
-            yield from zip(frames, systems, strict=True)
+        labels = ("energy", "forces")
+        rows = rows_of_xyz(chunk, labels, {})
+        yield from zip((row.complete(labels) for row in rows), systems, strict=True)
 
 
 def _number(chunk: Path) -> int:

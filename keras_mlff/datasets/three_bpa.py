@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from keras_mlff.datasets.tools.builder import AtomisticConfig, AtomisticDatasetBuilder
-from keras_mlff.datasets.tools.sources import Source, images, labels_of
+from keras_mlff.datasets.tools.extxyz import rows_of_xyz
+from keras_mlff.datasets.tools.sources import Source
 
 # the data were archived later than this commit, and extracted files are easier to place
 _COMMIT = "29e6d467317e4b5967b7ea5cbee54de953fa0d45"
@@ -81,6 +82,6 @@ class ThreeBPA(AtomisticDatasetBuilder):
             path: The file.
         """
         with self.readable(key):
-            for index, atoms in enumerate(images(path)):
-                labels = labels_of(atoms, self.builder_config.labels, index)
-                yield index, self.example(atoms.positions, atoms.numbers, **labels)
+            labels = self.builder_config.labels
+            for index, row in enumerate(rows_of_xyz(path, labels, {})):
+                yield index, self.example(**row.complete(labels))

@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_mlff import datasets
 from keras_mlff.datasets.tools import splits
-from keras_mlff.datasets.tools.ase_files import images_of_file, row_of_atoms
-from keras_mlff.datasets.tools.file_units import ENERGY_UNITS
+from keras_mlff.datasets.tools.file_units import file_units
+from keras_mlff.datasets.tools.files import rows_of_file
 from keras_mlff.experiments.settings import PARTS, DataSettings
 from keras_mlff.graph import Array, Graph, count, elements
 
@@ -265,6 +265,8 @@ def _options(source: str, settings: DataSettings, labels: Sequence[str]) -> dict
             "labels": settings.labels or tuple(labels) or None,
             "energy_unit": settings.energy_unit,
             "length_unit": settings.length_unit,
+            "stress_unit": settings.stress_unit,
+            "stress_sign": settings.stress_sign,
             "keys": settings.keys,
         }
     else:
@@ -324,13 +326,13 @@ def _isolated_atoms(source: str, settings: DataSettings) -> dict[int, float]:
         if not any(_ISOLATED in line for line in file):  # most files, which are not read twice
             return {}
     name = settings.keys.get("energy", "energy")
-    factor = ENERGY_UNITS.get(settings.energy_unit or "eV", 1.0)
+    units = file_units(settings.energy_unit or None)
     found = {}
-    for atoms in images_of_file(path):
-        if atoms.info.get("config_type") == _ISOLATED and len(atoms) == 1:
-            values = row_of_atoms(atoms, ("energy",), {"energy": name}).values
-            if values["energy"] is not None:
-                found[int(atoms.numbers[0])] = float(values["energy"]) * factor
+    for row in rows_of_file(path, ("energy",), {"energy": name}):
+        energy, numbers = row.values["energy"], row.values["atomic_numbers"]
+        if row.found.get("config_type") == _ISOLATED and len(numbers) == 1 and energy is not None:
+            factor = units.with_stated(row.units).factor("energy")
+            found[int(numbers[0])] = float(energy) * factor
     return found
 
 

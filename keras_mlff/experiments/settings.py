@@ -86,8 +86,10 @@ class DataSettings:
         validation_file: A file or data set that validation is taken from instead of `source`.
         test_file: The same for the test.
         labels: What every structure of a file must have; the labels that are learned where empty.
-        energy_unit: Of files: eV where empty.
-        length_unit: Of files: Å where empty.
+        energy_unit: Of files: what they state, else eV, where empty.
+        length_unit: Of files: what they state, else Å, where empty.
+        stress_unit: Of files: energy over length³ where empty; GPa or kbar.
+        stress_sign: Of files: -1 where stresses are positive under pressure, as VASP's are.
         keys: The names that files have for labels, `{ energy = "REF_energy" }`.
         data_dir: The folder of TensorFlow Datasets, if not its usual one.
         manual_dir: The folder of source files that were placed by hand.
@@ -108,6 +110,8 @@ class DataSettings:
     labels: tuple[str, ...] = ()
     energy_unit: str = ""
     length_unit: str = ""
+    stress_unit: str = ""
+    stress_sign: int = 1
     keys: dict[str, str] = dataclasses.field(default_factory=dict)
     data_dir: str = ""
     manual_dir: str = ""

@@ -45,3 +45,7 @@ from keras_mlff.graph.keys import elements as elements
 from keras_mlff.graph.keys import inputs_and_labels as inputs_and_labels
 from keras_mlff.graph.keys import is_known as is_known
 from keras_mlff.graph.keys import level as level
+from keras_mlff.graph.stated import STATED_NAMES as STATED_NAMES
+from keras_mlff.graph.stated import as_numbers as as_numbers
+from keras_mlff.graph.stated import charge_and_spin as charge_and_spin
+from keras_mlff.graph.stated import unread_names as unread_names

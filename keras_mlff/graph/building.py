@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from keras_mlff import quantities
 from keras_mlff.graph.keys import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph.stated import charge_and_spin
 
 
 def structure(
@@ -14,8 +15,8 @@ def structure(
     atomic_numbers: npt.ArrayLike,
     cell: npt.ArrayLike | None = None,
     pbc: npt.ArrayLike | None = None,
-    total_charge: float = 0.0,
-    spin_multiplicity: int = 1,
+    total_charge: float | None = 0.0,
+    spin_multiplicity: int | None = 1,
     **labels: npt.ArrayLike,
 ) -> Graph:
     """Checks and casts one structure, the graph that has no edges yet.
@@ -60,24 +61,15 @@ def structure(
             "Atomic numbers must be integers from 1 to 118 (0 is padding). "
             f"Received: atomic_numbers={np.unique(numbers).tolist()}."
         )
-    if np.ndim(total_charge) or np.ndim(spin_multiplicity):
-        raise ValueError(
-            "Total charge and spin multiplicity are one number each. "
-            f"Received: total_charge={total_charge!r}, spin_multiplicity={spin_multiplicity!r}."
-        )
-    if spin_multiplicity != int(spin_multiplicity) or spin_multiplicity < 1:
-        raise ValueError(
-            "The spin multiplicity is 2S+1, an integer of at least 1 (1 = singlet). "
-            f"Received: spin_multiplicity={spin_multiplicity}."
-        )
+    state = charge_and_spin({"total_charge": total_charge, "spin_multiplicity": spin_multiplicity})
     num_atoms = len(numbers)
     graph: dict[str, Array] = {
         "positions": coordinates,
         "atomic_numbers": numbers.astype(np.int32),
         "graph_ids": np.zeros(num_atoms, np.int32),
         "atom_mask": np.ones(num_atoms, np.bool_),
-        "total_charge": np.asarray([total_charge], np.float64),
-        "spin_multiplicity": np.asarray([spin_multiplicity], np.int32),
+        "total_charge": np.asarray([state.get("total_charge", 0.0)], np.float64),
+        "spin_multiplicity": np.asarray([state.get("spin_multiplicity", 1)], np.int32),
         "graph_mask": np.ones(1, np.bool_),
         "atom_table": np.arange(num_atoms, dtype=np.int32)[None],
     }

@@ -141,10 +141,12 @@ def from_files(
     batch_size: int = 32,
     labels: Sequence[str] = ("energy", "forces"),
     split: str = "all",
-    energy_unit: str = "eV",
-    length_unit: str = "Å",
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
     keys: Mapping[str, str] | None = None,
     cache_dir: str | Path | None = None,
+    stress_unit: str | None = None,
+    stress_sign: int = 1,
     **options: Any,
 ) -> Dataset:
     """Makes a dataset of a file; see `datasets.load` for the file.
@@ -158,15 +160,18 @@ def from_files(
         batch_size: Structures per batch, about, where sizes differ. Defaults to 32.
         labels: Names of the labels that every structure must have. Defaults to energy and forces.
         split: The part of the file that is read, into memory. Defaults to all, `"all"`.
-        energy_unit: Unit of energies in the file. Defaults to `"eV"`.
-        length_unit: Unit of lengths in the file. Defaults to `"Å"`.
+        energy_unit: Unit of energies in the file; what it states, else eV, where `None`.
+        length_unit: Unit of lengths in the file; what it states, else Å, where `None`.
         keys: The file's names for labels, where they differ.
         cache_dir: Folder for the graphs; see `with_edges`.
+        stress_unit: Unit of stresses in the file; energy over length³ where `None`.
+        stress_sign: Sign of its stresses relative to ASE's. Defaults to 1.
         **options: Further arguments of `from_graphs`, such as `shuffle` and `seed`.
     """
     settings = (tuple(labels), energy_unit, length_unit, keys)
+    stress: dict[str, Any] = {"stress_unit": stress_unit, "stress_sign": stress_sign}
     if cache_dir is None or split != "all" or not Path(path).is_file():
-        structures = datasets.load(path, split, *settings)
+        structures = datasets.load(path, split, *settings, **stress)
         graphs = with_edges(structures, model_or_spec, cache_dir)
         return from_graphs(graphs, batch_size, **options)
     spec = GraphSpec.of(model_or_spec)
@@ -175,8 +180,8 @@ def from_files(
     names = sorted((keys or {}).items())
     graphs = store.make(
         cache_dir,
-        ("file", *about, *settings[:3], names, *store.names_of(spec)),
-        lambda: (spec.add_edges(item) for item in files.iterate(path, *settings)),
+        ("file", *about, *settings[:3], *stress.values(), names, *store.names_of(spec)),
+        lambda: (spec.add_edges(item) for item in files.iterate(path, *settings, **stress)),
     )
     return from_graphs(graphs, batch_size, **options)
 

@@ -246,8 +246,8 @@ def test_frames_are_read_in_any_order(tmp_path):
     found = extxyz.Frames(path)
     assert len(found) == 3
     for index in (2, 0, 1):
-        assert round(found[index]["energy"], 6) == round(-10 + 0.01 * index, 6)
-    with pytest.raises(ValueError, match=r"Frame 1 .*no dipole"):
+        assert round(found[index]["energy"].item(), 6) == round(-10 + 0.01 * index, 6)
+    with pytest.raises(ValueError, match=r"frame 1 .*no dipole"):
         extxyz.Frames(path, labels=("dipole",))[1]
 
 

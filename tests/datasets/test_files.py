@@ -71,7 +71,7 @@ def test_zeros_in_atomic_numbers_are_no_atoms(save):
 def test_units_of_every_label_follow_from_energy_and_length(save):
     """One by one, with factors written out: 1 hartree is 27.2114 eV, 1 bohr 0.529177 Å."""
     cell = np.eye(3) * 10.0
-    stress, dipole = np.ones((2, 3, 3)), np.ones((2, 3))
+    stress, dipole = np.full((2, 3, 3), 1e-3), np.ones((2, 3))
     path = save(R=2 * POSITIONS, cell=cell, stress=stress, dipole=dipole, gap=ENERGY)
     labels = ("energy", "forces", "stress", "dipole", "gap")
     graph = load_structures(path, labels, energy_unit="hartree", length_unit="bohr")[1]
@@ -80,7 +80,7 @@ def test_units_of_every_label_follow_from_energy_and_length(save):
         "cell": [np.eye(3) * 5.29177],
         "energy": [ENERGY[1] * 27.2114],
         "forces": FORCES[1] * 51.4221,
-        "stress": np.full((1, 3, 3), 183.631),
+        "stress": np.full((1, 3, 3), 0.183631),
         "dipole": [[0.529177] * 3],
         "gap": [ENERGY[1] * 27.2114],
     }
@@ -232,7 +232,7 @@ def test_npz_needs_no_ase(save, monkeypatch):
     monkeypatch.setitem(sys.modules, "ase", None)
     assert len(load_structures(save())) == 2
     with pytest.raises(ImportError, match=r"keras-mlff\[md\]"):
-        load_structures(save().rename(save().with_suffix(".xyz")))
+        load_structures(save().rename(save().with_suffix(".traj")))
 
 
 # Files of ASE
@@ -252,7 +252,7 @@ def images():
         force = random.normal(size=3)
         results = {"energy": random.normal(), "forces": np.stack([force, -force])}
         if atoms.pbc.any():
-            results["stress"] = np.arange(1.0, 7.0)
+            results["stress"] = 0.01 * np.arange(1.0, 7.0)
         atoms.calc = SinglePointCalculator(atoms, **results)
     return [crystal, molecule]
 
@@ -283,7 +283,7 @@ def test_files_of_ase_are_read(images, tmp_path, suffix):
     assert "cell" not in molecule
 
     stress = load_structures(path, ["stress"], split="all[:1]")[0]["stress"]
-    np.testing.assert_allclose(stress, [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]])
+    np.testing.assert_allclose(100 * stress, [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]])
     both = load_structures(path, ["stress"])
     assert np.isnan(both[1]["stress"]).all()
     assert both[1]["stress"].shape == (1, 3, 3)
@@ -300,6 +300,9 @@ def test_atoms_become_structures_that_keep_what_they_were(images):
     np.testing.assert_array_equal(crystal["positions"], first)
     assert molecule["spin_multiplicity"].tolist() == [3]
     assert "energy" not in from_atoms(images[1], labels=())[0]
+    with pytest.raises(ValueError, match=r"Image 0: 'stress' .* before they changed"):
+        from_atoms(images, labels=("stress",))
+    images[0].positions = first
     assert np.isnan(from_atoms(images, labels=("stress",))[1]["stress"]).all()
     with pytest.raises(ValueError, match="No structure of the images has stress"):
         from_atoms(images[1], labels=("stress",))
@@ -310,9 +313,11 @@ def test_a_virial_is_read_as_stress(images):
 
     crystal = images[0]
     del crystal.calc.results["stress"]
-    crystal.info["virial"] = np.arange(9.0)
-    (found,) = from_atoms(crystal, labels=("stress",))
-    np.testing.assert_allclose(found["stress"][0], -np.arange(9.0).reshape(3, 3) / 5.6**3)
+    for virial in (np.asarray([[1.0, 6, 5], [6, 2, 4], [5, 4, 3]]), np.arange(1.0, 7.0)):
+        crystal.info["virial"] = virial
+        (found,) = from_atoms(crystal, labels=("stress",))
+        expected = [[1, 6, 5], [6, 2, 4], [5, 4, 3]]
+        np.testing.assert_allclose(found["stress"][0], -np.asarray(expected) / 5.6**3)
 
 
 def test_other_endings_are_refused(tmp_path):
@@ -336,7 +341,8 @@ def test_saved_structures_come_back(images, tmp_path):
 
     ase.io.write(tmp_path / "images.traj", images)
     graphs = load_structures(tmp_path / "images.traj", ["energy", "forces"])
-    graphs[0]["stress"] = np.arange(9.0).reshape(1, 3, 3) + np.arange(9.0).reshape(1, 3, 3).mT
+    tensor = 0.01 * np.arange(9.0).reshape(1, 3, 3)
+    graphs[0]["stress"] = tensor + tensor.mT
     path = tmp_path / "saved.xyz"
     save_structures(path, graphs)
     stressed = load_structures(path, ["energy", "forces", "stress"], split="all[:1]")
@@ -442,7 +448,9 @@ def test_unreadable_frame_is_named(tmp_path):
     pytest.importorskip("ase")
     path = tmp_path / "cut.xyz"
     path.write_text("1\nenergy=1\nH 0 0 0\n2\nenergy=1\nH 0 0\n", "utf-8")
-    with pytest.raises(ValueError, match=r"cannot read frame 1 of .*cut.xyz"):
+    with pytest.raises(
+        ValueError, match=r"frame 1 of .*cut.xyz.*line 4.* 2 atoms, and there are 1"
+    ):
         load_structures(path, labels=["energy"])
 
 

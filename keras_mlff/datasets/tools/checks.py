@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_mlff import units
 from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Array, Graph, is_known
 from keras_mlff.neighbors import edge_vectors, neighbor_list
 
 _LARGEST_MEAN_FORCE = 20.0  # eV/Å; molecules at 500 K have 2, the same in kcal/mol 47
+_LARGEST_MEAN_STRESS = 0.5  # eV/Å³, 80 GPa; the same in GPa or kbar is 100 times as much and more
 _SHORTEST_BOND = 0.3  # Å; half of what H2 reaches in hot dynamics
 _LONGEST_HYDROGEN_BOND = 1.7  # Å; HI, the longest, has 1.61, and O-H in bohr 1.81
 _NET_FORCE_SHARE = 0.1  # of what forces without any balance would add up to
@@ -40,6 +42,7 @@ class Report(NamedTuple):
         num_left_out: How many structures of the source are not usable.
         left_out: Why the first few of these are not.
         num_labeled: How many structures have each label, by its name.
+        mean_stress: The mean of the largest component of a structure's stress, eV/Å³.
     """
 
     num_structures: int
@@ -55,6 +58,7 @@ class Report(NamedTuple):
     num_left_out: int = 0
     left_out: tuple[str, ...] = ()
     num_labeled: Mapping[str, int] = MappingProxyType({})
+    mean_stress: float | None = None
 
     def __str__(self) -> str:
         near = self.shortest_distance < np.inf
@@ -68,6 +72,8 @@ class Report(NamedTuple):
                 f"force on an atom: mean {self.mean_force:.4g}, max {self.largest_force:.4g} eV/Å",
                 f"net force: rms {self.net_force:.2g}, max {self.largest_net_force:.2g} eV/Å",
             ]
+        if self.mean_stress is not None:
+            lines.append(f"stress: mean of the largest component {self.mean_stress:.3g} eV/Å³")
         for label, number in self.num_labeled.items():
             if number < self.num_structures:
                 lines.append(f"{label}: known of {number} of {self.num_structures} structures")
@@ -125,6 +131,7 @@ class Check:
         self._shortest, self._hydrogen_seen, self._hydrogen_bound = np.inf, False, False
         self._forces = _Forces()
         self._labeled: dict[str, int] = {}
+        self._stresses, self._stressed = 0.0, 0
 
     def add(self, graph: Graph) -> None:
         """Measures one structure."""
@@ -137,6 +144,9 @@ class Check:
             self._labeled[label] = self._labeled.get(label, 0) + bool(known.any())
             if label == "forces" and known.all():
                 self._forces.add(graph["forces"], self._structures)
+            if label == "stress" and known.all():
+                self._stresses += float(np.abs(graph["stress"]).max())
+                self._stressed += 1
         self._structures += 1
 
     def leave_out(self, reason: str) -> None:
@@ -159,6 +169,13 @@ class Check:
                 "positions in bohr? Give length_unit."
             )
         measured = self._forces.structures > 0
+        stress = self._stresses / self._stressed if self._stressed else None
+        if stress is not None and stress > _LARGEST_MEAN_STRESS:
+            warnings.append(
+                f"The largest component of a stress is {stress:.3g} eV/Å³ in the mean, that is "
+                f"{stress / units.gigapascal:.3g} GPa. Are they in another unit, such as kbar? "
+                "Give stress_unit, and stress_sign=-1 if they are positive under pressure (VASP)."
+            )
         return Report(
             num_structures=self._structures,
             num_atoms=int(self._atoms.sum()),
@@ -173,6 +190,7 @@ class Check:
             num_left_out=self._left_out,
             left_out=tuple(self._reasons),
             num_labeled=dict(sorted(self._labeled.items())),
+            mean_stress=stress,
         )
 
     def _measure(self, graph: Graph) -> None:

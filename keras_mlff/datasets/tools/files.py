@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.datasets.tools.ase_files import images_of_file, row_of_atoms, rows_of_ase
+from keras_mlff.datasets.tools.ase_files import images_of_file, rows_of_images
 from keras_mlff.datasets.tools.checks import report
+from keras_mlff.datasets.tools.extxyz import is_xyz, rows_of_xyz
 from keras_mlff.datasets.tools.file_units import FileUnits, file_units
 from keras_mlff.datasets.tools.npz import rows_of_npz, splits_of_npz
 from keras_mlff.datasets.tools.rows import (
@@ -19,6 +20,7 @@ from keras_mlff.datasets.tools.rows import (
     structure_of_row,
     warn_user,
 )
+from keras_mlff.datasets.tools.sources import Npz
 from keras_mlff.datasets.tools.splits import select
 from keras_mlff.graph import Array, Graph
 
@@ -29,55 +31,68 @@ def load_structures(
     path: str | Path,
     labels: Sequence[str] = ("energy", "forces"),
     split: str = "all",
-    energy_unit: str = "eV",
-    length_unit: str = "Å",
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
     keys: Mapping[str, str] | None = None,
+    stress_unit: str | None = None,
+    stress_sign: int = 1,
 ) -> list[Graph]:
     """Reads structures and their labels from a file, and warns where the units look wrong.
 
-    An npz file holds `positions` (or `R`) and `atomic_numbers` (or `z`) in one of two layouts:
+    **npz** files hold `positions` (or `R`) and `atomic_numbers` (or `z`) in one of two layouts:
     `(n, num_atoms, 3)` with `(num_atoms,)` or, where 0 means no atom, `(n, num_atoms)`; or all
     structures one after the other, `(all_atoms, 3)` and `(all_atoms,)`, with the number of atoms
     of each in `n_atoms` `(n,)`. Beside them `energy` (or `E`) `(n,)`, `forces` (or `F`), any other
-    registered quantity under its own name and, if need be, `cell`, `pbc`, `total_charge`,
-    `spin_multiplicity`. An array `split_<name>` or any other one-dimensional array of integers
-    lists the structures of a split; an array `split` of text names the split of each structure.
-    Other arrays with a text, a truth value or an index into `<name>_names` for each structure make
-    splits too, one for each value: `"group_Surface"`, `"verified_True"`, `"topology_abw"`.
+    registered quantity under its own name and, if need be, `cell` (or sGDML's `lattice`) and `pbc`.
+    An array `split_<name>` or any other one-dimensional array of integers lists the structures of
+    a split; an array `split` of text names the split of each structure. Other arrays with a text, a
+    truth value or an index into `<name>_names` for each structure make splits too, one for each
+    value: `"group_Surface"`, `"verified_True"`, `"topology_abw"`.
 
-    Everything else is read by ASE: extended XYZ (`.xyz`, `.extxyz`), databases (`.db`),
-    trajectories (`.traj`) and more. Labels have there the name of the quantity or
-    ASE's name for it. Total charge and spin multiplicity are `info["charge"]` and `info["spin"]`;
-    a `virial` is read as a stress where there is none.
+    **Extended XYZ** (`.xyz`, `.extxyz`, compressed with `.gz`, `.bz2` or `.xz` or not) is read by a
+    strict reader of this package; databases (`.db`, `.aselmdb`), trajectories (`.traj`) and more
+    are read by ASE. Labels have there the name of the quantity or ASE's name for it.
+
+    In all of them the total charge is `total_charge` or `charge`, and the multiplicity 2S+1
+    `spin_multiplicity`, `spin`, `multiplicity` or `mult`; a warning names what else looks like a
+    charge, a spin, a cell or a unit. A stress may have nine numbers or six, in the order xx, yy,
+    zz, yz, xz, xy. A `virial`, minus the stress times the volume, is read where there is no stress.
+    Everything that a file has for a structure fits together, or the file is refused.
 
     Args:
         path: Name of the file. It may hold molecules and crystals.
         labels: What to read. A label may be missing in some structures, which have NaN in its
             place then, but not in all of them. Other labels in the file are left out.
         split: `"all"`, a slice of it (`"all[:100]"`), or a split that the file names.
-        energy_unit: The file's unit of energy: eV, meV, hartree, rydberg, kcal/mol or kJ/mol.
-        length_unit: The file's unit of length: Å (or angstrom), bohr or nanometer. Every label is
+        energy_unit: The file's unit of energy: eV, meV, hartree, rydberg, kcal/mol or kJ/mol; if
+            not given, the one that the file states (`energy_unit`, or sGDML's `e_unit`), else eV.
+        length_unit: The file's unit of length: Å (or angstrom), bohr or nanometer; if not given,
+            the one that the file states (`length_unit`, `r_unit`), else Å. Every label is
             converted by its dimension: forces are energy over length, a dipole is e times length.
         keys: The file's names for labels, where they differ: `{"energy": "REF_energy"}`.
+        stress_unit: The file's unit of stress: eV/Å³, GPa or kbar; energy over length³ if not
+            given. A virial is an energy.
+        stress_sign: -1 where stresses and virials have the sign opposite to ASE's, in which a
+            stress is positive when stretched: VASP's are positive under pressure.
 
     Returns:
         The structures, in eV, Å and e.
 
     Raises:
-        ValueError: If no structure has one of the labels, a structure is not usable, or a unit, a
-            split or a label is unknown.
+        ValueError: If the file is damaged, no structure has one of the labels, a structure is not
+            usable, or a unit, a split or a label is unknown.
         ImportError: If ASE is needed and not installed.
 
     Example:
         >>> frames = load_structures("md.npz", energy_unit="kcal/mol")  # doctest: +SKIP
     """
     path = Path(path).expanduser()
-    units = file_units(energy_unit, length_unit)
-    rows = list(_rows(path, labels, keys))
+    units = file_units(energy_unit, length_unit, stress_unit, stress_sign)
+    rows = list(rows_of_file(path, labels, keys))
     if not rows:
         raise ValueError(f"The file holds no structures. Received: path='{path}'.")
-    chosen = select(split, _parts(path, len(rows)))
-    check = LabelCheck(labels, f"'{path}', split '{split}',")
+    chosen = _chosen(path, split, len(rows))
+    check = LabelCheck(labels, f"'{path}', split '{split}',", keys)
     for index in chosen:
         check.add(rows[index])
     check.finish()
@@ -92,10 +107,12 @@ def load_structures(
 def iterate(
     path: str | Path,
     labels: Sequence[str] = ("energy", "forces"),
-    energy_unit: str = "eV",
-    length_unit: str = "Å",
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
     keys: Mapping[str, str] | None = None,
     failures: dict[int, str] | None = None,
+    stress_unit: str | None = None,
+    stress_sign: int = 1,
 ) -> Iterator[Graph]:
     """Reads structures one after the other, so that the file may be larger than the memory.
 
@@ -109,6 +126,8 @@ def iterate(
         keys: The file's names for labels.
         failures: Receives, where given, what is wrong with structures that are not usable, by their
             place in the file; they are left out then.
+        stress_unit: The file's unit of stress.
+        stress_sign: The sign of its stresses relative to ASE's.
 
     Yields:
         The structures, in eV, Å and e.
@@ -118,9 +137,11 @@ def iterate(
             structure had one of the labels.
         ImportError: If ASE is needed and not installed.
     """
-    path, units = Path(path).expanduser(), file_units(energy_unit, length_unit)
-    rows = LabelCheck(labels, f"'{path}'").passed_on(_rows(path, labels, keys))
-    for index, row in enumerate(rows):
+    path = Path(path).expanduser()
+    units = file_units(energy_unit, length_unit, stress_unit, stress_sign)
+    check, index = LabelCheck(labels, f"'{path}'", keys), -1
+    for index, row in enumerate(rows_of_file(path, labels, keys)):
+        check.add(row)
         try:
             found = structure_of_row(_name(path, index), row, labels, units)
         except ValueError as error:
@@ -129,6 +150,9 @@ def iterate(
             failures[index] = str(error)
             continue
         yield found
+    if index < 0:
+        raise ValueError(f"The file holds no structures. Received: path='{path}'.")
+    check.finish()
 
 
 def check_file(
@@ -145,8 +169,8 @@ def check_file(
         ValueError: If there is no such file, it is empty, or no structure has one of the labels.
     """
     path = Path(path).expanduser()
-    check, empty = LabelCheck(labels, f"'{path}'"), True
-    for row in _rows(path, labels, keys):
+    check, empty = LabelCheck(labels, f"'{path}'", keys), True
+    for row in rows_of_file(path, labels, keys):
         check.add(row)
         empty = False
         if check.complete:
@@ -165,8 +189,10 @@ def from_atoms(
 
     Args:
         images: One `ase.Atoms` or several. Total charge and spin multiplicity are
-            `info["charge"]` and `info["spin"]`; labels are in `info`, in `arrays` or in the
-            results of a calculator, in eV and Å.
+            `info["charge"]` and `info["spin"]`, or have other names that `load_structures` knows.
+            Labels are in `info`, in `arrays` or in the results of a calculator, in eV and Å.
+            Results count only if they were computed for exactly these atoms, so one calculator
+            for all images does not do; a label in several places must be the same in all.
         labels: What to take; it may be missing in some images, which have NaN in its place then.
             `()` for structures to predict.
         keys: The images' names for labels, where they differ: `{"energy": "REF_energy"}`.
@@ -180,10 +206,11 @@ def from_atoms(
     Example:
         >>> model.predict(from_atoms(atoms, labels=()))  # doctest: +SKIP
     """
-    check_labels(labels)
+    keys = dict(keys or {})
+    check_labels(labels, keys)
     images = [images] if hasattr(images, "get_positions") else images
-    rows = (row_of_atoms(atoms, labels, dict(keys or {})) for atoms in images)
-    checked = LabelCheck(labels, "the images").passed_on(rows)
+    rows = rows_of_images(images, "Image {}", labels, keys)
+    checked = LabelCheck(labels, "the images", keys).passed_on(rows)
     return [
         structure_of_row(f"Image {index}", row, labels, FileUnits())
         for index, row in enumerate(checked)
@@ -204,30 +231,53 @@ def configurations(path: str | Path, split: str = "all") -> list[str] | None:
     """
     path = Path(path).expanduser()
     if path.suffix == ".npz":
-        with np.load(path) as file:
-            if CONFIGURATION not in file.files:
+        with Npz(path) as file:
+            if CONFIGURATION not in file.names:
                 return None
             names = file[CONFIGURATION].astype(np.str_).tolist()
     else:
-        names = [str(atoms.info.get(CONFIGURATION, "")) for atoms in images_of_file(path)]
+        rows = rows_of_file(path, (), None)
+        names = [str(row.found.get(CONFIGURATION, "")) for row in rows]
     if not any(names):
         return None
-    return [names[index] for index in select(split, _parts(path, len(names)))]
+    return [names[index] for index in _chosen(path, split, len(names))]
 
 
-def _rows(path: Path, labels: Sequence[str], keys: Mapping[str, str] | None) -> Iterator[Row]:
-    """Reads the rows of a file one by one, after a look at the labels and at the file's name."""
-    check_labels(labels)
+def rows_of_file(
+    path: Path, labels: Sequence[str], keys: Mapping[str, str] | None
+) -> Iterator[Row]:
+    """Reads a file structure by structure, in its own units.
+
+    Raises:
+        ValueError: If there is no such file, it cannot be read, or a label is not known.
+    """
+    keys = dict(keys or {})
+    check_labels(labels, keys)
     if not path.is_file():
         raise ValueError(f"There is no such file. Received: path='{path}'.")
-    read = rows_of_npz if path.suffix == ".npz" else rows_of_ase
-    yield from read(path, labels, dict(keys or {}))
+    if path.suffix == ".npz":
+        yield from rows_of_npz(path, labels, keys)
+        return
+    fixed = [key for key in ("positions", "atomic_numbers", "cell", "pbc") if key in keys]
+    if fixed:
+        raise ValueError(f"Only npz files may call {fixed} otherwise. Received: keys={keys}.")
+    if is_xyz(path):
+        yield from rows_of_xyz(path, labels, keys)
+    else:
+        rows = rows_of_images(images_of_file(path), f"Frame {{}} of '{path}'", labels, keys)
+        yield from rows
 
 
-def _parts(path: Path, count: int) -> dict[str, Array]:
-    """Lists the splits of a file, `all` among them."""
+def _chosen(path: Path, split: str, count: int) -> Array:
+    """Lists the structures of a split, `all` or one that the file names."""
     parts: dict[str, Array] = {"all": np.arange(count)}
-    return parts | (splits_of_npz(path, count) if path.suffix == ".npz" else {})
+    chosen = select(split, parts | (splits_of_npz(path, count) if path.suffix == ".npz" else {}))
+    if np.any((chosen < 0) | (chosen >= count)):
+        raise ValueError(
+            f"The split '{split}' of '{path}' names structures from {chosen.min()} to "
+            f"{chosen.max()}, but there are only 0 to {count - 1}."
+        )
+    return chosen
 
 
 def _name(path: Path, index: int) -> str:

@@ -38,6 +38,11 @@ class TrajectoryBuilder(AtomisticDatasetBuilder):
         with self.readable(key):
             source = load_npz(path, ARRAYS)
             count = len(source["positions"])
+            if (
+                source["energy"].size != count
+                or source["forces"].shape != source["positions"].shape
+            ):
+                raise OSError(f"arrays of different lengths: {[len(x) for x in source.values()]}")
             if rows is not None and rows.max() >= count:
                 raise OSError(f"a split names frame {rows.max()}, but there are {count}")
         if rows is None:

@@ -5,33 +5,41 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
-import itertools
 import lzma
-import pickle
 import shutil
 import sqlite3
 import tarfile
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_mlff.graph import Array
 
 _ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".zip")
-_COMPRESSED: dict[str, Callable[[Path], Any]] = {
+COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".xz": lzma.open,
     ".gz": gzip.open,
     ".bz2": bz2.open,
 }
 _CHUNK = 2**20  # bytes
+_LARGEST_PACKING = 100  # bytes of an archive's content for one of its own; text has 3 to 20
+_SMALL = 2**30  # bytes that any archive may have
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0}
+
+
+class DamagedFile(ValueError):  # noqa: N818 (it says what is wrong)
+    """A file that cannot be read, or not whole."""
+
+
 # what the standard library raises on files that are cut off or changed
 DAMAGE = (
+    DamagedFile,
     OSError,
     EOFError,
     KeyError,
@@ -103,7 +111,7 @@ def locate(
     source = sources[key]
     folder = manual_folder(dl_manager)
     if folder is not None:
-        for suffix in (*_ARCHIVES, *_COMPRESSED):
+        for suffix in (*_ARCHIVES, *COMPRESSED):
             extracted = folder / key.removesuffix(suffix)
             if key.endswith(suffix) and extracted.exists():
                 return extracted
@@ -138,6 +146,82 @@ def readable(name: str, source: Source, key: str) -> Iterator[None]:
         ) from error
 
 
+class Npz:
+    """An npz file, opened; whatever is wrong with it becomes one kind of error.
+
+    Attributes:
+        path: Name of the file.
+        names: The names of its arrays, sorted.
+
+    Raises:
+        DamagedFile: If it is no npz file, or an array cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stream = path.open("rb")  # NumPy would leave it open where it fails
+        try:
+            self._file = np.load(self._stream)
+            self.names = sorted(self._file.files)
+        except Exception as error:  # by zipfile, zlib, NumPy and its parser, of many types
+            self._stream.close()
+            raise DamagedFile(
+                f"'{path}' is no npz file, or not a whole one ({type(error).__name__}: {error})."
+            ) from error
+        if len(set(self.names)) < len(self.names):
+            raise DamagedFile(f"'{path}' has an array twice. Received: {self.names}.")
+
+    def __enter__(self) -> Npz:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._stream.close()
+
+    def __getitem__(self, name: str) -> Array:
+        """Reads an array.
+
+        Raises:
+            DamagedFile: If it cannot be read or holds objects of Python.
+        """
+        header = self.header(name)
+        if header is not None and header.dtype.hasobject:
+            raise DamagedFile(
+                f"The array '{name}' of '{self.path}' holds objects of Python, which are not read. "
+                "Save structures of different sizes one after the other: positions (all_atoms, 3), "
+                "atomic_numbers (all_atoms,), and n_atoms (n,)."
+            )
+        try:
+            array = self._file[name]
+        except Exception as error:  # as above
+            raise DamagedFile(
+                f"The array '{name}' of '{self.path}' is damaged ({type(error).__name__}: {error})."
+            ) from error
+        if header is None or not isinstance(array, np.ndarray) or array.nbytes != header.nbytes:
+            raise DamagedFile(f"'{name}' of '{self.path}' is no array, or has bytes behind it.")
+        return array
+
+    def header(self, name: str) -> _Header | None:
+        """Reads shape and type of an array; `None` of what is no array."""
+        try:
+            entry = self._file.zip.getinfo(f"{name}.npy")
+            with self._file.zip.open(entry) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = _HEADERS.get(version, np.lib.format.read_array_header_2_0)
+                shape, _, dtype = read(stream)
+                return _Header(shape, dtype, entry.file_size - stream.tell())
+        except Exception:  # reading the array will tell
+            return None
+
+
+class _Header(NamedTuple):
+    """Shape and type of an array, and how many bytes stand behind its header."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nbytes: int
+
+
 def load_npz(path: Path, arrays: Mapping[str, str]) -> dict[str, Array]:
     """Reads arrays of an npz file under names of ours.
 
@@ -147,18 +231,13 @@ def load_npz(path: Path, arrays: Mapping[str, str]) -> dict[str, Array]:
 
     Raises:
         KeyError: If an array is missing.
-        OSError: If it is no npz file.
+        DamagedFile: If it is no npz file.
     """
-    with path.open("rb") as stream:
-        try:
-            file = np.load(stream)
-            known = sorted(file.files)
-            missing = [name for name in arrays.values() if name not in known]
-            if not missing:
-                return {ours: file[name] for ours, name in arrays.items()}
-        except (AttributeError, ValueError, pickle.UnpicklingError) as error:
-            raise OSError(f"not an npz file ({error})") from error
-    raise KeyError(f"no arrays {missing}, only {known}")
+    with Npz(path) as file:
+        missing = [name for name in arrays.values() if name not in file.names]
+        if missing:
+            raise KeyError(f"no arrays {missing}, only {file.names}")
+        return {ours: file[name] for ours, name in arrays.items()}
 
 
 def member(folder: Path, name: str) -> Path:
@@ -188,54 +267,6 @@ def indices(path: Path) -> Array:
         return np.asarray([int(line) for line in path.read_text().split()], np.int64)
     except ValueError as error:
         raise OSError(f"{path.name} is no list of frames ({error})") from error
-
-
-def labels_of(atoms: Any, labels: Sequence[str], frame: int) -> dict[str, Any]:
-    """Takes labels from the results of a calculator, as ASE reads them from a file.
-
-    Args:
-        atoms: `ase.Atoms`.
-        labels: The labels to take.
-        frame: The number of the frame, for messages.
-
-    Raises:
-        KeyError: If one is missing.
-    """
-    results = {} if atoms.calc is None else atoms.calc.results
-    missing = [label for label in labels if label not in results]
-    if missing:
-        raise KeyError(f"no {missing} in frame {frame}, only {sorted(results)}")
-    return {label: results[label] for label in labels}
-
-
-def images(file: Path | TextIO) -> Iterator[Any]:
-    """Reads the `ase.Atoms` of an extended XYZ file, or of an open one, one by one.
-
-    Raises:
-        OSError: If the file cannot be read as such, with the frame at which it stopped.
-        ImportError: If ASE is not installed.
-    """
-    try:
-        import ase.io
-    except ImportError as error:
-        raise ImportError(
-            "The files of this data set are read by ASE, which is not installed. Install it with "
-            "`pip install keras-mlff[md]`."
-        ) from error
-    opened = str(file) if isinstance(file, Path) else file
-    frames = ase.io.iread(opened, index=":", format="extxyz")
-    for index in itertools.count():
-        try:
-            atoms = next(frames)
-        except StopIteration:
-            return
-        except OSError:
-            raise
-        except Exception as error:  # ASE's errors are of many types
-            raise OSError(
-                f"frame {index} is not extended XYZ ({type(error).__name__}: {error})"
-            ) from error
-        yield atoms
 
 
 def _download(name: str, source: Source, key: str, dl_manager: Any) -> Path:
@@ -300,12 +331,29 @@ def _digest(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
+class _Room:
+    """How many bytes an archive may hold: what the disk has, and what data can be packed to."""
+
+    def __init__(self, path: Path, free: int) -> None:
+        size = path.stat().st_size
+        self._left = min(free, max(_SMALL, _LARGEST_PACKING * size))
+        self._message = (
+            f"{path.name} of {size:,} bytes would unpack to more than {self._left:,} bytes; the "
+            f"disk has {free:,}"
+        )
+
+    def take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise OSError(self._message)
+
+
 def _extract(path: Path, key: str, folder: Path) -> Path:
     """Extracts an archive or a compressed file once; other files stay where they are.
 
     The folder is named by size and time of the archive, so that a changed one is extracted again.
     """
-    suffix = next((end for end in (*_ARCHIVES, *_COMPRESSED) if key.endswith(end)), None)
+    suffix = next((end for end in (*_ARCHIVES, *COMPRESSED) if key.endswith(end)), None)
     if path.is_dir() or suffix is None:
         return path
     state = path.stat()
@@ -316,17 +364,23 @@ def _extract(path: Path, key: str, folder: Path) -> Path:
     # a name of its own, so that a kill or a second process leaves nothing half done
     unfinished = folder / f"{label}.{uuid.uuid4().hex}"
     unfinished.mkdir(parents=True)
+    room = _Room(path, shutil.disk_usage(unfinished).free)
     try:
         inside = unfinished / target.name
         if suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
+                room.take(sum(entry.file_size for entry in archive.infolist()))
                 archive.extractall(inside)
         elif suffix in _ARCHIVES:
             with tarfile.open(path) as archive:
-                archive.extractall(inside, filter="data")
+                for entry in archive:
+                    room.take(entry.size)
+                    archive.extract(entry, inside, filter="data")
         else:
-            with _COMPRESSED[suffix](path) as stream, inside.open("wb") as copy:
-                shutil.copyfileobj(stream, copy, _CHUNK)
+            with COMPRESSED[suffix](path) as stream, inside.open("wb") as copy:
+                while chunk := stream.read(_CHUNK):
+                    room.take(len(chunk))
+                    copy.write(chunk)
         target.parent.mkdir(exist_ok=True)
         if not target.exists():
             inside.rename(target)
