@@ -11,8 +11,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -229,10 +227,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
     """
     folder = Path(folder).expanduser()
     check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset_") as name:
-        temporary = Path(name) / "preset"
-        temporary.mkdir()
+    with saving.replacing_folder(folder) as temporary:
         config = {"class_name": type(model).__name__, "config": model.get_config()}
         saving.write_json(temporary / CONFIG, config, _plain)
         # a copy has no optimizer, whose state would be most of the file
@@ -254,21 +249,6 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             },
         }
         saving.write_json(temporary / METADATA, stated | metadata, _plain)
-        if not folder.exists():
-            os.replace(temporary, folder)
-        else:
-            for path in folder.iterdir():  # keep what others put there: card, logs, ...
-                if not (temporary / path.name).exists():
-                    (shutil.copytree if path.is_dir() else shutil.copy2)(
-                        path, temporary / path.name
-                    )
-            old = Path(name) / "old"
-            os.replace(folder, old)
-            try:
-                os.replace(temporary, folder)
-            except BaseException:
-                os.replace(old, folder)
-                raise
     preset = read(folder)
     model.preset = preset
     return preset

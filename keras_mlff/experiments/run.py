@@ -130,7 +130,8 @@ def train(
     if not command:
         shown = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         command = f"keras_mlff.train(model, data, {shown})" if shown else "keras_mlff.train"
-    return _run(model, loaded, labels, recipe, Path(folder), preset, resume, verbose, command)
+    with training.claiming(folder, resume):
+        return _run(model, loaded, labels, recipe, Path(folder), preset, resume, verbose, command)
 
 
 def run_recipe(
@@ -169,6 +170,14 @@ def run_recipe(
     folder = Path(folder or "runs/recipe").expanduser()
     if preset:
         presets.check_folder(preset)
+    with training.claiming(folder, resume):
+        return _run_settled(recipe, folder, preset, resume, verbose)
+
+
+def _run_settled(
+    recipe: Recipe, folder: Path, preset: str | Path, resume: bool, verbose: Any
+) -> Results:
+    """Runs a recipe in a folder that belongs to this process."""
     if recipe.training.devices:
         devices = recipe.training.devices
         distribution.use_devices(None if "all" in devices else devices)
@@ -177,7 +186,8 @@ def run_recipe(
     model = building.make_model(recipe.model, labels)
     loaded = load(recipe.data, labels, recipe.training.seed)
     text = toml.dumps(toml.as_table(recipe))
-    saving.write_text(folder / recipes.RECIPE, text)
+    if not (folder / recipes.RECIPE).exists():  # that of a training stays if this is refused
+        saving.write_text(folder / recipes.RECIPE, text)
     card = dataclasses.replace(
         recipe.preset,
         description=recipe.preset.description or recipe.description,
@@ -187,6 +197,7 @@ def run_recipe(
     made_by = Path(preset or folder).expanduser().absolute().name
     command = f"keras-mlff recipe run {made_by}/{recipes.RECIPE}"
     results = _run(model, loaded, labels, recipe, folder, preset, resume, verbose, command)
+    saving.write_text(folder / recipes.RECIPE, text)
     if results.preset is not None:
         saving.write_text(results.preset.folder / recipes.RECIPE, text)
     return results
