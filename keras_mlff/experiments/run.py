@@ -12,6 +12,7 @@ import keras
 from keras_mlff import distribution, presets, publish, saving
 from keras_mlff.experiments import (
     building,
+    checks,
     choices,
     evaluation,
     publishing,
@@ -114,12 +115,6 @@ def train(
     toml.refuse_unknown(changes, known, "There is no setting", "Known settings")
     settings = dataclasses.replace(settings or Settings(), **changes)
     labels = settings.labels or _labels_of(model, settings)
-    if isinstance(data, str):
-        data = DataSettings(source=data)
-    if isinstance(data, DataSettings):
-        loaded = load(data, labels, settings.seed)
-    else:
-        loaded = Loaded(_parts(data, validation, test, settings.seed), {})
     recipe = Recipe(
         citation=citation,
         training=settings,
@@ -127,6 +122,14 @@ def train(
         report=report or ReportSettings(),
         preset=card or CardSettings(),
     )
+    checks.check(model, recipe, labels)
+    if isinstance(data, str):
+        data = DataSettings(source=data)
+    if isinstance(data, DataSettings):
+        checks.check_data(data)
+        loaded = load(data, labels, settings.seed)
+    else:
+        loaded = Loaded(_parts(data, validation, test, settings.seed), {})
     if not command:
         shown = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         command = f"keras_mlff.train(model, data, {shown})" if shown else "keras_mlff.train"
@@ -181,9 +184,12 @@ def _run_settled(
     if recipe.training.devices:
         devices = recipe.training.devices
         distribution.use_devices(None if "all" in devices else devices)
+    checks.register_quantities(recipe.quantities)
+    checks.check_data(recipe.data)
     keras.utils.set_random_seed(recipe.training.seed)
     labels = building.learned_labels(recipe.model, recipe.training)
     model = building.make_model(recipe.model, labels)
+    checks.check(model, recipe, labels)
     loaded = load(recipe.data, labels, recipe.training.seed)
     text = toml.dumps(toml.as_table(recipe))
     if not (folder / recipes.RECIPE).exists():  # that of a training stays if this is refused
