@@ -193,9 +193,23 @@ def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
             f"{digest[:12]}..., its metadata say {expected[:12]}.... Copy the preset again."
         )
     owner = classes[preset.architecture]
-    stored = _read_json(preset.folder / CONFIG, "config")["config"]
-    # before the arguments of today replace those of then
-    model = owner.from_config(owner.upgrade_config(stored) | arguments)
+    config = preset.folder / CONFIG
+    if sha256(config) != preset.metadata.get("config_sha256", sha256(config)):
+        raise ValueError(
+            f"The config of preset '{preset.name}' is not that of its weights: '{config}' has "
+            "another SHA-256 than its metadata say. Copy the preset again."
+        )
+    stored = _read_json(config, "config")["config"]
+    try:
+        # before the arguments of today replace those of then
+        model = owner.from_config(owner.upgrade_config(stored) | arguments)
+    except Exception as error:
+        if arguments:  # which may be at fault
+            raise
+        raise ValueError(
+            f"'{config}' is damaged: no {owner.__name__} can be made of it "
+            f"({type(error).__name__}: {error}). Copy the preset again."
+        ) from error
     model.load_weights(weights)
     model.preset = preset
     return model
@@ -236,6 +250,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             "format_version": FORMAT_VERSION,
             "architecture": type(model).__name__,
             "weights_sha256": sha256(temporary / WEIGHTS),
+            "config_sha256": sha256(temporary / CONFIG),
             "num_parameters": model.count_params(),
             "cutoff": None if model.sees_all_pairs or math.isinf(model.cutoff) else model.cutoff,
             "dtype": model.compute_dtype,
