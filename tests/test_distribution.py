@@ -1,5 +1,6 @@
 """Several devices compute what one does: the same losses, weights and predictions."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import distribution
+from keras_mlff import datasets, distribution
+from keras_mlff.graph import structure
 
 PROGRAM = Path(__file__).with_name("distribution_program.py")
 
@@ -80,6 +82,56 @@ def test_two_processes_give_what_one_does(one_device, tmp_path):
     results = finish(*start(tmp_path, 2, "loader", 0, port, **options))
     finish(other)
     assert_same(one_device, results)
+
+
+COMMAND = """
+import sys
+import keras
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+from keras_mlff import backend, cli
+status = cli.main(sys.argv[1:])
+assert backend.replicas().total == (2 if "--devices" in sys.argv else 1)
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+@needs_devices
+def test_a_command_trains_on_two_devices(tmp_path):
+    """Each takes half of a batch, and the errors are those of one device."""
+    random = np.random.default_rng(0)
+    frames = [
+        structure(
+            np.asarray([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]) + random.normal(scale=0.05, size=(2, 3)),
+            [6, 1],
+            energy=random.normal() - 1000.0,
+            forces=np.outer([1.0, -1.0], random.normal(size=3)),
+        )
+        for _ in range(10)
+    ]
+    datasets.save(tmp_path / "data.xyz", frames)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    found = []
+    for name, more in (("one", ["4"]), ("two", ["2", "--devices", "cpu:0", "cpu:1"])):
+        command = ["--debug", "train", str(tmp_path / "data.xyz"), "--output", str(tmp_path / name)]
+        command += ["--architecture", "EGNN", "--num-epochs", "2", "--set", "num_features=4"]
+        command += ["num_layers=1", "preset.num_nve_steps=0", "report.plots=false"]
+        command += ["--batch-size", *more]
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        finish(
+            subprocess.Popen(
+                [sys.executable, "-c", COMMAND, *command],
+                env=environment | {"KERAS_BACKEND": keras.backend.backend()},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        found.append(json.loads((tmp_path / f"{name}.training/results.json").read_text("utf-8")))
+    for label in ("energy", "forces"):
+        assert found[1][label]["test_mae"] == pytest.approx(found[0][label]["test_mae"], rel=1e-4)
 
 
 def test_what_a_backend_cannot_do_is_said():
