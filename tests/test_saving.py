@@ -158,6 +158,7 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path):
     rows = [{"number": number} for number in range(3000)]
     writers = {
         "best.weights.h5": model.save_weights,
+        "best.keras": model.save,
         "preset": model.save_to_preset,
         "frames.npz": lambda path: saving.write_npz(
             path, {"x": np.random.default_rng(0).random(4000)}

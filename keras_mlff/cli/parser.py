@@ -15,6 +15,7 @@ from keras_mlff.cli import commands as actions
 from keras_mlff.cli.guard import guarded
 from keras_mlff.cli.program import PAIRS, Parser
 from keras_mlff.cli.tables import FORMATS, TABLE_SUFFIXES
+from keras_mlff.graph import INPUT_LEVELS
 
 _ABOUT_FILE = ("labels", "energy_unit", "length_unit", "keys")
 
@@ -60,6 +61,8 @@ def _gather_about_file(parser: Parser, command: Any, arguments: dict[str, Any]) 
     """
     given = {name: arguments.pop(name) for name in _ABOUT_FILE}
     arguments["about_file"] = {k: v for k, v in given.items() if v is not None}
+    for name in set(given["labels"] or ()) & INPUT_LEVELS.keys():
+        parser.error(f"argument --labels: '{name}' is what a model reads, not a label")
     source = arguments["data" if "data" in arguments else "source"]
     if Path(source).suffix:
         unused = {"manual_dir"} | (set() if command is data.data_build else {"data_dir"})

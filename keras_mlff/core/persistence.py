@@ -174,6 +174,19 @@ class Persistence:
         parent.save_weights(memory)
         saving.write_bytes(filepath, memory.getbuffer())
 
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Writes the whole model as Keras does; an existing file is replaced as by `save_weights`.
+
+        Raises:
+            OSError: If it cannot be written, with the name of the file; the old one stays.
+        """
+        parent: Any = super()
+        if kwargs or not (overwrite and str(filepath).endswith(".keras")):
+            parent.save(filepath, overwrite, **kwargs)
+            return
+        with saving.replacing(filepath) as unfinished:
+            parent.save(unfinished)
+
     @in_precision
     def load_weights(self, filepath: Any, **kwargs: Any) -> None:
         """Loads weights as Keras does."""
