@@ -196,8 +196,8 @@ def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
     config = preset.folder / CONFIG
     if sha256(config) != preset.metadata.get("config_sha256", sha256(config)):
         raise ValueError(
-            f"The config of preset '{preset.name}' is not that of its weights: '{config}' has "
-            "another SHA-256 than its metadata say. Copy the preset again."
+            f"'{config}' is damaged: its SHA-256 is not the one that the metadata of preset "
+            f"'{preset.name}' say. Copy the preset again."
         )
     stored = _read_json(config, "config")["config"]
     try:
