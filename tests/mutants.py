@@ -383,8 +383,9 @@ def main() -> int:
             survived += [] if noticed else [number]
             fault = " ".join(f"`{mutant.old.strip()}` becomes `{mutant.new.strip()}`".split())
             fault = fault.replace("|", "\\|")
-            row = (number, mutant.file, fault, "yes" if noticed else "NO")
-            print("|", *row, f"{time.perf_counter() - start:.0f}", "|", sep=" | ", flush=True)
+            seconds = f"{time.perf_counter() - start:.0f}"
+            row = [str(number), mutant.file, fault, "yes" if noticed else "NO", seconds]
+            print(f"| {' | '.join(row)} |", flush=True)
     total = len(list(arguments.only))
     print(f"\n{total - len(survived)} of {total} faults were noticed")
     return 1 if survived else 0
