@@ -51,14 +51,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = _unfinished_name(path)
-        with unfinished.open("wb") as owned:
-            try:
-                _own(owned.fileno())
+        try:
+            with _owning(unfinished, os.O_RDWR | os.O_CREAT) as owned:
                 yield unfinished
-                os.fsync(owned.fileno())  # before the name: a crash must not leave an empty file
+                if owned is not None:  # before the name: a crash must not leave an empty file
+                    os.fsync(owned)
                 os.replace(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -72,12 +72,8 @@ def unfinished_folder(path: str | Path) -> Iterator[Path]:
     unfinished = _unfinished_name(path)
     unfinished.mkdir()
     try:
-        owned = os.open(unfinished, os.O_RDONLY)
-        try:
-            _own(owned)
+        with _owning(unfinished, os.O_RDONLY):
             yield unfinished
-        finally:
-            os.close(owned)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -138,7 +134,7 @@ def claiming(folder: str | Path) -> Iterator[Callable[[], None]]:
                     return False
 
             try:
-                _own(file.fileno())
+                _lock(file.fileno())
             except BlockingIOError as error:
                 file.seek(0)
                 raise ValueError(
@@ -161,7 +157,7 @@ def claiming(folder: str | Path) -> Iterator[Callable[[], None]]:
             try:
                 yield check
             finally:
-                if still_there():
+                if fcntl is not None and still_there():
                     path.unlink()
             return
 
@@ -227,7 +223,7 @@ def _unfinished_name(path: Path) -> Path:
                 flags = os.O_RDONLY if left.is_dir() else os.O_RDWR
                 owned = os.open(left, flags | os.O_NOFOLLOW)
                 try:
-                    _lock(owned)
+                    fcntl.flock(owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
                 finally:
                     os.close(owned)
@@ -235,19 +231,33 @@ def _unfinished_name(path: Path) -> Path:
     return path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name}")
 
 
-def _own(descriptor: int) -> None:
-    """Locks an open file or folder where the file system can; the lock ends with the process."""
+@contextmanager
+def _owning(path: Path, flags: int) -> Iterator[int | None]:
+    """Shows other processes that a file or folder is in use; gives it opened, but on Windows."""
+    if fcntl is None:  # where an open file cannot get another name
+        yield None
+        return
+    owned = os.open(path, flags, 0o666)
     try:
-        _lock(descriptor)
-    except BlockingIOError:
-        raise
-    except OSError:
-        pass
+        _lock(owned)
+        yield owned
+    finally:
+        os.close(owned)
 
 
 def _lock(descriptor: int) -> None:
+    """Locks an open file or folder where the file system can; the lock ends with the process.
+
+    Raises:
+        BlockingIOError: If another process has locked it.
+    """
     if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
 
 
 def _exchange(new: Path, old: Path) -> None:

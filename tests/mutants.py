@@ -308,7 +308,7 @@ MUTANTS = (
     Mutant("presets.py", "if digest != expected:", "if False:", "tests/test_presets.py -k damaged"),
     Mutant(
         "saving.py",
-        "    except BlockingIOError:\n        raise\n",
+        "        except BlockingIOError:\n            raise\n",
         "",
         "tests/test_saving.py -k one_writer",
     ),
