@@ -31,7 +31,6 @@ class Mutant(NamedTuple):
 
 EGNN = "tests/models/test_contract.py -k EGNN+"
 CMRET = "tests/models/test_contract.py -k CMRET+"
-SO3KRATES = "tests/models/test_contract.py -k So3krates+"
 MUTANTS = (
     # forces and stress
     Mutant("core/force_field.py", '"forces": -gradients', '"forces": gradients', EGNN + "minus"),
@@ -50,12 +49,17 @@ MUTANTS = (
     ),
     Mutant("layers/zbl.py", "0.5 *", "1.0 *", "tests/layers/test_zbl.py -k formula"),
     # masks
-    Mutant("ops/segment.py", 'mask(values, graph["atom_mask"])', "values", EGNN + "padding"),
+    Mutant(
+        "ops/segment.py",
+        'mask(values, graph["atom_mask"])',
+        "values",
+        "tests/heads/test_heads.py -k padding",
+    ),
     Mutant(
         "ops/geometry.py",
         'ops.where(graph["edge_mask"][:, None], vectors, outside)',
         "vectors",
-        EGNN + "padding",
+        "tests/models/test_contract.py -k padding_changes",
     ),
     Mutant(
         "packing/offsets.py", "sums + shift, 0.0", "sums, 0.0", "tests/packing -k offsets_leave"
@@ -74,7 +78,7 @@ MUTANTS = (
         "p * (p + 1) * ops.power",
         "tests/models/test_contract.py -k DimeNet+jumps",
     ),
-    Mutant("layers/cutoff.py", "1.0 - 1.0 / gap", "1.0 / gap - 1.0", SO3KRATES + "jumps"),
+    Mutant("layers/cutoff.py", "1.0 - 1.0 / gap", "1.0 / gap - 1.0", "tests/layers/test_cutoff.py"),
     # losses and metrics
     Mutant(
         "fit/losses.py", "ops.sqrt(ops.sum(", "(ops.sum(", "tests/fit/test_losses.py -k l2_norm"
@@ -89,7 +93,7 @@ MUTANTS = (
         "fit/objective.py",
         "self.weights[key] * ops.sum(values)",
         "ops.sum(values)",
-        "tests/core/test_training.py -k factors",
+        "tests/fit/test_losses.py -k loss_of_a_batch",
     ),
     Mutant(
         "fit/objective.py",
