@@ -11,8 +11,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -195,9 +193,23 @@ def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
             f"{digest[:12]}..., its metadata say {expected[:12]}.... Copy the preset again."
         )
     owner = classes[preset.architecture]
-    stored = _read_json(preset.folder / CONFIG, "config")["config"]
-    # before the arguments of today replace those of then
-    model = owner.from_config(owner.upgrade_config(stored) | arguments)
+    config = preset.folder / CONFIG
+    if sha256(config) != preset.metadata.get("config_sha256", sha256(config)):
+        raise ValueError(
+            f"'{config}' is damaged: its SHA-256 is not the one that the metadata of preset "
+            f"'{preset.name}' say. Copy the preset again."
+        )
+    stored = _read_json(config, "config")["config"]
+    try:
+        # before the arguments of today replace those of then
+        model = owner.from_config(owner.upgrade_config(stored) | arguments)
+    except Exception as error:
+        if arguments:  # which may be at fault
+            raise
+        raise ValueError(
+            f"'{config}' is damaged: no {owner.__name__} can be made of it "
+            f"({type(error).__name__}: {error}). Copy the preset again."
+        ) from error
     model.load_weights(weights)
     model.preset = preset
     return model
@@ -229,10 +241,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
     """
     folder = Path(folder).expanduser()
     check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".preset_") as name:
-        temporary = Path(name) / "preset"
-        temporary.mkdir()
+    with saving.replacing_folder(folder) as temporary:
         config = {"class_name": type(model).__name__, "config": model.get_config()}
         saving.write_json(temporary / CONFIG, config, _plain)
         # a copy has no optimizer, whose state would be most of the file
@@ -241,6 +250,7 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             "format_version": FORMAT_VERSION,
             "architecture": type(model).__name__,
             "weights_sha256": sha256(temporary / WEIGHTS),
+            "config_sha256": sha256(temporary / CONFIG),
             "num_parameters": model.count_params(),
             "cutoff": None if model.sees_all_pairs or math.isinf(model.cutoff) else model.cutoff,
             "dtype": model.compute_dtype,
@@ -254,21 +264,6 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             },
         }
         saving.write_json(temporary / METADATA, stated | metadata, _plain)
-        if not folder.exists():
-            os.replace(temporary, folder)
-        else:
-            for path in folder.iterdir():  # keep what others put there: card, logs, ...
-                if not (temporary / path.name).exists():
-                    (shutil.copytree if path.is_dir() else shutil.copy2)(
-                        path, temporary / path.name
-                    )
-            old = Path(name) / "old"
-            os.replace(folder, old)
-            try:
-                os.replace(temporary, folder)
-            except BaseException:
-                os.replace(old, folder)
-                raise
     preset = read(folder)
     model.preset = preset
     return preset

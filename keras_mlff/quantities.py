@@ -294,7 +294,8 @@ def get(name: str) -> Quantity:
             + (f"Did you mean {' or '.join(near)}? " if near else "")
             + "Register it before it is used: keras_mlff.quantities.register("
             f"'{name}', level='atom', shape=(), unit='...') for a number of each atom, "
-            "level='structure' for a number of the whole structure."
+            "level='structure' for a number of the whole structure; on the command line, "
+            f"--set quantities.{name}.level=atom."
         )
     return found
 

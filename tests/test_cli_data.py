@@ -77,7 +77,7 @@ def test_a_file_is_built_checked_and_measured(file, tmp_path, capsys):
     [
         (["show", "qm10"], "no such data set"),
         (["build", "qm10"], "no such data set"),
-        (["validate", "absent.xyz"], "no such file"),
+        (["validate", "absent.xyz"], "does not exist"),
         (["stats", "rmd17/aspirin"], "is not prepared"),
     ],
 )

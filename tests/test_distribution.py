@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mlff import distribution
+from keras_mlff import datasets, distribution
+from keras_mlff.graph import structure
 
 PROGRAM = Path(__file__).with_name("distribution_program.py")
 
@@ -80,6 +81,54 @@ def test_two_processes_give_what_one_does(one_device, tmp_path):
     results = finish(*start(tmp_path, 2, "loader", 0, port, **options))
     finish(other)
     assert_same(one_device, results)
+
+
+COMMAND = """
+import sys
+import keras
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    logical = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+from keras_mlff import backend, cli
+status = cli.main(sys.argv[1:])
+assert backend.replicas().total == 2
+sys.exit(status)
+"""
+
+
+@pytest.mark.slow
+@needs_devices
+def test_a_command_trains_on_two_devices(tmp_path):
+    """Each takes a batch of its own, so that an epoch of eight structures has two steps."""
+    random = np.random.default_rng(0)
+    frames = [
+        structure(
+            np.asarray([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]) + random.normal(scale=0.05, size=(2, 3)),
+            [6, 1],
+            energy=random.normal() - 1000.0,
+            forces=np.outer([1.0, -1.0], random.normal(size=3)),
+        )
+        for _ in range(10)
+    ]
+    datasets.save(tmp_path / "data.xyz", frames)
+    command = ["--debug", "train", str(tmp_path / "data.xyz"), "--output", str(tmp_path / "new")]
+    command += ["--architecture", "EGNN", "--num-epochs", "1", "--set", "num_features=4"]
+    command += ["num_layers=1", "preset.num_nve_steps=0", "report.plots=false"]
+    command += ["--batch-size", "2", "--devices", "cpu:0", "cpu:1"]
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    environment = {"KERAS_BACKEND": keras.backend.backend(), "XLA_FLAGS": flags}
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *command],
+        env=os.environ | environment | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    printed, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors[-3000:]
+    assert "\n2/2 - " in printed
+    assert (tmp_path / "new/metadata.json").exists()
 
 
 def test_what_a_backend_cannot_do_is_said():

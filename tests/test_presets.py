@@ -205,8 +205,8 @@ def test_saving_again_keeps_what_others_put_there(model, folder):
     [
         (presets, "sha256", 1),
         (saving, "write_json", 2),
-        (presets.os, "replace", 2),  # of the metadata
-        (presets.os, "replace", 4),  # of the folder, when the old one is out of the way
+        (presets.os, "replace", 3),  # of the metadata
+        (saving, "_exchange", 1),  # of the folders
     ],
 )
 def test_an_interrupted_save_leaves_the_old_preset(model, folder, monkeypatch, owner, name, number):

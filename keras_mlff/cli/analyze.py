@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_mlff import saving
 from keras_mlff.cli.tables import print_table
 
 
@@ -20,7 +21,8 @@ def encoding(presets: list[str], output: str, layer: int) -> None:
             rows.append([name, quantity, *sizes, *(f"{value:.3f}" for value in metrics)])
     print_table(rows)
     figure = plots.encoding_figure(found, layer)
-    figure.savefig(output, dpi=120)
+    with saving.replacing(output) as unfinished:
+        figure.savefig(unfinished, dpi=120)
     print(f"written: {output}")
 
 
@@ -43,5 +45,6 @@ def attention(file: str, preset: str, output: str) -> None:
         undecided = ["every pair or no pair is bonded", ""]
         rows.append([name, *(undecided if np.isnan(mean) else [f"{mean:.3f}", f"{spread:.3f}"])])
     print_table(rows)
-    figure.savefig(output, dpi=120)
+    with saving.replacing(output) as unfinished:
+        figure.savefig(unfinished, dpi=120)
     print(f"written: {output}")

@@ -80,8 +80,8 @@ def md(
     temperature: float,
     num_steps: int,
     time_step: float,
-    friction: float,
-    pressure: float,
+    friction: float | None,
+    pressure: float | None,
     interval: int,
     output: str | None,
     dtype: str | None,
@@ -93,6 +93,12 @@ def md(
     from keras_mlff.datasets.tools.files import iterate
     from keras_mlff.md import observables
 
+    for name, value, owner in (("friction", friction, "nvt"), ("pressure", pressure, "npt")):
+        if value is not None and ensemble != owner:
+            raise ValueError(
+                f"--{name} has an effect with --ensemble {owner} alone. Received: --{name} {value} "
+                f"and --ensemble {ensemble}."
+            )
     if output is not None and os.path.abspath(output) == os.path.abspath(file):
         raise ValueError(f"The trajectory would replace its start. Received: --output={output}.")
     atoms = dynamics.to_atoms(next(iterate(file, labels=())))
@@ -103,11 +109,11 @@ def md(
     if ensemble == "nve":
         trajectory = dynamics.run_nve(atoms, num_steps, **common)
     elif ensemble == "npt":
-        trajectory = dynamics.run_npt(atoms, temperature, num_steps, pressure, **common)
+        trajectory = dynamics.run_npt(atoms, temperature, num_steps, pressure or 0.0, **common)
     else:
-        trajectory = dynamics.run_nvt(
-            atoms, temperature, num_steps, friction=friction, seed=seed, **common
-        )
+        if friction is not None:
+            common["friction"] = friction
+        trajectory = dynamics.run_nvt(atoms, temperature, num_steps, seed=seed, **common)
     temperatures = trajectory.temperatures
     print(f"{ensemble.upper()}, {num_steps} steps of {time_step} fs, {len(atoms)} atoms")
     print(f"temperature: {temperatures.mean():.1f} ± {temperatures.std():.1f} K")

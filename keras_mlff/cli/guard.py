@@ -26,6 +26,10 @@ def guarded(function: Callable[[], Any], debug: bool, program: str) -> tuple[int
             raise
         expected = isinstance(error, (ValueError, TypeError, ImportError, OSError, RuntimeError))
         kind = "" if expected and str(error) else f"{type(error).__name__}: "
-        message = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())
-        print(f"{program}: error: {kind}{message}", file=sys.stderr)
+        print(f"{program}: error: {kind}{one_line(str(error))}", file=sys.stderr)
         return FAILED, None
+
+
+def one_line(message: str) -> str:
+    """Takes line breaks and colors out of a message."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", message).split())

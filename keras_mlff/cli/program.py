@@ -10,21 +10,33 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from keras_mlff.cli.guard import guarded
+from keras_mlff.cli.guard import FAILED, guarded, one_line
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with status 2."""
+        self.exit(FAILED, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 class _Gather(argparse.Action):
     """Gathers `name=value` pairs in a dict."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        setattr(namespace, self.dest, dict(values))
+        earlier = getattr(namespace, self.dest) or {}
+        gathered = {**earlier, **dict(values)}
+        if len(gathered) < len(earlier) + len(values):
+            raise argparse.ArgumentError(self, f"a name is given twice, received {values}")
+        setattr(namespace, self.dest, gathered)
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals:
+    if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"written as name=value, received '{text}'")
     return name, value
 
@@ -47,7 +59,7 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> Any:
         one line and status 2.
     """
     documentation = inspect.getdoc(function) or inspect.getdoc(inspect.getmodule(function)) or ""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=documentation.partition("\n\nArgs:")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

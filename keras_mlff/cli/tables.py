@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_mlff import saving
+
 FORMATS = ("table", "csv", "json", "parquet")
 TABLE_SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
 
@@ -59,7 +61,7 @@ def write_table(
         if output is None:
             print(text)
         else:
-            Path(output).write_text(text + "\n", "utf-8")
+            saving.write_text(output, text + "\n")
     else:
         from keras_mlff.tables import write_rows
 

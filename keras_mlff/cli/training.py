@@ -48,8 +48,8 @@ def recipe_run(
     recipe: str,
     variant: Sequence[str],
     settings: Sequence[str],
-    folder: str,
-    preset: str,
+    folder: str | None,
+    preset: str | None,
     resume: bool,
 ) -> None:
     """Runs a recipe: trains, measures errors, and writes a preset if asked to.
@@ -58,15 +58,15 @@ def recipe_run(
         recipe: Its name, its file, or a preset that was made by one.
         variant: Variants, laid over each other.
         settings: Pairs `key=value`; see `recipes.parse_overrides`.
-        folder: Of log, state and results; one under `runs/` where empty.
-        preset: The folder of a new preset; none is written where empty.
+        folder: Of log, state and results; one under `runs/` where `None`.
+        preset: The folder of a new preset; none is written where `None`.
         resume: Whether to go on after an interruption.
     """
     from keras_mlff import experiments
     from keras_mlff.experiments import recipes
 
     overrides = recipes.parse_overrides(settings)
-    results = experiments.run_recipe(recipe, variant, overrides, folder, preset, resume)
+    results = experiments.run_recipe(recipe, variant, overrides, folder or "", preset or "", resume)
     _print_results(results)
 
 
@@ -118,6 +118,22 @@ def train(
     from keras_mlff import experiments
     from keras_mlff.experiments import recipes
 
+    if architecture is not None and preset is not None:
+        raise ValueError(
+            "A model is either new, --architecture, or a preset that is trained further, --preset. "
+            f"Received: --architecture {architecture} and --preset {preset}."
+        )
+    for flag, share, other in (
+        ("--validation", validation, valid_file),
+        ("--test", test, test_file),
+    ):
+        if share == 0.0 and other is not None:
+            raise ValueError(f"`{flag} 0` would take nothing from the file. Received: {other}.")
+    if (validation or 0.0) + (test or 0.0) >= 1.0:
+        raise ValueError(
+            "Nothing would be left to learn from. Received: --validation "
+            f"{validation} and --test {test}, shares of the structures."
+        )
     target = Path(output).expanduser().absolute()  # a name to add to, also of "out/" and "."
     overrides = recipes.parse_overrides(settings)
     # the arguments of the architecture need no section before them
@@ -126,7 +142,7 @@ def train(
         "source": data,
         "split": {} if split is None else {"training": split},
         "sizes": {
-            part: _share(part, share)
+            part: share or 0
             for part, share in (("test", test), ("validation", validation))
             if share is not None
         },
@@ -141,11 +157,13 @@ def train(
     if not Path(data).suffix:  # a named data set has all labels; some of them are learned
         section.pop("labels", None)
     if loss_weights:
-        given["training.loss_weights"] = recipes.parse_overrides(loss_weights)
+        given["training.loss_weights"] = recipes.parse_overrides(loss_weights, "--loss-weights")
     if element_energies:
         given["offsets.references.energy"] = {
             symbol: float(value)
-            for symbol, value in recipes.parse_overrides(element_energies).items()
+            for symbol, value in recipes.parse_overrides(
+                element_energies, "--element-energies"
+            ).items()
         }
     if architecture is not None:
         given["model.class"] = architecture
@@ -161,13 +179,6 @@ def train(
         resume=resume,
     )
     _print_results(results)
-
-
-def _share(part: str, share: float) -> float:
-    """Checks a share of the structures; none of them is no share."""
-    if not 0.0 <= share < 1.0:
-        raise ValueError(f"`--{part}` is a share between 0 and 1. Received: {share}.")
-    return share if share else 0
 
 
 def _print_results(results: Any) -> None:

@@ -13,6 +13,7 @@ import keras
 
 from keras_mlff import presets as preset_store
 from keras_mlff import saving
+from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import in_precision
 
 _PRESET = "preset.json"  # beside the weights in Keras's files
@@ -158,6 +159,33 @@ class Persistence:
         )
 
     # What Keras calls for its own files and for pickles, whose weights are those of the preset
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Writes weights as Keras does; an existing file is replaced once the new one is complete.
+
+        Raises:
+            OSError: If they cannot be written, with the name of the file; the old one stays.
+        """
+        parent: Any = super()
+        if kwargs or not (overwrite and str(filepath).endswith(".weights.h5")):
+            parent.save_weights(filepath, overwrite, **kwargs)  # several files, questions, errors
+            return
+        memory = keras_private.WeightsInMemory()  # HDF5 crashes where the disk is full
+        parent.save_weights(memory)
+        saving.write_bytes(filepath, memory.getbuffer())
+
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Writes the whole model as Keras does; an existing file is replaced as by `save_weights`.
+
+        Raises:
+            OSError: If it cannot be written, with the name of the file; the old one stays.
+        """
+        parent: Any = super()
+        if kwargs or not (overwrite and str(filepath).endswith(".keras")):
+            parent.save(filepath, overwrite, **kwargs)
+            return
+        with saving.replacing(filepath) as unfinished:
+            parent.save(unfinished)
 
     @in_precision
     def load_weights(self, filepath: Any, **kwargs: Any) -> None:

@@ -101,7 +101,7 @@ def set_offsets(
     kind = settings.kind or ("fit" if model.preset is None else "adapt")
     toml.refuse_unknown([kind], ("fit", "adapt", "keep"), "Offsets are never set by", "Known")
     given = {
-        name: {_atomic_number(symbol): float(value) for symbol, value in table.items()}
+        name: {atomic_number(symbol): float(value) for symbol, value in table.items()}
         for name, table in settings.references.items()
     }
     if settings.isolated_atoms and loaded.isolated_atoms and "energy" in labels:
@@ -203,7 +203,7 @@ def _argument_names(kind: Any) -> set[str]:
     return names - {"self", "heads"}
 
 
-def _atomic_number(symbol: str) -> int:
+def atomic_number(symbol: str) -> int:
     """Finds an element by its symbol or by its number written as text."""
     if symbol.isdigit():
         return int(symbol)

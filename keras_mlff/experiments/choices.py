@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ def make_loss(value: Any) -> Any:
         return by_path(name)(**arguments)
     made = getattr(fit, name, None) if name[:1].isupper() else None
     if made is None and not arguments:
-        return name  # Keras knows it, or says that it does not
+        keras.losses.get(name)  # which refuses what it does not know
+        return name
     made = made or getattr(keras.losses, name, None)
     if made is None:
         raise ValueError(
@@ -118,10 +121,17 @@ def loss_weights(
     made: dict[str, Any] = {}
     for label in labels:
         value = given.get(label, DEFAULT_WEIGHTS.get(label, 1.0))
-        if value == "spread":
+        if isinstance(value, (int, float)) and math.isfinite(value) and value >= 0:
+            pass
+        elif value == "spread":
             value = 1.0 / (len(labels) * spreads[label])
         elif isinstance(value, (list, tuple)):
             value = fit.WeightSchedule(value)
+        else:
+            raise ValueError(
+                "A weight is a number of at least 0, 'spread', or pairs of epoch and number. "
+                f"Received: loss_weights={{'{label}': {value!r}}}."
+            )
         made[label] = value
     return made
 
@@ -196,21 +206,40 @@ def make_callbacks(settings: Settings, folder: Path, monitor: str) -> list[Any]:
             arguments = {"log_dir": str(folder / "tensorboard")} | arguments
         elif name == "early_stopping":
             arguments = watching | arguments
-        made.append(_callback(name, arguments, folder))
+        made.append(
+            _weights_and_biases(arguments, folder)
+            if name == "wandb"
+            else _callback_class(name)(**arguments)
+        )
     return made
 
 
-def _callback(name: str, arguments: dict[str, Any], folder: Path) -> Any:
-    """Makes one callback by name or import path."""
+def check_callbacks(settings: Settings) -> None:
+    """Refuses callbacks that cannot be made, without making them.
+
+    Raises:
+        ValueError: If there is no such callback.
+        TypeError: If it has no such argument.
+    """
+    for value in settings.callbacks:
+        if isinstance(value, (str, Mapping)):
+            name, arguments = split_named(value)
+            if name != "wandb":
+                try:
+                    inspect.signature(_callback_class(name)).bind_partial(**arguments)
+                except TypeError as error:
+                    raise TypeError(f"The callback '{name}': {error}.") from error
+
+
+def _callback_class(name: str) -> Any:
+    """Finds a class of callbacks by name or import path."""
     if ":" in name:
-        return by_path(name)(**arguments)
-    if name == "wandb":
-        return _weights_and_biases(arguments, folder)
+        return by_path(name)
     known = {key for key, value in vars(keras.callbacks).items() if isinstance(value, type)}
     toml.refuse_unknown(
         [name], [*known, *_CALLBACKS, "wandb"], "There is no callback called", "Known"
     )
-    return getattr(keras.callbacks, _CALLBACKS.get(name, name))(**arguments)
+    return getattr(keras.callbacks, _CALLBACKS.get(name, name))
 
 
 def _weights_and_biases(arguments: dict[str, Any], folder: Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff import plots, quantities, units
+from keras_mlff import plots, quantities, saving, units
 from keras_mlff.experiments import toml
 from keras_mlff.experiments.data import Parts
 from keras_mlff.experiments.settings import ReportSettings
@@ -144,7 +144,8 @@ def draw_figures(
     if plots.learning_curve(axes[0, 0], log, columns).lines:
         axes[0, 0].set_title("Mean absolute error" + (", validation" if prefix else ""))
     files = [Path(folder, "learning_curve.png"), Path(folder, "parity.png")]
-    figure.savefig(files[0], dpi=150)
+    with saving.replacing(files[0]) as unfinished:
+        figure.savefig(unfinished, dpi=150)
     parity_figure(model, parts, files[1], labels)
     return files
 
@@ -168,7 +169,8 @@ def parity_figure(
             known, found, quantity = _compared(model, structures, predicted, label)
             if len(known):
                 plots.parity(axes[row, column], known, found, quantity)
-    figure.savefig(file, dpi=150)
+    with saving.replacing(file) as unfinished:
+        figure.savefig(unfinished, dpi=150)
 
 
 def _compared(

@@ -132,21 +132,29 @@ class Source:
         return toml.read(Recipe, _fill(settled, parameters, file), file)
 
 
-def load(name: str | Path) -> Source:
+def load(name: str | Path, extending: Sequence[Path] = ()) -> Source:
     """Reads a recipe by name or file; see `find`.
 
+    Args:
+        name: Of the recipe.
+        extending: The files that are read because they extend this one, the nearest last.
+
     Raises:
-        ValueError: If there is none, or the file is no TOML.
+        ValueError: If there is none, the file is no TOML, or it extends itself.
     """
     path = find(name)
+    if path in extending:
+        raise ValueError(f"A recipe extends itself. Received: {[*map(str, extending), str(path)]}.")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not written in TOML: {error}.") from error
     if "extends" not in table:
         return Source(path, table)
-    beside = path.parent / f"{table['extends']}.toml"
-    base = load(beside if beside.is_file() else table["extends"])
+    # beside it, or one of the package, also one that is none itself and extended alone
+    files = [folder / f"{table['extends']}.toml" for folder in (path.parent, *folders())]
+    found = [file for file in files if file.is_file() and file != path]
+    base = load(found[0] if found else table["extends"], [*extending, path])
     return Source(path, lay_over(base.table, table), (base.path, *base.extended))
 
 
@@ -188,11 +196,15 @@ def run_name(source: Source, variants: Sequence[str], overrides: Mapping[str, An
     return f"{short[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(settings: Iterable[str], flag: str = "--set") -> dict[str, Any]:
     """Reads `key=value` pairs; a value is TOML, `true`, `[1, 2]`, or else a text.
 
+    Args:
+        settings: The pairs.
+        flag: Where they were given, for errors.
+
     Raises:
-        ValueError: If there is no sign of equality.
+        ValueError: If there is no sign of equality, or a key is given twice.
 
     Example:
         >>> parse_overrides(["training.batch_size=8", "molecule=aspirin"])
@@ -202,7 +214,9 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise ValueError(f"A setting is written as key=value. Received: '{setting}'.")
+            raise ValueError(f"{flag} takes key=value. Received: '{setting}'.")
+        if key in parsed:
+            raise ValueError(f"{flag} takes a key once. Received: '{key}' twice in {settings}.")
         try:
             parsed[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

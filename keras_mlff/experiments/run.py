@@ -12,6 +12,7 @@ import keras
 from keras_mlff import distribution, presets, publish, saving
 from keras_mlff.experiments import (
     building,
+    checks,
     choices,
     evaluation,
     publishing,
@@ -114,12 +115,6 @@ def train(
     toml.refuse_unknown(changes, known, "There is no setting", "Known settings")
     settings = dataclasses.replace(settings or Settings(), **changes)
     labels = settings.labels or _labels_of(model, settings)
-    if isinstance(data, str):
-        data = DataSettings(source=data)
-    if isinstance(data, DataSettings):
-        loaded = load(data, labels, settings.seed)
-    else:
-        loaded = Loaded(_parts(data, validation, test, settings.seed), {})
     recipe = Recipe(
         citation=citation,
         training=settings,
@@ -127,10 +122,19 @@ def train(
         report=report or ReportSettings(),
         preset=card or CardSettings(),
     )
+    checks.check(model, recipe, labels)
+    if isinstance(data, str):
+        data = DataSettings(source=data)
+    if isinstance(data, DataSettings):
+        checks.check_data(data)
+        loaded = load(data, labels, settings.seed)
+    else:
+        loaded = Loaded(_parts(data, validation, test, settings.seed), {})
     if not command:
         shown = ", ".join(f"{name}={value!r}" for name, value in changes.items())
         command = f"keras_mlff.train(model, data, {shown})" if shown else "keras_mlff.train"
-    return _run(model, loaded, labels, recipe, Path(folder), preset, resume, verbose, command)
+    with training.claiming(folder, resume):
+        return _run(model, loaded, labels, recipe, Path(folder), preset, resume, verbose, command)
 
 
 def run_recipe(
@@ -169,15 +173,27 @@ def run_recipe(
     folder = Path(folder or "runs/recipe").expanduser()
     if preset:
         presets.check_folder(preset)
+    with training.claiming(folder, resume):
+        return _run_settled(recipe, folder, preset, resume, verbose)
+
+
+def _run_settled(
+    recipe: Recipe, folder: Path, preset: str | Path, resume: bool, verbose: Any
+) -> Results:
+    """Runs a recipe in a folder that belongs to this process."""
     if recipe.training.devices:
         devices = recipe.training.devices
         distribution.use_devices(None if "all" in devices else devices)
+    checks.register_quantities(recipe.quantities)
+    checks.check_data(recipe.data)
     keras.utils.set_random_seed(recipe.training.seed)
     labels = building.learned_labels(recipe.model, recipe.training)
     model = building.make_model(recipe.model, labels)
+    checks.check(model, recipe, labels)
     loaded = load(recipe.data, labels, recipe.training.seed)
     text = toml.dumps(toml.as_table(recipe))
-    saving.write_text(folder / recipes.RECIPE, text)
+    if not (folder / recipes.RECIPE).exists():  # that of a training stays if this is refused
+        saving.write_text(folder / recipes.RECIPE, text)
     card = dataclasses.replace(
         recipe.preset,
         description=recipe.preset.description or recipe.description,
@@ -187,6 +203,7 @@ def run_recipe(
     made_by = Path(preset or folder).expanduser().absolute().name
     command = f"keras-mlff recipe run {made_by}/{recipes.RECIPE}"
     results = _run(model, loaded, labels, recipe, folder, preset, resume, verbose, command)
+    saving.write_text(folder / recipes.RECIPE, text)
     if results.preset is not None:
         saving.write_text(results.preset.folder / recipes.RECIPE, text)
     return results

@@ -10,6 +10,8 @@ laid over); below that one table for each class of this module:
     [training]  labels, loss, optimizer, schedule, epochs, callbacks, what is frozen
     [report]    units of the errors, published errors, plots
     [preset]    what the card of the preset says
+    [quantities.NAME]  a label that the package does not know: level, shape, unit, as
+                `keras_mlff.quantities.register` takes them
     [variants.NAME.SECTION]  changes, laid over the rest by `--variant NAME`
 
 Where a key takes a thing with arguments (a loss, an optimizer, a schedule, a callback), it is a
@@ -35,7 +37,10 @@ Example:
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
+
+from keras_mlff.datasets.tools import splits
 
 Named = str | dict[str, Any]  # a name, or a table with the name as `kind` and arguments
 PARTS = ("training", "validation", "test")
@@ -120,6 +125,21 @@ class DataSettings:
     known_elements: bool = False
     join: tuple[DataSettings, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, seed=-1, largest_force=0)
+        for key, table in (("split", self.split), ("sizes", self.sizes)):
+            unknown = sorted(set(table) - set(PARTS))
+            if unknown:
+                raise ValueError(f"`{key}` is of {list(PARTS)}. Received: {unknown} in {key}.")
+        for split in (*self.split.values(), self.within or "all"):
+            splits.terms(split)
+        for part, size in self.sizes.items():
+            if not (size == -1 or 0 <= size < 1 or (size >= 1 and size == int(size))):
+                raise ValueError(
+                    "A size is a number of structures, a share below 1, or -1 for the rest. "
+                    f"Received: sizes={{'{part}': {size}}}."
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class OffsetSettings:
@@ -143,6 +163,10 @@ class OffsetSettings:
     references: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     isolated_atoms: bool = True
     standardize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("", "fit", "adapt", "keep"):
+            raise ValueError(f"`kind` is fit, adapt or keep. Received: kind='{self.kind}'.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +229,20 @@ class Settings:
     devices: str | tuple[str, ...] = ()
     save_steps: int = 0
 
+    def __post_init__(self) -> None:
+        _check_numbers(
+            self, batch_size=1, num_epochs=1, validation_freq=1, seed=0, patience=0, save_steps=0
+        )
+        if not 0.0 < self.learning_rate < math.inf:
+            raise ValueError(f"A rate is above 0. Received: learning_rate={self.learning_rate}.")
+        if not 0.0 <= self.averages <= 1.0 or (self.averages == 1.0 and self.averages is not True):
+            raise ValueError(
+                "Averages are true, false, or a momentum below 1. Received: "
+                f"averages={self.averages}."
+            )
+        if self.seed >= 2**32:
+            raise ValueError(f"NumPy takes seeds below 2**32. Received: seed={self.seed}.")
+
 
 @dataclasses.dataclass(frozen=True)
 class ReportSettings:
@@ -247,6 +285,9 @@ class CardSettings:
     notes: tuple[str, ...] = ()
     num_nve_steps: int = 4000
 
+    def __post_init__(self) -> None:
+        _check_numbers(self, num_nve_steps=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -261,6 +302,7 @@ class Recipe:
         training: How.
         report: How errors are shown.
         preset: What the card says.
+        quantities: Labels that the package does not know, by name.
     """
 
     description: str = ""
@@ -271,3 +313,12 @@ class Recipe:
     training: Settings = dataclasses.field(default_factory=Settings)
     report: ReportSettings = dataclasses.field(default_factory=ReportSettings)
     preset: CardSettings = dataclasses.field(default_factory=CardSettings)
+    quantities: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+def _check_numbers(settings: Any, **least: int) -> None:
+    """Refuses numbers below the least that has a meaning."""
+    for name, bound in least.items():
+        given = getattr(settings, name)
+        if not bound <= given < math.inf:
+            raise ValueError(f"`{name}` is at least {bound}. Received: {name}={given}.")

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_mlff import saving
 from keras_mlff.experiments import choices
 from keras_mlff.experiments.data import Parts
 from keras_mlff.experiments.progress import Progress
 from keras_mlff.experiments.settings import Settings
 from keras_mlff.fit.averages import AveragedWeights
 from keras_mlff.fit.best_weights import BestWeights
-from keras_mlff.fit.logs import InputWait, trim_log
+from keras_mlff.fit.logs import InputWait, Log, trim_log
 from keras_mlff.fit.state import TrainingState
 from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
 from keras_mlff.packing.loader import GraphLoader
 
 STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
+# folders that the caller has claimed: other threads have an empty context of their own
+_claimed: ContextVar[Mapping[Path, Callable[[], None]]] = ContextVar("claimed")
 
 
 def with_edges(structures: Sequence[Graph], model: ForceField) -> list[Graph]:
@@ -68,14 +73,49 @@ def fit_model(
             its settings are others.
     """
     folder = Path(folder).expanduser()
-    if not resume and (folder / STATE).exists():
-        raise ValueError(
-            f"There is a training in the folder already. Received: folder='{folder}', "
-            "resume=False. Pass resume=True (--resume) to go on with it, or another folder."
-        )
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
-    folder.mkdir(parents=True, exist_ok=True)
+    with claiming(folder, resume) as check:
+        return _fit(model, parts, folder, settings, labels, spreads, resume, verbose, check)
+
+
+@contextlib.contextmanager
+def claiming(folder: str | Path, resume: bool) -> Iterator[Callable[[], None]]:
+    """Makes this the only training in a folder, see `saving.claiming`; one inside another is free.
+
+    Raises:
+        ValueError: If there is a training in the folder already that is not to be resumed, or one
+            that is running.
+    """
+    folder = Path(folder).expanduser().absolute()
+    if folder in _claimed.get({}):
+        yield _claimed.get({})[folder]
+        return
+    with saving.claiming(folder) as check:
+        if not resume and (folder / STATE).exists():
+            raise ValueError(
+                f"There is a training in the folder already. Received: folder='{folder}', "
+                "resume=False. Pass resume=True (--resume) to go on with it, or another folder."
+            )
+        token = _claimed.set({**_claimed.get({}), folder: check})
+        try:
+            yield check
+        finally:
+            _claimed.reset(token)
+
+
+def _fit(
+    model: ForceField,
+    parts: Parts,
+    folder: Path,
+    settings: Settings,
+    labels: Sequence[str],
+    spreads: Mapping[str, float] | None,
+    resume: bool,
+    verbose: Any,
+    check: Callable[[], None],
+) -> keras.callbacks.History:
+    """Trains in a folder that belongs to this process."""
     learned = with_edges(parts.training, model)
     loader = GraphLoader(learned, settings.batch_size, shuffle=True, seed=settings.seed)
     held_out = None
@@ -101,7 +141,13 @@ def fit_model(
     trim_log(folder / LOG, first_epoch)
     if not resume:
         (folder / BEST).unlink(missing_ok=True)  # of a run that was killed at its start
-    callbacks = [*remembering, keras.callbacks.CSVLogger(folder / LOG, append=True)]
+    # first: what others write would make a folder anew that was removed
+    checks = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda _, logs=None: check(),
+        on_train_batch_begin=lambda _, logs=None: check(),
+    )
+    log = Log(str(folder / LOG), append=True)
+    callbacks = [checks, *remembering, log]
     if optimizer.use_ema:  # one for both of the runs below
         callbacks.insert(0, AveragedWeights())
     callbacks.append(InputWait())  # after the log, which is the same for each run
@@ -111,18 +157,19 @@ def fit_model(
     epochs = [settings.num_epochs]
     if loader.position:  # Keras wants epochs of one length, and the rest of this one is short
         epochs.insert(0, first_epoch + 1)
-    for last in epochs:
-        history = model.fit(
-            loader,
-            validation_data=held_out,
-            validation_freq=settings.validation_freq,
-            epochs=last,
-            initial_epoch=loader.epoch,
-            callbacks=callbacks,
-            verbose=verbose,
-        )
-        if model.stop_training:
-            break
+    with contextlib.closing(log):
+        for last in epochs:
+            history = model.fit(
+                loader,
+                validation_data=held_out,
+                validation_freq=settings.validation_freq,
+                epochs=last,
+                initial_epoch=loader.epoch,
+                callbacks=callbacks,
+                verbose=verbose,
+            )
+            if model.stop_training:
+                break
     if (folder / BEST).exists():
         model.load_weights(folder / BEST)
     return history

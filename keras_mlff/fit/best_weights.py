@@ -8,8 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import saving
-
 
 class BestWeights(keras.callbacks.Callback):
     """Writes the weights of the best validation, a whole file at any time.
@@ -40,8 +38,7 @@ class BestWeights(keras.callbacks.Callback):
         if self.monitor in logs:
             if logs[self.monitor] < self.best:
                 self.best = float(logs[self.monitor])
-                with saving.replacing(self.path) as file:
-                    self.model.save_weights(file)
+                self.model.save_weights(self.path)
         elif not self.monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
             raise ValueError(
                 f"Nothing of that name is measured. Received: monitor='{self.monitor}'; there are "

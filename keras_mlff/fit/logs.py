@@ -44,8 +44,22 @@ class InputWait(keras.callbacks.Callback):
             logs["input_wait"] = self._waited / max(end - self._start, 1e-9)
 
 
+class Log(keras.callbacks.CSVLogger):
+    """Adds a row of CSV after each epoch; where that fails, the error names the log."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Adds the row of an epoch."""
+        with saving.naming(self.filename):
+            super().on_epoch_end(epoch, logs)
+
+    def close(self) -> None:
+        """Closes the file where `fit` has ended in an error."""
+        if self.csv_file is not None:
+            self.csv_file.close()
+
+
 def read_log(path: str | Path) -> list[dict[str, float]]:
-    """Reads the log that `keras.callbacks.CSVLogger` writes.
+    """Reads the log that `Log` writes.
 
     This and `trim_log` are the only readers of such logs; they use the standard library, so that
     training needs no pandas. `keras_mlff.tables.training_log` makes a table of it.

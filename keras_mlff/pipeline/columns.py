@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_mlff import saving
 from keras_mlff.graph import Array
 
 _BUFFER = 2**22  # bytes of a key that wait for being written
@@ -25,7 +26,7 @@ class Column:
     def __init__(self, path: Path, sample: Array, dtype: np.dtype[Any] | None = None) -> None:
         self.dtype, self.shape = dtype or sample.dtype, sample.shape[1:]
         self.num_rows = 0
-        self._file = path.open("wb")
+        self._path, self._file = path, path.open("wb")
         self._waiting: list[Array] = []
         self._num_waiting = 0
         self._write_header()
@@ -55,14 +56,15 @@ class Column:
 
     def close(self) -> None:
         """Writes what waits, and the number of rows into the header."""
-        self._flush()
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
+        with saving.naming(self._path), self._file:
+            self._flush()
+            self._file.seek(0)
+            self._write_header()
 
     def _flush(self) -> None:
         if self._waiting:
-            self._file.write(np.concatenate(self._waiting).tobytes())
+            with saving.naming(self._path):
+                self._file.write(np.concatenate(self._waiting).tobytes())
         self._waiting, self._num_waiting = [], 0
 
     def _write_header(self) -> None:

@@ -8,11 +8,9 @@ dropped, and what has not come when the epoch ends is read by the client itself.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import queue
-import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_mlff import saving
 from keras_mlff.packing.budget import Batch
 from keras_mlff.packing.loader import GraphLoader
+from keras_mlff.pipeline.seals import check_seal, seal
 
 _HEARTBEAT = 1_000  # ms
 _PATIENCE = 60.0  # s without a batch after which the client reads the rest by itself
@@ -179,21 +179,12 @@ def _write(loader: GraphLoader, folder: Path) -> Path:
     for index in {0, len(loader) // 2, len(loader) - 1}:
         digest.update(_bytes(loader[index]))
     final = folder / f"batches-{digest.hexdigest()[:32]}"
-    if final.exists():
+    with contextlib.suppress(OSError, ValueError):  # absent, or damaged
+        check_seal(final)
         return final
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=f"{final.name}.unfinished-"))
-    try:
-        # a folder inside, since `mkdtemp` shuts out other users, among them those of workers
-        finished = unfinished / "batches"
-        finished.mkdir()
+    with saving.replacing_folder(final) as unfinished:
         for index, batch in enumerate(loader):
-            (finished / f"{index}.batch").write_bytes(_bytes(batch))
-        try:
-            os.rename(finished, final)
-        except OSError:
-            if not final.exists():  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            with saving.naming(unfinished):
+                (unfinished / f"{index}.batch").write_bytes(_bytes(batch))
+        seal(unfinished)
     return final

@@ -9,9 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -24,11 +21,11 @@ from keras_mlff.graph import INPUT_LEVELS, MASKS, Array, Graph, count, level, wi
 from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
 from keras_mlff.pipeline.columns import Column
+from keras_mlff.pipeline.seals import check_seal, seal
 from keras_mlff.quantities import Level
 
-_VERSION = 1  # of the folder's layout
+_VERSION = 2  # of the folder's layout; the first had no checksums
 _ABOUT = "about.json"
-_MAX_AGE = 86_400.0  # seconds after which an unfinished folder has been given up
 # what follows from the rest
 _DERIVED = frozenset(
     {"graph_ids", "atom_mask", "edge_mask", "graph_mask", "triplet_mask", "atom_table"}
@@ -46,18 +43,22 @@ class GraphStore(Sequence[Graph]):
 
     Args:
         folder: A folder that `make` has written.
+        verify: Whether every file is read and compared with its checksum, about 1 GB in a second,
+            which the first epoch then need not read from the disk. Defaults to True.
 
     Raises:
-        ValueError: If the folder is not complete.
+        ValueError: If the folder is not complete, or a file in it is damaged.
         PermissionError: If this user may not read it.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, verify: bool = True) -> None:
         self.folder = Path(folder)
         try:
             about = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
-            if about["version"] != _VERSION:
+            if about["version"] not in (1, _VERSION):
                 raise ValueError(f"layout {about['version']}")
+            if verify and about["version"] > 1:
+                check_seal(self.folder)
             for name, size in about["bytes"].items():
                 if (self.folder / name).stat().st_size != size:
                     raise ValueError(f"{name} is cut off")
@@ -73,7 +74,7 @@ class GraphStore(Sequence[Graph]):
                 f"The graphs in '{folder}' belong to another user and cannot be read ({error}). "
                 f"Ask for `chmod -R a+rX '{folder}'`, or choose another cache_dir."
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # readers of damaged files raise whatever they stumble over
             raise ValueError(
                 f"'{folder}' holds no graphs, or only a part of them ({error}). Remove it."
             ) from error
@@ -84,8 +85,8 @@ class GraphStore(Sequence[Graph]):
         self._periodic = "cell" in self._arrays
         self.labels = [key for key in self._arrays if key not in INPUT_LEVELS]
 
-    def __reduce__(self) -> tuple[type[GraphStore], tuple[Path]]:
-        return GraphStore, (self.folder,)  # a copy would hold all the arrays
+    def __reduce__(self) -> tuple[type[GraphStore], tuple[Path, bool]]:
+        return GraphStore, (self.folder, False)  # a copy would hold all the arrays
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -227,19 +228,13 @@ def make(
     folder = Path(cache_dir) / f"graphs-{_digest(key)}"
     with contextlib.suppress(ValueError):
         return GraphStore(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.unfinished-"))
-    try:
-        # a folder inside, since `mkdtemp` shuts out other users, for whom the store is too
+    with saving.unfinished_folder(folder) as unfinished:
         (unfinished / "graphs").mkdir()
         _write(unfinished / "graphs", graphs())
         if not _put(unfinished / "graphs", folder):
             _move_away(folder, unfinished / "damaged")
             _put(unfinished / "graphs", folder)
-        return GraphStore(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return GraphStore(folder, verify=False)
 
 
 def names_of(spec: GraphSpec) -> tuple[float, bool]:
@@ -283,16 +278,6 @@ def _digest(key: Sequence[Any]) -> str:
         data = part if isinstance(part, bytes) else repr(part).encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:32]
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Removes what killed processes have left."""
-    for path in folder.glob("*.unfinished-*"):
-        with contextlib.suppress(OSError):
-            # files that grow leave the folder's own time as it was
-            times = [item.stat().st_mtime for item in (path, *path.rglob("*"))]
-            if time.time() - max(times) > _MAX_AGE:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(folder: Path, graphs: Iterable[Graph]) -> None:
@@ -351,6 +336,7 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
         "bytes": {name: (folder / name).stat().st_size for name in names},
     }
     saving.write_json(folder / _ABOUT, about)
+    seal(folder)
 
 
 def contents(structures: Iterable[Graph]) -> bytes:

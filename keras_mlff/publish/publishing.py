@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def publish(
     metadata["learning_curve"] = learning_curve(log)
     saved = preset_store.save(model, folder, **metadata)
     folder = saved.folder
-    shutil.copyfile(log, folder / LOG)
+    saving.write_bytes(folder / LOG, Path(log).read_bytes())
     double = models.load_preset(str(folder), dtype="float64")
     pinned = []
     for example in examples:

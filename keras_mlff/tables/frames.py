@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from keras_mlff import saving
 
 DataFrame = Any  # pandas.DataFrame
 Rows = list[dict[str, Any]]
@@ -37,11 +40,15 @@ def write_rows(rows: Rows, format: str, file: Any) -> None:
     Args:
         rows: What a function of this module returns whose name ends in `_rows`.
         format: `"csv"`, `"json"` (a list of objects) or `"parquet"`.
-        file: A name or an open text file; for parquet a name.
+        file: A name, or an open file, which for parquet is a binary one.
 
     Raises:
         ImportError: If pandas is not installed, or pyarrow where parquet is asked for.
     """
+    if isinstance(file, (str, Path)):
+        with saving.replacing(file) as unfinished, unfinished.open("wb") as stream:
+            write_rows(rows, format, stream)
+        return
     frame = make_frame(rows)
     if format == "csv":
         frame.to_csv(file, index=False)

@@ -138,6 +138,11 @@ def test_configs_written_before_are_upgraded(pair_net, tmp_path, monkeypatch):
     path = tmp_path / "renamed/old/config.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"config": old}))
+    with pytest.raises(ValueError, match=r"config\.json' is damaged: its SHA-256"):
+        Renamed.from_preset("old")
+    path = path.with_name("metadata.json")  # in which earlier versions wrote no digest
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in metadata.items() if k != "config_sha256"}))
     assert Renamed.from_preset("old").num_features == 6
     assert Renamed.from_preset("old", cutoff=4.0).cutoff == 4.0
 

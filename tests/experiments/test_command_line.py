@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_mlff import cli, datasets, models
+from keras_mlff import cli, datasets, models, quantities
 from keras_mlff.experiments import recipes
 from tests.experiments.frames import make_frames
 
@@ -113,3 +113,37 @@ def test_recipes_are_listed_and_shown(capsys):
     printed = capsys.readouterr().out
     assert 'schedule = "triangular"' in printed
     assert 'source = "md17/aspirin"' in printed
+
+
+def test_a_quantity_that_the_package_does_not_know_is_learned_by_command(folder):
+    """Its level stands in the command, and in the recipe of the preset, which knows it alone."""
+    quantities.register("spin_densities", level="atom")
+    frames = [{**frame, "spin_densities": np.asarray([2.0, 0.1, 0.1])} for frame in make_frames()]
+    datasets.save(folder / "spins.xyz", frames)
+    quantities.unregister("spin_densities")
+    output = folder / "spins"
+    command = ["train", str(folder / "spins.xyz"), "--output", str(output), *SHORT, *TINY]
+    command += ["preset.num_nve_steps=0", "--labels", "energy", "spin_densities"]
+    command += ["--loss-weights", "spin_densities=1"]
+    assert cli.main(command) == 2
+    about = ["quantities.spin_densities.level=atom", "quantities.spin_densities.unit=e"]
+    assert cli.main(["--debug", *command, "--set", *about, "training.loss=mse"]) == 0
+    quantities.unregister("spin_densities")
+    model = models.load_preset(str(output))
+    predicted = model.predict(make_frames(2))["spin_densities"]
+    np.testing.assert_allclose(predicted, [2.0, 0.1, 0.1] * 2, atol=1.0)
+    assert recipes.load(output).settle().quantities["spin_densities"]["unit"] == "e"
+
+
+@pytest.mark.slow
+def test_weights_and_biases_logs_a_training(xyz, folder, monkeypatch):
+    """Without a network it keeps a file beside the training, to be sent later."""
+    wandb = pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    command = ["train", xyz, "--output", str(folder / "logged"), *SHORT, *TINY]
+    command += ["preset.num_nve_steps=0", "--callbacks", "wandb"]
+    assert cli.main(["--debug", *command]) == 0
+    wandb.finish()
+    (run,) = folder.glob("logged.training/wandb/offline-run-*/*.wandb")
+    assert b"val_loss" in run.read_bytes()

@@ -94,6 +94,15 @@ def test_what_is_extended_lies_underneath(source, tmp_path):
     file.write_text('extends = "water"\n[parameters]\nmolecule = "ice"\n', "utf-8")
     assert recipes.load(file).settle().data.source == "md17/ice"
     assert recipes.load(file).settle(["slow"]).training.num_epochs == 1000
+    # of the package, also what is no recipe itself, and of the own name
+    for base, name in (("_md17", "mine.toml"), ("cmret_md17", "cmret_md17.toml")):
+        file = tmp_path / name
+        file.write_text(f'extends = "{base}"\n[parameters]\nmolecule = "benzene"\n', "utf-8")
+        assert recipes.load(file).settle().data.source == "md17/benzene"
+    file.write_text('extends = "other"', "utf-8")
+    (tmp_path / "other.toml").write_text('extends = "cmret_md17"', "utf-8")
+    with pytest.raises(ValueError, match="extends itself"):
+        recipes.load(file)
 
 
 def test_a_settled_recipe_is_written_and_read_without_loss(source):

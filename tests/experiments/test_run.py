@@ -86,12 +86,15 @@ def test_a_finished_recipe_is_resumed_without_training(made):
     again = experiments.run_recipe(folder / "mine.toml", resume=True, **options)
     assert again.errors == results.errors
     assert (folder / "run/log.csv").read_bytes() == log
+    recipe = (folder / "run/recipe.toml").read_bytes()
+    changed = {"training.seed": 7}
     with pytest.raises(ValueError, match="resume=True"):
-        experiments.run_recipe(folder / "mine.toml", **options)
+        experiments.run_recipe(folder / "mine.toml", overrides=changed, **options)
     with pytest.raises(ValueError, match="Changed"):
         experiments.run_recipe(
             folder / "mine.toml", overrides={"training.learning_rate": 1.0}, resume=True, **options
         )
+    assert (folder / "run/recipe.toml").read_bytes() == recipe  # of what is in the folder
 
 
 def test_what_stands_in_the_way_of_a_preset_is_said_before_the_training(made, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def whole_run(graphs, tmp_path_factory):
     return run(graphs, folder, patience=10), folder
 
 
+<<<<<<< HEAD
 # the killed process leaves its log open, as a killed process does
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
@@ -100,6 +102,9 @@ def whole_run(graphs, tmp_path_factory):
         pytest.param(NUM_EPOCHS - 1, 1, marks=pytest.mark.once),
     ],
 )
+=======
+@pytest.mark.parametrize(("kill_after", "kill_amid"), [(2, None), (2, 1), (NUM_EPOCHS - 1, 1)])
+>>>>>>> write
 def test_a_killed_training_resumes_to_the_last_bit(
     graphs, whole_run, tmp_path, monkeypatch, kill_after, kill_amid
 ):
@@ -265,7 +270,39 @@ def test_a_training_is_not_overwritten_by_accident(graphs, tmp_path):
         run(graphs, tmp_path)
 
 
+<<<<<<< HEAD
 @pytest.mark.once
+=======
+def test_a_folder_has_one_training_at_a_time(graphs, tmp_path):
+    """The one that comes second writes nothing, even if it may resume; no one trains for nobody."""
+    refused = []
+
+    def start_another():
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        for resume in (False, True):
+            with pytest.raises(ValueError, match=r"Another training writes.*process \d+ on"):
+                run(graphs, tmp_path, resume=resume)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        refused.append(True)
+
+    def at_the_end_of_an_epoch(act):
+        return (keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs=None: act()),)
+
+    def in_a_thread():
+        thread = threading.Thread(target=start_another)
+        thread.start()
+        thread.join()
+
+    run(graphs, tmp_path, num_epochs=1, callbacks=at_the_end_of_an_epoch(in_a_thread))
+    assert refused
+    assert not (tmp_path / ".lock").exists()
+    removed = at_the_end_of_an_epoch(lambda: shutil.rmtree(tmp_path / "removed"))
+    with pytest.raises(FileNotFoundError, match="removed or replaced while a training"):
+        run(graphs, tmp_path / "removed", callbacks=removed)
+    assert not (tmp_path / "removed").exists()
+
+
+>>>>>>> write
 def test_a_finished_training_stays_finished(graphs, tmp_path):
     """Resuming it, twice even, trains no epoch, loses no line of the log and forgets nothing."""
     first = run(graphs, tmp_path)

@@ -94,10 +94,13 @@ def test_epoch_values_are_means_over_graphs_and_atoms(batches):
         np.testing.assert_allclose(logs[key], value, rtol=1e-5, err_msg=key)
 
 
-def test_the_loss_of_a_batch_is_the_mean_over_its_graphs(batches):
-    losses, _ = epoch(Objective({"energy": "mse"}, None, None, OUTPUTS), batches)
+def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_graphs_and_atoms(batches):
+    learned = {"energy": "mse", "forces": "mae"}
+    losses, _ = epoch(Objective(learned, {"energy": 0.2}, None, OUTPUTS), batches)
     for loss, one in zip(losses, batches, strict=True):
-        np.testing.assert_allclose(loss, np.mean(errors([one], "energy") ** 2), rtol=1e-5)
+        energy, forces = errors([one], "energy"), errors([one], "forces", "atom_mask")
+        expected = 0.2 * np.mean(energy**2) + np.mean(np.abs(forces))
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_per_atom_divides_by_the_number_of_real_atoms(batches):

@@ -57,7 +57,15 @@ def test_workers_of_another_user_can_read_the_batches(tmp_path):
     finally:
         os.umask(umask)
     assert folder.stat().st_mode & 0o777 == 0o755
-    assert sorted(path.name for path in folder.iterdir()) == ["0.batch", "1.batch"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "0.batch",
+        "1.batch",
+        "checksums.json",
+    ]
+    whole = (folder / "1.batch").read_bytes()
+    (folder / "1.batch").write_bytes(b"x" + whole[1:])
+    assert service._write(loader, tmp_path) == folder
+    assert (folder / "1.batch").read_bytes() == whole  # damaged ones are written anew
     assert list(tmp_path.iterdir()) == [folder]
 
 

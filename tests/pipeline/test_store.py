@@ -1,5 +1,6 @@
 """A store gives what a list of graphs gives, whoever writes it and whatever was interrupted."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -116,21 +117,41 @@ def test_a_store_belongs_to_cutoff_structures_labels_and_code(tmp_path, monkeypa
     assert len(list(tmp_path.glob("graphs-*"))) == 7
 
 
-@pytest.mark.parametrize("file", ["about.json", "sizes.npy", "positions.npy", "forces.npy"])
-@pytest.mark.parametrize("damage", ["cut off", "removed"])
+@pytest.mark.parametrize(
+    "file", ["about.json", "checksums.json", "sizes.npy", "positions.npy", "energy.npy"]
+)
+@pytest.mark.parametrize("damage", ["cut off", "removed", "first bit", "header", "last bit"])
 def test_a_damaged_store_is_made_anew(tmp_path, file, damage):
     structures = molecules(3)
     expected = pipeline.with_edges(structures, GraphSpec(CUTOFF))
     damaged = pipeline.with_edges(structures, GraphSpec(CUTOFF), cache_dir=tmp_path).folder / file
+    content = bytearray(damaged.read_bytes())
     if damage == "removed":
         damaged.unlink()
+    elif damage == "cut off":
+        damaged.write_bytes(content[:-10])
     else:
-        damaged.write_bytes(damaged.read_bytes()[:-10])
+        content[{"first bit": 0, "header": 30, "last bit": -3}[damage]] ^= 0x40
+        damaged.write_bytes(content)
+    with pytest.raises(ValueError, match="holds no graphs, or only a part"):
+        pipeline.GraphStore(damaged.parent)
     for _ in range(2):
         graphs = pipeline.with_edges(structures, GraphSpec(CUTOFF), cache_dir=tmp_path)
         for one, other in zip(graphs, expected, strict=True):
             assert_equal(one, other)
+    pipeline.GraphStore(damaged.parent)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_store_of_the_layout_without_checksums_is_opened(tmp_path):
+    stored = pipeline.with_edges(molecules(3), GraphSpec(CUTOFF), cache_dir=tmp_path)
+    about = json.loads((stored.folder / "about.json").read_text("utf-8"))
+    (stored.folder / "about.json").write_text(json.dumps(about | {"version": 1}), "utf-8")
+    (stored.folder / "checksums.json").unlink()
+    assert_equal(pipeline.GraphStore(stored.folder)[2], stored[2])
+    (stored.folder / "energy.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'" + bytes(126))
+    with pytest.raises(ValueError, match="holds no graphs"):
+        pipeline.GraphStore(stored.folder)
 
 
 def test_other_users_can_read_a_store(tmp_path):
@@ -185,15 +206,6 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pipeline.with_edges(molecules(2), GraphSpec(CUTOFF), cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
-    left = [tmp_path / f"graphs-0.unfinished-{name}" for name in ("old", "new")]
-    for folder in left:
-        folder.mkdir()
-    os.utime(left[0], (0.0, 0.0))
-    pipeline.with_edges(molecules(2), GraphSpec(CUTOFF), cache_dir=tmp_path)
-    assert [folder.exists() for folder in left] == [False, True]
 
 
 def test_a_faster_process_wins(tmp_path):

@@ -23,20 +23,14 @@ def select(split: str, parts: Mapping[str, Sequence[int] | Array]) -> Array:
         parts: Indices of the structures of each part.
 
     Raises:
-        ValueError: If the split cannot be read or there is no such part.
+        ValueError: If the split cannot be read, is empty, or there is no such part.
 
     Example:
         >>> select("train[:2]+test", {"train": [3, 1, 2], "test": [0]})
         array([3, 1, 0])
     """
-    terms = [(term, _TERM.fullmatch(term.strip())) for term in split.split("+")]
     chosen = []
-    for term, match in terms:
-        if match is None:
-            raise ValueError(
-                "A split is a name with or without a slice, such as 'train', 'train[:100]' or "
-                f"'train[:80%]+test'. Received: '{term}' in split='{split}'."
-            )
+    for match in terms(split):
         if match["name"] not in parts:
             raise ValueError(
                 f"There is no such split. Received: split='{split}', known are {sorted(parts)}."
@@ -44,7 +38,29 @@ def select(split: str, parts: Mapping[str, Sequence[int] | Array]) -> Array:
         rows = np.asarray(parts[match["name"]], np.int64)
         bounds = [_bound(match[name], len(rows)) for name in ("start", "stop")]
         chosen.append(rows[slice(*bounds)])
-    return np.concatenate(chosen)
+    rows = np.concatenate(chosen)
+    if not len(rows):
+        sizes = {name: len(part) for name, part in parts.items()}
+        raise ValueError(f"The split is empty. Received: split='{split}', parts of sizes {sizes}.")
+    return rows
+
+
+def terms(split: str) -> list[re.Match[str]]:
+    """Reads a split without knowing the parts: a match of name, start and stop for each term.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    found = []
+    for term in split.split("+"):
+        match = _TERM.fullmatch(term.strip())
+        if match is None:
+            raise ValueError(
+                "A split is a name with or without a slice, such as 'train', 'train[:100]' or "
+                f"'train[:80%]+test'. Received: '{term}' in split='{split}'."
+            )
+        found.append(match)
+    return found
 
 
 def by_seed(num_structures: int, sizes: Mapping[str, int], seed: int) -> dict[str, Array]:
