@@ -42,13 +42,23 @@ def policy_of(dtype: Any) -> Any:
 def precision(dtype: Any) -> Iterator[None]:
     """Gives everything made inside of a block a precision, and puts the one before back.
 
+    Matrices are multiplied with all digits, unless `backend.allow_tf32` leaves that to the
+    framework.
+
     Args:
         dtype: What `policy_of` takes.
+
+    Raises:
+        RuntimeError: In a forked process that would hang, see `backend.refuse_fork`.
     """
+    backend.refuse_fork()
     policy = policy_of(dtype)
     before = keras.config.dtype_policy()
-    double = policy.compute_dtype == "float64"
-    with backend.double_precision() if double else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if policy.compute_dtype == "float64":
+            stack.enter_context(backend.double_precision())
+        if not backend.tf32_is_allowed():
+            stack.enter_context(backend.full_float32())
         keras.config.set_dtype_policy(policy)
         try:
             yield

@@ -12,7 +12,7 @@ from keras_mlff import backend
 from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import in_precision
 from keras_mlff.core.training import Training
-from keras_mlff.graph import Array, Graph, is_known, level
+from keras_mlff.graph import Array, Graph, centered, is_known, level
 from keras_mlff.heads import collection
 from keras_mlff.layers.encoding import fit_ranges, parse_encoding
 
@@ -66,8 +66,8 @@ class Prediction(Training):
 
     @in_precision
     def predict_on_batch(self, x: Any) -> Any:
-        """Predicts one padded batch as it is, without offsets; `predict` does more."""
-        return super().predict_on_batch(x)
+        """Predicts one padded batch, centered but without offsets; `predict` does more."""
+        return backend.predict_on_batch(self, centered(_as_numpy(x)))
 
     def add_offsets(
         self, predictions: Mapping[str, Any], inputs: Mapping[str, Any]

@@ -1,0 +1,102 @@
+"""Cells: which have a volume, which can be searched, and positions in them that lose no digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_FLAT = 1e-6  # below it, a volume or a length is nothing beside what it is compared with
+_NEAR_ZERO = 0.01  # of a lattice vector: atoms on the border of a cell stay on one side of it
+# what cannot end or cannot be meant; diamond, the densest matter, holds 0.18 atoms per Å³
+_DENSEST = 1.0  # atoms per Å³
+_MOST_IMAGES = 1_000_000  # within reach
+_MOST_EDGES = 100_000_000
+
+
+def has_volume(cells: Any, library: Any = np) -> Any:
+    """Tells which cells have a volume, as a stress needs; the one place where that is decided.
+
+    A cell has none if its vectors lie in a plane, or if one of them is nothing beside another.
+
+    Args:
+        cells: `(..., 3, 3)`, lattice vectors in rows, Å, of which none has to be periodic.
+        library: What computes: NumPy, or `keras.ops` and the like in a network.
+
+    Returns:
+        `(...,)` bool.
+    """
+    lengths = library.sqrt(library.sum(library.square(cells), axis=-1))
+    normals = library.cross(cells[..., 1, :], cells[..., 2, :], axis=-1)
+    volumes = library.abs(library.sum(cells[..., 0, :] * normals, axis=-1))
+    shortest, longest = library.min(lengths, axis=-1), library.max(lengths, axis=-1)
+    return (volumes > _FLAT * library.prod(lengths, axis=-1)) & (shortest > _FLAT * longest)
+
+
+def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
+    """Moves each structure to the origin, and the atoms of crystals into one cell, in float64.
+
+    Networks compute in float32, which keeps seven digits of a position and of a shift between
+    periodic images, and energies depend on differences alone. Everything that a model predicts is
+    defined by these; dipoles and extents count from the center of nuclear charge.
+
+    Args:
+        graph: A graph or a batch of NumPy arrays, with edges or without.
+
+    Returns:
+        A graph with other `positions` and, in crystals, other `cell_shifts`, whose edges have the
+        same vectors.
+    """
+    dtype = np.asarray(graph["positions"]).dtype
+    positions = np.asarray(graph["positions"], np.float64)
+    moved, ids = dict(graph), np.asarray(graph["graph_ids"])
+    if "cell" in graph:
+        lattices = np.where(np.asarray(graph["pbc"])[:, :, None], graph["cell"], 0.0)
+        lattices = lattices.astype(np.float64)
+        fractions = np.einsum("ij,ijk->ik", positions, np.linalg.pinv(lattices)[ids])
+        cells_away = np.floor(fractions + _NEAR_ZERO)  # zero along open directions
+        positions = positions - np.einsum("ij,ijk->ik", cells_away, lattices[ids])
+        if "senders" in graph:
+            shifts = np.asarray(graph["cell_shifts"])
+            change = cells_away[graph["senders"]] - cells_away[graph["receivers"]]
+            moved["cell_shifts"] = (shifts + change).astype(shifts.dtype)
+    weights, num_graphs = np.asarray(graph["atom_mask"], np.float64), len(graph["graph_mask"])
+    sums = [np.bincount(ids, column * weights, num_graphs) for column in positions.T]
+    counts = np.maximum(np.bincount(ids, weights, num_graphs), 1.0)
+    centers = np.stack(sums, axis=1) / counts[:, None]
+    moved["positions"] = (positions - centers[ids]).astype(dtype)
+    return moved
+
+
+def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any, reach: Any) -> None:
+    """Refuses cells whose search for neighbors would not end, before it begins.
+
+    Args:
+        positions: `(num_atoms, 3)`, Å.
+        cutoff: Å.
+        lattice: `(3, 3)`, Å; open directions have unit vectors perpendicular to all others.
+        periodic: `(3,)` bool.
+        reach: The cutoff in lattice vectors, `(3,)`.
+
+    Raises:
+        ValueError: With the estimate and its limit.
+    """
+    if not periodic.any() or len(positions) == 0:
+        return
+    # an open direction is as long as the atoms need and 2 Å more
+    heights = np.where(periodic, 1.0, 2.0 + np.ptp(positions @ np.linalg.inv(lattice), axis=0))
+    density = len(positions) / abs(np.linalg.det(lattice) * heights.prod())
+    estimates = [
+        (density, _DENSEST, "atoms per Å³"),
+        (np.prod(2.0 * np.ceil(reach) + 1.0), _MOST_IMAGES, f"images within {cutoff:.3g} Å"),
+        (len(positions) * density * 4 / 3 * np.pi * cutoff**3, _MOST_EDGES, "edges, about"),
+    ]
+    found = [f"{x:.3g} {what} ({most:,} at most)" for x, most, what in estimates if x > most]
+    if found:
+        raise ValueError(
+            "The cell is too flat, dense, skewed or large to search for neighbors. Received: "
+            f"cell={lattice[periodic].tolist()}, pbc={periodic.tolist()}, {len(positions)} atoms: "
+            f"{'; '.join(found)}. Check the cell and its unit; `ase.build.niggli_reduce` makes a "
+            "skewed one compact."
+        )
