@@ -21,7 +21,6 @@ _VESIN_FROM = 40_000
 _NUMPY_UP_TO = 10_000_000
 _COINCIDENT = 1e-6  # Å: rounding of a lattice translation stays below, every bond above
 _MOST_TRIPLETS = 50_000_000
-_FARTHEST = 2**30  # cells: int32 holds the difference of two
 
 
 class NeighborList(NamedTuple):
@@ -81,18 +80,12 @@ def neighbor_list(
     # Slightly more than asked for: the last cut is made below, in the same way for both searches.
     radius = cutoff * (1 + 1e-6) + 2 * _COINCIDENT
     reach = np.where(periodic, radius * np.linalg.norm(inverse, axis=0), 0.0)  # in lattice vectors
-    check_search(positions, cutoff, lattice, periodic, reach)
+    check_search(positions, cutoff, lattice, periodic)
     num_candidates = len(positions) ** 2 * np.prod(1 + 2 * reach)
     searched = num_candidates > _VESIN_FROM and cutoff < np.inf
     vesin = _import_vesin(num_candidates) if searched else None
 
     cells_away = np.where(periodic, np.floor(positions @ inverse), 0.0)  # (num_atoms, 3)
-    if (far := np.abs(cells_away).max(axis=1, initial=0) >= _FARTHEST).any():
-        atom = np.flatnonzero(far)[0]
-        raise ValueError(
-            "Atoms lie too far from the cell for their shifts to be counted. Received: atom "
-            f"{atom}, {np.abs(cells_away[atom]).max():.0f} cells away. Wrap the positions."
-        )
     wrapped = positions - cells_away @ lattice
     if vesin is not None:
         found = _search_with_vesin(vesin, wrapped, radius, lattice, periodic)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from keras_mlff import quantities
 from keras_mlff.graph.keys import MAX_ATOMIC_NUMBER, Array, Graph
 
-_FARTHEST = 1e9  # Å; float64 resolves 1e-7 Å there
+FARTHEST = 1e9  # Å; float64 resolves 1e-7 Å there
 
 
 def structure(
@@ -107,10 +107,10 @@ def structure(
                 f"'{key}' holds NaN or infinite values, first at index "
                 f"{np.argwhere(~np.isfinite(array))[0].tolist()}. Remove the structure or mend it."
             )
-    if np.abs(coordinates).max() > _FARTHEST:
+    if np.abs(coordinates).max() > FARTHEST:
         raise ValueError(
             "An atom lies so far from the origin that float64 rounds distances between atoms. "
-            f"Received: a coordinate of {np.abs(coordinates).max():.3g} Å; {_FARTHEST:.0e} Å at "
+            f"Received: a coordinate of {np.abs(coordinates).max():.3g} Å; {FARTHEST:.0e} Å at "
             "most. Move the structure to the origin, or check the unit of lengths."
         )
     for key, value in labels.items():

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 _FLAT = 1e-6  # below it, a volume or a length is nothing beside what it is compared with
-_NEAR_ZERO = 0.01  # of a lattice vector: atoms on the border of a cell stay on one side of it
+NEAR_ZERO = 0.01  # of a lattice vector: atoms on the border of a cell stay on one side of it
 # what cannot end or cannot be meant; diamond, the densest matter, holds 0.18 atoms per Å³
-_DENSEST = 1.0  # atoms per Å³
+DENSEST = 1.0  # atoms per Å³
 _MOST_IMAGES = 1_000_000  # within reach
 _MOST_EDGES = 100_000_000
+_FARTHEST = 2**30  # cells: int32 holds the difference of two
 
 
 def has_volume(cells: Any, library: Any = np) -> Any:
@@ -55,7 +56,7 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
         lattices = np.where(np.asarray(graph["pbc"])[:, :, None], graph["cell"], 0.0)
         lattices = lattices.astype(np.float64)
         fractions = np.einsum("ij,ijk->ik", positions, np.linalg.pinv(lattices)[ids])
-        cells_away = np.floor(fractions + _NEAR_ZERO)  # zero along open directions
+        cells_away = np.floor(fractions + NEAR_ZERO)  # zero along open directions
         positions = positions - np.einsum("ij,ijk->ik", cells_away, lattices[ids])
         if "senders" in graph:
             shifts = np.asarray(graph["cell_shifts"])
@@ -69,7 +70,7 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
     return moved
 
 
-def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any, reach: Any) -> None:
+def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any) -> None:
     """Refuses cells whose search for neighbors would not end, before it begins.
 
     Args:
@@ -77,7 +78,6 @@ def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any, rea
         cutoff: Å.
         lattice: `(3, 3)`, Å; open directions have unit vectors perpendicular to all others.
         periodic: `(3,)` bool.
-        reach: The cutoff in lattice vectors, `(3,)`.
 
     Raises:
         ValueError: With the estimate and its limit.
@@ -85,10 +85,14 @@ def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any, rea
     if not periodic.any() or len(positions) == 0:
         return
     # an open direction is as long as the atoms need and 2 Å more
-    heights = np.where(periodic, 1.0, 2.0 + np.ptp(positions @ np.linalg.inv(lattice), axis=0))
+    inverse = np.linalg.inv(lattice)
+    fractions = positions @ inverse
+    heights = np.where(periodic, 1.0, 2.0 + np.ptp(fractions, axis=0))
+    reach = np.where(periodic, cutoff * np.linalg.norm(inverse, axis=0), 0.0)
     density = len(positions) / abs(np.linalg.det(lattice) * heights.prod())
     estimates = [
-        (density, _DENSEST, "atoms per Å³"),
+        (density, DENSEST, "atoms per Å³"),
+        (np.abs(fractions[:, periodic]).max(), _FARTHEST, "cells from the origin to an atom"),
         (np.prod(2.0 * np.ceil(reach) + 1.0), _MOST_IMAGES, f"images within {cutoff:.3g} Å"),
         (len(positions) * density * 4 / 3 * np.pi * cutoff**3, _MOST_EDGES, "edges, about"),
     ]
@@ -97,6 +101,6 @@ def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any, rea
         raise ValueError(
             "The cell is too flat, dense, skewed or large to search for neighbors. Received: "
             f"cell={lattice[periodic].tolist()}, pbc={periodic.tolist()}, {len(positions)} atoms: "
-            f"{'; '.join(found)}. Check the cell and its unit; `ase.build.niggli_reduce` makes a "
-            "skewed one compact."
+            f"{'; '.join(found)}. Check the unit of cell and positions; `ase.Atoms.wrap` and "
+            "`ase.build.niggli_reduce` bring atoms back and make a skewed cell compact."
         )
