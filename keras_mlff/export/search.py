@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_mlff.graph import Tensor, level
 from keras_mlff.graph.building import FARTHEST
-from keras_mlff.graph.cells import DENSEST, NEAR_ZERO
+from keras_mlff.graph.cells import DENSEST
 
 _COINCIDENT = 1e-6  # Å, as in neighbors.py
 _MOST_PAIRS = 2e8  # of atoms and images, which take 24 bytes each
@@ -119,19 +120,23 @@ def dual_vectors(lattices: Tensor, pbc: Tensor) -> Tensor:
 def centered(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Does in TensorFlow what `graph.centered` does in NumPy."""
     positions, ids, moved = graph["positions"], graph["graph_ids"], dict(graph)
+    real = tf.cast(graph["atom_mask"], tf.float64)[:, None]
+    num_graphs = tf.shape(graph["graph_mask"])[0]
+
+    def sums(values: Tensor) -> Tensor:
+        return tf.math.unsorted_segment_sum(values * real, ids, num_graphs)
+
     if "cell" in graph:
         lattices = tf.where(graph["pbc"][:, :, None], graph["cell"], 0.0)
         dual = tf.gather(dual_vectors(lattices, graph["pbc"]), ids)
-        cells_away = tf.floor(tf.einsum("ij,ijk->ik", positions, dual) + NEAR_ZERO)
+        angles = 2 * np.pi * tf.einsum("ij,ijk->ik", positions, dual)
+        middles = tf.atan2(sums(tf.sin(angles)), sums(tf.cos(angles)))  # (num_graphs, 3)
+        cells_away = tf.round((angles - tf.gather(middles, ids)) / (2 * np.pi))
         positions -= tf.einsum("ij,ijk->ik", cells_away, tf.gather(lattices, ids))
         change = tf.gather(cells_away, graph["senders"]) - tf.gather(cells_away, graph["receivers"])
         moved["cell_shifts"] = graph["cell_shifts"] + change
-    real = tf.cast(graph["atom_mask"], tf.float64)[:, None]
-    num_graphs = tf.shape(graph["graph_mask"])[0]
-    sums, counts = (
-        tf.math.unsorted_segment_sum(values, ids, num_graphs) for values in (positions * real, real)
-    )
-    moved["positions"] = positions - tf.gather(sums / tf.maximum(counts, 1.0), ids)
+    counts = tf.maximum(sums(tf.ones_like(real)), 1.0)
+    moved["positions"] = positions - tf.gather(sums(positions) / counts, ids)
     return moved
 
 

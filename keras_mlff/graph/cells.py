@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 _FLAT = 1e-6  # below it, a volume or a length is nothing beside what it is compared with
-NEAR_ZERO = 0.01  # of a lattice vector: atoms on the border of a cell stay on one side of it
 # what cannot end or cannot be meant; diamond, the densest matter, holds 0.18 atoms per Å³
 DENSEST = 1.0  # atoms per Å³
 _MOST_IMAGES = 1_000_000  # within reach
@@ -40,7 +39,8 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
 
     Networks compute in float32, which keeps seven digits of a position and of a shift between
     periodic images, and energies depend on differences alone. Everything that a model predicts is
-    defined by these; dipoles and extents count from the center of nuclear charge.
+    defined by these; dipoles and extents count from the center of nuclear charge. The cell is the
+    one around the structure's middle, so that a molecule in a periodic box stays in one piece.
 
     Args:
         graph: A graph or a batch of NumPy arrays, with edges or without.
@@ -52,20 +52,26 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
     dtype = np.asarray(graph["positions"]).dtype
     positions = np.asarray(graph["positions"], np.float64)
     moved, ids = dict(graph), np.asarray(graph["graph_ids"])
-    if "cell" in graph:
+    weights, num_graphs = np.asarray(graph["atom_mask"], np.float64), len(graph["graph_mask"])
+
+    def sums(values: Any) -> Any:
+        columns = [np.bincount(ids, column * weights, num_graphs) for column in values.T]
+        return np.stack(columns, axis=1)
+
+    if "cell" in graph and np.any(graph["pbc"]):
         lattices = np.where(np.asarray(graph["pbc"])[:, :, None], graph["cell"], 0.0)
         lattices = lattices.astype(np.float64)
-        fractions = np.einsum("ij,ijk->ik", positions, np.linalg.pinv(lattices)[ids])
-        cells_away = np.floor(fractions + NEAR_ZERO)  # zero along open directions
+        # zero along open directions
+        angles = 2 * np.pi * np.einsum("ij,ijk->ik", positions, np.linalg.pinv(lattices)[ids])
+        middles = np.arctan2(sums(np.sin(angles)), sums(np.cos(angles)))  # (num_graphs, 3)
+        cells_away = np.round((angles - middles[ids]) / (2 * np.pi))
         positions = positions - np.einsum("ij,ijk->ik", cells_away, lattices[ids])
         if "senders" in graph:
             shifts = np.asarray(graph["cell_shifts"])
             change = cells_away[graph["senders"]] - cells_away[graph["receivers"]]
             moved["cell_shifts"] = (shifts + change).astype(shifts.dtype)
-    weights, num_graphs = np.asarray(graph["atom_mask"], np.float64), len(graph["graph_mask"])
-    sums = [np.bincount(ids, column * weights, num_graphs) for column in positions.T]
     counts = np.maximum(np.bincount(ids, weights, num_graphs), 1.0)
-    centers = np.stack(sums, axis=1) / counts[:, None]
+    centers = sums(positions) / counts[:, None]
     moved["positions"] = (positions - centers[ids]).astype(dtype)
     return moved
 
