@@ -92,7 +92,7 @@ def test_box_lengths_are_a_cell():
         ({"forces": np.zeros((1, 2))}, "forces.*shape"),
         ({"energy": [1.0, 2.0]}, "energy.*shape"),
         ({"energy": np.inf}, "energy.*infinite"),
-        ({"total_charge": np.nan}, "total_charge.*NaN"),
+        ({"total_charge": np.nan}, "total_charge=nan"),
         ({"forces": 1.0}, "forces.*atoms"),
         ({"stress": np.zeros(6)}, "stress.*shape"),
         ({"forces": [[0.0, np.nan, 0.0]]}, "forces.*NaN beside numbers"),

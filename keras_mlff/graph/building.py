@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -63,11 +65,8 @@ def structure(
             "Atomic numbers must be integers from 1 to 118 (0 is padding). "
             f"Received: atomic_numbers={np.unique(numbers).tolist()}."
         )
-    if np.ndim(total_charge) or np.ndim(spin_multiplicity):
-        raise ValueError(
-            "Total charge and spin multiplicity are one number each. "
-            f"Received: total_charge={total_charge!r}, spin_multiplicity={spin_multiplicity!r}."
-        )
+    total_charge = plain_number("total_charge", total_charge)
+    spin_multiplicity = plain_number("spin_multiplicity", spin_multiplicity)
     if spin_multiplicity != int(spin_multiplicity) or spin_multiplicity < 1:
         raise ValueError(
             "The spin multiplicity is 2S+1, an integer of at least 1 (1 = singlet). "
@@ -80,7 +79,7 @@ def structure(
         "graph_ids": np.zeros(num_atoms, np.int32),
         "atom_mask": np.ones(num_atoms, np.bool_),
         "total_charge": np.asarray([total_charge], np.float64),
-        "spin_multiplicity": np.asarray([spin_multiplicity], np.int32),
+        "spin_multiplicity": np.asarray([spin_multiplicity]).astype(np.int32),
         "graph_mask": np.ones(1, np.bool_),
         "atom_table": np.arange(num_atoms, dtype=np.int32)[None],
     }
@@ -117,6 +116,25 @@ def structure(
         if value is not None:
             graph[key] = _label(quantities.get(key), value, num_atoms)
     return graph
+
+
+def plain_number(name: str, value: Any) -> float:
+    """Returns a total charge or a spin multiplicity, which is one finite number and no text.
+
+    Args:
+        name: What it is called where it was given.
+        value: What was given.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "iuf" or not abs(number) < 2**31:
+        raise ValueError(
+            f"Total charge and spin multiplicity are one number each. Received: "
+            f"{name}={value!r}."
+        )
+    return number.item()
 
 
 def _label(quantity: quantities.Quantity, value: npt.ArrayLike, num_atoms: int) -> Array:
