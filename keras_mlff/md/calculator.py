@@ -256,19 +256,21 @@ class MLFFCalculator(Calculator):
         wrong = [key for key, value in predicted.items() if not np.all(np.isfinite(value))]
         if not wrong:
             return
-        numbers, positions = self.atoms.numbers, self.atoms.positions
+        positions = self.atoms.positions
         forces = predicted.get("forces", np.zeros_like(positions))
         rows = np.flatnonzero(~np.isfinite(forces).all(axis=1))
-        rows = rows if len(rows) else np.arange(len(numbers))
-        symbols = self.atoms.symbols
-        named = ", ".join(f"{symbols[row]}{row}" for row in rows[:10])
-        if len(rows) > 10:
-            named += f" and {len(rows) - 10} more"
+        named = name_atoms(self.atoms, rows if len(rows) else np.arange(len(positions)))
         raise CalculationFailed(
             f"The model predicts NaN or infinite values of {wrong}. Received: atoms {named}, "
-            f"{len(numbers)} in all. Look for atoms that are too close or far from the training "
+            f"{len(positions)} in all. Look for atoms that are too close or far from the training "
             "data; in dynamics, take a shorter time step."
         )
+
+
+def name_atoms(atoms: Atoms, rows: Array) -> str:
+    """Lists atoms by symbol and index, the first ten of them."""
+    named = ", ".join(f"{atoms.symbols[row]}{row}" for row in rows[:10])
+    return named if len(rows) <= 10 else f"{named} and {len(rows) - 10} more"
 
 
 class SkinList:
