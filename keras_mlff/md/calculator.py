@@ -167,12 +167,13 @@ class MLFFCalculator(Calculator):
             self._check_trained(name)
         graph = self._graph(self.atoms)
         predicted = self.model.predict(GraphLoader([graph], budget=self._budget(graph)))
+        if not _has_volume(self.atoms):
+            keys = [key for key in predicted if not quantities.get(key).needs_volume]
+            predicted = {key: predicted[key] for key in keys}
         self._check_finite(predicted)
         results: dict[str, Any] = {}
         for name, quantity in self._quantities.items():
-            if not self._is_trained(name) or (
-                quantity.needs_volume and not _has_volume(self.atoms)
-            ):
+            if not self._is_trained(name) or quantity.name not in predicted:
                 continue
             value = predicted[quantity.name]
             value = value if quantity.level == "atom" else value[0]
