@@ -16,9 +16,7 @@ from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = False  # torch.compile cannot differentiate forces once more
 RUNS_EAGERLY = True
-_SWITCH = Switch(
-    torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"
-)
+_SWITCH = Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest")
 
 
 def value_and_gradient(

@@ -6,13 +6,16 @@ import collections
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 
 from keras_mlff import backend
 from keras_mlff.backend import keras_private
+
+_MOST = {"num_layers": 1000, "degrees": 32, "num_spherical": 32}
+_MOST_OF_OTHERS = 100_000
 
 
 def policy_of(dtype: Any) -> Any:
@@ -104,6 +107,7 @@ class Complete(keras_private.ModelType):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - of a metaclass
         given = constructor_arguments(cls, args, kwargs)
+        _check_sizes(given)
         with precision(given["dtype"]):
             model = super().__call__(*args, **kwargs)
             model.arguments = Arguments(given)
@@ -111,6 +115,18 @@ class Complete(keras_private.ModelType):
         for layer in keras_private.layers_inside(model):
             load_in_precision(layer, model)
         return model
+
+
+def _check_sizes(arguments: Mapping[str, Any]) -> None:
+    """Refuses whole numbers, as of a damaged file, that no memory or patience would suffice for."""
+    for name, value in arguments.items():
+        most = _MOST.get(name, _MOST_OF_OTHERS)
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, int) and number > most:
+                raise ValueError(
+                    f"`{name}` is larger than any model could use. Received: {name}={value!r}; "
+                    f"{most} at most."
+                )
 
 
 def constructor_arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:

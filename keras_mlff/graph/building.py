@@ -131,8 +131,7 @@ def plain_number(name: str, value: Any) -> float:
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "iuf" or not abs(number) < 2**31:
         raise ValueError(
-            f"Total charge and spin multiplicity are one number each. Received: "
-            f"{name}={value!r}."
+            f"Total charge and spin multiplicity are one number each. Received: {name}={value!r}."
         )
     return number.item()
 

@@ -42,8 +42,8 @@ class MLFFCalculator(Calculator):
     that were registered with an ASE name, such as `magmoms`.
 
     Total charge and spin multiplicity are read from `atoms.info["charge"]` (0 where it is missing
-    or `None`) and `atoms.info["spin"]` (2S+1, 1 where it is missing), plain numbers. Forces are the model's own; constraints are applied by
-    ASE where `atoms.get_forces()` asks for them.
+    or `None`) and `atoms.info["spin"]` (2S+1, 1 where it is missing), plain numbers. Forces are the
+    model's own; constraints are applied by ASE where `atoms.get_forces()` asks for them.
 
     Neighbors are searched within `cutoff + skin` and searched anew once an atom has moved by half
     the skin, or cell or atoms have changed; lists of several images, as of a band, are kept. The

@@ -157,9 +157,7 @@ def test_there_is_no_stress_where_there_is_no_volume(pair_net):
     """The volume is nothing beside the vectors' lengths: flat, tiny or missing ones."""
     open_vectors = ([3.6, 0.1, 0.0], [0.0, 0.0, 1e-9], [0.0, 0.0, 0.0], [0.0, 0.0, 9.0])
     slabs = [
-        structure(
-            [[0, 0, 0], [0, 0, 1.5]], [1, 8], [[3.6, 0.1, 0], [0.4, 3.4, 0.2], c], [1, 1, 0]
-        )
+        structure([[0, 0, 0], [0, 0, 1.5]], [1, 8], [[3.6, 0.1, 0], [0.4, 3.4, 0.2], c], [1, 1, 0])
         for c in open_vectors
     ]
     water = structure([[0, 0, 0], [0, 0, 1.0]], [1, 8])

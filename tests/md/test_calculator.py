@@ -73,7 +73,7 @@ def test_a_molecule_has_no_stress_and_a_crystal_has_one(model, water):
     flat = ase.Atoms("MgO", [[0, 0, 0], [0, 2, 0]], cell=[4, 4, 1e-9], pbc=[True, True, False])
     slab.calc = flat.calc = water.calc
     for atoms in (water, slab, flat):
-        with pytest.raises(PropertyNotImplementedError, match="no volume.* use_stress=False"):
+        with pytest.raises(PropertyNotImplementedError, match=r"no volume.* use_stress=False"):
             atoms.get_stress()
         assert np.isfinite(atoms.get_forces()).all()
         assert "stress" not in atoms.calc.results
