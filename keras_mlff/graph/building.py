@@ -118,7 +118,7 @@ def structure(
     return graph
 
 
-def plain_number(name: str, value: Any) -> float:
+def plain_number(name: str, value: Any) -> Any:
     """Returns a total charge or a spin multiplicity, which is one finite number and no text.
 
     Args:

@@ -337,7 +337,7 @@ class _Lock:
         return _Lock, ()
 
 
-def _charge_and_spin(atoms: Atoms) -> tuple[float, float]:
+def _charge_and_spin(atoms: Atoms) -> tuple[float, int]:
     charge, spin = (atoms.info.get(key) for key in ("charge", "spin"))
     return (
         0.0 if charge is None else plain_number("info['charge']", charge),
