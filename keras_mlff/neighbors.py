@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from keras_mlff.graph import Array, Graph, count
+from keras_mlff.graph import Array, Graph, check_search, count
 
 # Candidate pairs (atoms times atoms and images). Above the first, vesin is faster where installed
 # (importing it takes a second: it imports torch); above the second, NumPy needs too much memory.
 _VESIN_FROM = 40_000
 _NUMPY_UP_TO = 10_000_000
 _COINCIDENT = 1e-6  # Å: rounding of a lattice translation stays below, every bond above
+_MOST_TRIPLETS = 50_000_000
 
 
 class NeighborList(NamedTuple):
@@ -58,8 +59,9 @@ def neighbor_list(
 
     Raises:
         ValueError: If the cutoff is not positive, or infinite in a crystal, the periodic lattice
-            vectors are linearly dependent, a number is not finite or two atoms are at the same
-            place.
+            vectors are linearly dependent, a number is not finite, two atoms are at the same
+            place, an atom is 10⁹ cells away, or the cell is so flat, dense or skewed that the
+            search would not end.
         ImportError: If the system is too large to search without vesin, which is not installed.
     """
     positions = np.asarray(positions, "float64")
@@ -78,6 +80,7 @@ def neighbor_list(
     # Slightly more than asked for: the last cut is made below, in the same way for both searches.
     radius = cutoff * (1 + 1e-6) + 2 * _COINCIDENT
     reach = np.where(periodic, radius * np.linalg.norm(inverse, axis=0), 0.0)  # in lattice vectors
+    check_search(positions, cutoff, lattice, periodic)
     num_candidates = len(positions) ** 2 * np.prod(1 + 2 * reach)
     searched = num_candidates > _VESIN_FROM and cutoff < np.inf
     vesin = _import_vesin(num_candidates) if searched else None
@@ -240,7 +243,7 @@ def triplets(
         `(num_triplets,)`, int32, sorted by `triplet_out`, then `triplet_in`.
 
     Raises:
-        ValueError: If the edges are not sorted by receiver.
+        ValueError: If the edges are not sorted by receiver, or there are too many pairs of them.
     """
     if (receivers[1:] < receivers[:-1]).any():
         raise ValueError("Edges must be sorted by receiver, as `neighbor_list` returns them.")
@@ -249,6 +252,12 @@ def triplets(
     first_incoming = np.cumsum(num_incoming) - num_incoming
 
     num_partners = num_incoming[senders]  # (num_edges,)
+    if num_partners.sum() > _MOST_TRIPLETS:
+        raise ValueError(
+            "A structure has more pairs of edges than a model could read. Received: "
+            f"{len(senders)} edges of {num_atoms} atoms with {num_partners.sum()} pairs; "
+            f"{_MOST_TRIPLETS} at most. Check the unit of lengths, or take a smaller structure."
+        )
     triplet_out = np.repeat(np.arange(len(senders)), num_partners)
     first_triplet = np.cumsum(num_partners) - num_partners
     triplet_in = np.arange(len(triplet_out)) + np.repeat(

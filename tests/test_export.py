@@ -139,7 +139,7 @@ def test_a_client_without_keras_and_keras_mlff_gets_the_same_numbers(
             served.setdefault(case, {})[key] = value
     for name in SINGLE:
         assert_equal_predictions(served[name], predicted[name])
-    assert not served["water"]["stress"].any()
+    assert np.isnan(served["water"]["stress"]).all()
     assert served["water"]["energy"].dtype == np.float64
     for case, names in (("molecules", MOLECULES), ("crystals", CRYSTALS)):
         atoms = np.cumsum([0] + [len(STRUCTURES[name]["positions"]) for name in names])
@@ -200,6 +200,13 @@ def test_the_lone_atom_has_its_reference_and_no_force(signatures, predicted):
         ({"cell": np.diag([9.0, 9.0, np.inf]), "pbc": np.asarray([True, True, False])}, "`cell`"),
         ({"total_charge": np.asarray(np.nan)}, "`total_charge` holds NaN"),
         ({"atomic_numbers": np.asarray([8, 0, 1], np.int32)}, "Padding atoms"),
+        ({"atomic_numbers": np.asarray([8], np.int32)}, "both have one row for each atom"),
+        (
+            {"positions": np.zeros((0, 3)), "atomic_numbers": np.zeros(0, np.int32)},
+            "at least one atom",
+        ),
+        ({"positions": np.asarray(WATER) + 1e10}, "too far from the origin"),
+        ({"cell": np.diag([4.0, 4.0, 0.01]), "pbc": np.ones(3, np.bool_)}, "too flat, dense"),
     ],
 )
 def test_a_structure_that_makes_no_sense_is_refused(signatures, change, message):
@@ -215,6 +222,9 @@ def test_a_structure_that_makes_no_sense_is_refused(signatures, change, message)
         ("receivers", lambda x: x[::-1], "must ascend"),
         ("graph_ids", lambda x: x + 1, "must count from 0"),
         ("senders", lambda x: x - 1, "must count from 0"),
+        ("senders", lambda x: x[:-1], "both have one row for each edge"),
+        ("spin_multiplicity", lambda x: x[:1], "both have one row for each structure"),
+        ("positions", lambda x: x[:-1], "both have one row for each atom"),
     ],
 )
 def test_indices_that_would_give_wrong_numbers_are_refused(model, signatures, key, change, message):
@@ -235,6 +245,24 @@ def test_edges_do_not_hide_numbers_that_are_not_finite(model, signatures, key):
         inputs = {key: x for key, x in inputs.items() if key not in ("cell", "pbc", "cell_shifts")}
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{key}` holds NaN"):
             signatures["serving_default"](**as_tensors(inputs))
+
+
+@writes
+@pytest.mark.parametrize("name", ["water", "crystal"])
+def test_served_numbers_do_not_depend_on_where_a_structure_lies(model, signatures, predicted, name):
+    """10,000 Å away as a whole or, in a crystal, some of its atoms 10,000 cells away."""
+    near = STRUCTURES[name]
+    moves = np.full_like(near["positions"], 1e4)
+    if "cell" in near:
+        moves[0] += 1e4 * near["cell"][0].sum(axis=0)
+    far = near | {"positions": near["positions"] + moves}
+    served = signatures["structure"](**as_tensors(structure_inputs(far)))
+    assert_equal_predictions(served, predicted[name])
+    inputs, kind = add_edges(far, model.cutoff), "periodic" if "cell" in near else "serving_default"
+    keys = signatures[kind].structured_input_signature[1]
+    served = signatures[kind](**as_tensors({key: inputs[key] for key in keys}))
+    parts = {key: x if level(key) == "atom" else x[0] for key, x in served.items()}
+    assert_equal_predictions(parts, predicted[name])
 
 
 @writes
@@ -326,6 +354,30 @@ def test_the_repulsion_of_near_atoms_is_exported(tmp_path):
     expected = model.predict(near)
     np.testing.assert_allclose(served["forces"], expected["forces"], rtol=1e-5)
     assert served["forces"][1, 2] > 50.0
+
+
+@writes
+def test_a_new_export_replaces_the_old_one_and_nothing_else(
+    model, saved_model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(
+        export.saved_model, "_write", lambda _, folder: shutil.copytree(saved_model, folder)
+    )
+    shutil.copytree(saved_model, tmp_path / "old")
+    (tmp_path / "old" / "saved_model.pb").write_text("old")
+    for name in ("notes.txt", "data/x", "variables/mine"):
+        (tmp_path / "old" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "old" / name).write_text(name)
+    (tmp_path / "link").symlink_to("old")
+
+    export.export_saved_model(model, "~/link")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old"]
+    for path in filter(Path.is_file, saved_model.rglob("*")):
+        assert (tmp_path / "old" / path.relative_to(saved_model)).read_bytes() == path.read_bytes()
+    for name in ("notes.txt", "data/x", "variables/mine"):
+        assert (tmp_path / "link" / name).read_text() == name
 
 
 @writes

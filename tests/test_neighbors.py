@@ -382,3 +382,30 @@ def test_vectors_of_edges_are_those_of_positions_and_shifts():
 def make_crystal():
     cell = np.asarray([[4.0, 0.0, 0.0], [0.5, 4.0, 0.0], [0.0, 0.3, 5.0]])
     return structure([[0.0, 0.0, 0.0], [1.1, 0.9, 0.3]], [11, 17], cell=cell)
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "pbc", "reason"),
+    [
+        ([[0, 0, 0]], [[4, 0, 0], [0, 4, 0], [0, 0, 1e-4]], True, "atoms per Å³"),
+        ([[0, 0, 0]], np.eye(3) * 0.5, True, "atoms per Å³"),
+        ([[0, 0, 0]], np.eye(3) * 0.5, [True, True, False], "atoms per Å³"),
+        ([[0, 0, 0]], [[9e4, 0, 0], [9e4, 1, 0], [0, 0, 1e-3]], True, "images within 5 Å"),
+        (
+            np.arange(3.0)[:, None] * [1.2e10, 0, 0],
+            np.eye(3) * 4,
+            True,
+            "cells from the origin to an atom",
+        ),
+    ],
+)
+def test_a_search_that_would_not_end_is_refused_with_the_estimate(positions, cell, pbc, reason):
+    with pytest.raises(ValueError, match=rf"[\d.e+]+ {reason} \([\d,.]+ at most\)"):
+        neighbor_list(positions, 5.0, cell, pbc)
+
+
+def test_more_triplets_than_a_model_could_read_are_refused():
+    atoms = np.repeat(np.arange(400), 399)
+    others = np.concatenate([np.delete(np.arange(400), i) for i in range(400)])
+    with pytest.raises(ValueError, match="63680400 pairs; 50000000 at most"):
+        triplets(others, atoms)

@@ -10,13 +10,19 @@ import keras_mlff.frameworks  # noqa: F401 - before Keras
 # isort: split
 import keras
 
+from keras_mlff.backend.forks import refuse_fork as refuse_fork
+from keras_mlff.backend.precision import allow_tf32 as allow_tf32
+from keras_mlff.backend.precision import tf32_is_allowed as tf32_is_allowed
+
 if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import COMPILES as COMPILES
     from keras_mlff.backend.tensorflow import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.tensorflow import devices as devices
     from keras_mlff.backend.tensorflow import double_precision as double_precision
+    from keras_mlff.backend.tensorflow import full_float32 as full_float32
     from keras_mlff.backend.tensorflow import global_sum as global_sum
     from keras_mlff.backend.tensorflow import peak_device_memory as peak_device_memory
+    from keras_mlff.backend.tensorflow import predict_on_batch as predict_on_batch
     from keras_mlff.backend.tensorflow import predict_step as predict_step
     from keras_mlff.backend.tensorflow import prepare_data as prepare_data
     from keras_mlff.backend.tensorflow import replicas as replicas
@@ -30,8 +36,10 @@ elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.jax import devices as devices
     from keras_mlff.backend.jax import double_precision as double_precision
+    from keras_mlff.backend.jax import full_float32 as full_float32
     from keras_mlff.backend.jax import global_sum as global_sum
     from keras_mlff.backend.jax import peak_device_memory as peak_device_memory
+    from keras_mlff.backend.jax import predict_on_batch as predict_on_batch
     from keras_mlff.backend.jax import predict_step as predict_step  # type: ignore[assignment]
     from keras_mlff.backend.jax import prepare_data as prepare_data
     from keras_mlff.backend.jax import replicas as replicas
@@ -45,8 +53,10 @@ elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import RUNS_EAGERLY as RUNS_EAGERLY
     from keras_mlff.backend.torch import devices as devices
     from keras_mlff.backend.torch import double_precision as double_precision
+    from keras_mlff.backend.torch import full_float32 as full_float32
     from keras_mlff.backend.torch import global_sum as global_sum
     from keras_mlff.backend.torch import peak_device_memory as peak_device_memory
+    from keras_mlff.backend.torch import predict_on_batch as predict_on_batch
     from keras_mlff.backend.torch import predict_step as predict_step
     from keras_mlff.backend.torch import prepare_data as prepare_data
     from keras_mlff.backend.torch import replicas as replicas

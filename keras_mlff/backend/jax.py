@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
 from jax import numpy as jnp
 
 from keras_mlff.backend import host_memory
@@ -100,6 +101,23 @@ def predict_step(model: Any, state: Any, data: Any) -> tuple[dict[str, Tensor], 
     return predictions, _current(scope, model.non_trainable_variables)
 
 
+def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
+    """Predicts one batch, compiled where the model is: NumPy arrays by name.
+
+    Keras's own would donate the weights to the step and put them back afterwards, so that another
+    thread, or whoever holds an array of them, meanwhile finds none.
+    """
+    step = model.predict_function
+    if step is None:
+        step = lambda state, batch: model.predict_step(state, batch)[0]  # noqa: E731
+        if model.jit_compile and not model.run_eagerly:
+            step = jax.jit(step)
+        model.predict_function = step
+    weights = model.trainable_variables, model.non_trainable_variables
+    state = [[variable.value for variable in variables] for variables in weights]
+    return keras.tree.map_structure(np.asarray, step(state, inputs))
+
+
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
     """Sums rows with the same id.
 
@@ -145,6 +163,11 @@ def double_precision() -> Iterator[None]:
     """Lets float64 models run inside the block, whatever the global settings are."""
     with jax.enable_x64(True), keras_float64():
         yield
+
+
+def full_float32() -> contextlib.AbstractContextManager[Any]:
+    """Multiplies matrices of float32 without TF32 inside the block, whatever the settings are."""
+    return jax.default_matmul_precision("highest")
 
 
 def run_once(function: Callable[..., Any], inputs: Any) -> Any:

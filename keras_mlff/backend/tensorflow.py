@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_mlff.backend.precision import keras_float64
+from keras_mlff.backend.precision import Switch, keras_float64
 from keras_mlff.graph import Tensor, inputs_and_labels
 from keras_mlff.packing.budget import empty
 from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
@@ -18,8 +18,14 @@ from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
 RUNS_EAGERLY = True
-# the inputs that `Feed.prepare` reads
-_READ_BY_FEED = ("atomic_numbers", "atom_mask", "graph_ids", "graph_mask")
+_SWITCH = Switch(
+    tf.config.experimental.tensor_float_32_execution_enabled,
+    tf.config.experimental.enable_tensor_float_32_execution,
+    False,
+)
+# the inputs that `Feed.prepare` changes, or makes the step wait for, and those that it reads
+_CHANGED_BY_FEED = ("atomic_numbers", "positions", "cell_shifts")
+_READ_BY_FEED = ("atom_mask", "graph_ids", "graph_mask", "senders", "receivers", "cell", "pbc")
 
 
 def value_and_gradient(
@@ -77,6 +83,11 @@ def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
     """Predicts one batch."""
     inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     return model(inputs, training=False)
+
+
+def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
+    """Predicts one batch, compiled where the model is: NumPy arrays by name."""
+    return keras.Model.predict_on_batch(model, inputs)
 
 
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
@@ -147,6 +158,11 @@ def double_precision() -> contextlib.AbstractContextManager[None]:
     return keras_float64()
 
 
+def full_float32() -> contextlib.AbstractContextManager[Any]:
+    """Multiplies matrices of float32 without TF32 inside the block, whatever the settings are."""
+    return _SWITCH.block()
+
+
 def run_once(function: Callable[..., Any], inputs: Any) -> Any:
     """Evaluates a function a single time; compiling would take longer."""
     return function(inputs)
@@ -175,23 +191,24 @@ def _own(data: Any) -> tuple[Any, Any]:
 
 def _prepared(inputs: Any, labels: Any, feed: Feed) -> tuple[Any, Any]:
     """Lets `Feed.prepare`, which works on NumPy arrays, see a batch of a tf.data graph."""
-    read = {key: inputs[key] for key in _READ_BY_FEED}
+    read = {key: inputs[key] for key in _CHANGED_BY_FEED + _READ_BY_FEED if key in inputs}
+    changed = [key for key in _CHANGED_BY_FEED if key in inputs]
     offset = {key: labels[key] for key in sorted(feed.offsets.keys() & labels.keys())}
 
     def prepare(*arrays: Any) -> list[Any]:
         graph, values = tf.nest.pack_sequence_as((read, offset), arrays)
-        prepared = feed.prepare(graph, values)
-        return [graph["atomic_numbers"], *(prepared[key] for key in offset)]
+        graph, prepared = feed.prepare(graph, values)
+        return [*(graph[key] for key in changed), *(prepared[key] for key in offset)]
 
-    types = [inputs["atomic_numbers"].dtype, *(tf.float64 for _ in offset)]
-    numbers, *values = tf.numpy_function(prepare, tf.nest.flatten((read, offset)), types)
-    # as an input of the step, which therefore waits for the check
-    inputs = {**inputs, "atomic_numbers": tf.ensure_shape(numbers, inputs["atomic_numbers"].shape)}
-    shaped = {
-        key: tf.ensure_shape(value, labels[key].shape)
-        for key, value in zip(offset, values, strict=True)
-    }
-    return inputs, {**labels, **shaped}
+    types = [*(inputs[key].dtype for key in changed), *(tf.float64 for _ in offset)]
+    values = tf.numpy_function(prepare, tf.nest.flatten((read, offset)), types)
+    shapes = [*(inputs[key].shape for key in changed), *(labels[key].shape for key in offset)]
+    shaped = [tf.ensure_shape(value, shape) for value, shape in zip(values, shapes, strict=True)]
+    num_inputs = len(changed)
+    return (
+        {**inputs, **dict(zip(changed, shaped[:num_inputs], strict=True))},
+        {**labels, **dict(zip(offset, shaped[num_inputs:], strict=True))},
+    )
 
 
 def _stacked(dataset: Any) -> Any:

@@ -9,13 +9,14 @@ from typing import Any
 import keras
 import torch
 
-from keras_mlff.backend.precision import keras_float64
+from keras_mlff.backend.precision import Switch, keras_float64
 from keras_mlff.graph import Tensor
 from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
 from keras_mlff.packing.loader import unpack_batch
 
 COMPILES = False  # torch.compile cannot differentiate forces once more
 RUNS_EAGERLY = True
+_SWITCH = Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest")
 
 
 def value_and_gradient(
@@ -87,6 +88,11 @@ def predict_step(model: Any, data: Any) -> dict[str, Tensor]:
     return model(inputs, training=False)
 
 
+def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
+    """Predicts one batch, compiled where the model is: NumPy arrays by name."""
+    return keras.Model.predict_on_batch(model, inputs)
+
+
 def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
     """Sums rows with the same id.
 
@@ -125,6 +131,11 @@ def prepare_data(data: Any, feed: Feed) -> Any:
 def double_precision() -> contextlib.AbstractContextManager[None]:
     """Lets float64 models run inside the block, whatever the global settings are."""
     return keras_float64()
+
+
+def full_float32() -> contextlib.AbstractContextManager[Any]:
+    """Multiplies matrices of float32 without TF32 inside the block, whatever the settings are."""
+    return _SWITCH.block()
 
 
 def run_once(function: Callable[..., Any], inputs: Any) -> Any:

@@ -184,6 +184,8 @@ def doctor() -> None:
     print(f"backend: {keras.backend.backend()}, devices: {', '.join(devices)}")
     print(f"precision: {keras.config.dtype_policy().name}, floatx {keras.config.floatx()}")
     print(f"host memory: {host_memory.status()}")
+    tf32 = "allowed" if backend.tf32_is_allowed() else "off inside of models"
+    print(f"matrix products in float32: TF32 {tf32} (backend.allow_tf32)")
     print(f"architectures: {', '.join(models.ARCHITECTURES)}")
 
 

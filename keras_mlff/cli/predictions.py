@@ -89,7 +89,7 @@ def predict_each(
     pieces = predict_range(0, len(structures)) if structures else []
     if any("stress" in piece for piece in pieces):
         for piece in pieces:  # molecules alone have none
-            piece.setdefault("stress", np.zeros((len(piece["energy"]), 3, 3)))
+            piece.setdefault("stress", np.full((len(piece["energy"]), 3, 3), np.nan))
     keys = pieces[0] if pieces else ()
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in keys}, failures
 

@@ -6,13 +6,16 @@ import collections
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 
 from keras_mlff import backend
 from keras_mlff.backend import keras_private
+
+_MOST = {"num_layers": 1000, "degrees": 32, "num_spherical": 32}
+_MOST_OF_OTHERS = 100_000
 
 
 def policy_of(dtype: Any) -> Any:
@@ -42,13 +45,23 @@ def policy_of(dtype: Any) -> Any:
 def precision(dtype: Any) -> Iterator[None]:
     """Gives everything made inside of a block a precision, and puts the one before back.
 
+    Matrices are multiplied with all digits, unless `backend.allow_tf32` leaves that to the
+    framework.
+
     Args:
         dtype: What `policy_of` takes.
+
+    Raises:
+        RuntimeError: In a forked process that would hang, see `backend.refuse_fork`.
     """
+    backend.refuse_fork()
     policy = policy_of(dtype)
     before = keras.config.dtype_policy()
-    double = policy.compute_dtype == "float64"
-    with backend.double_precision() if double else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if policy.compute_dtype == "float64":
+            stack.enter_context(backend.double_precision())
+        if not backend.tf32_is_allowed():
+            stack.enter_context(backend.full_float32())
         keras.config.set_dtype_policy(policy)
         try:
             yield
@@ -94,6 +107,7 @@ class Complete(keras_private.ModelType):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - of a metaclass
         given = constructor_arguments(cls, args, kwargs)
+        _check_sizes(given)
         with precision(given["dtype"]):
             model = super().__call__(*args, **kwargs)
             model.arguments = Arguments(given)
@@ -101,6 +115,18 @@ class Complete(keras_private.ModelType):
         for layer in keras_private.layers_inside(model):
             load_in_precision(layer, model)
         return model
+
+
+def _check_sizes(arguments: Mapping[str, Any]) -> None:
+    """Refuses whole numbers, as of a damaged file, that no memory or patience would suffice for."""
+    for name, value in arguments.items():
+        most = _MOST.get(name, _MOST_OF_OTHERS)
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, int) and number > most:
+                raise ValueError(
+                    f"`{name}` is larger than any model could use. Received: {name}={value!r}; "
+                    f"{most} at most."
+                )
 
 
 def constructor_arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mlff import backend
@@ -15,7 +16,7 @@ from keras_mlff.core.construction import in_precision
 from keras_mlff.core.inspection import Inspection, as_tensors
 from keras_mlff.core.persistence import Persistence
 from keras_mlff.core.prediction import Prediction
-from keras_mlff.graph import Graph, Tensor, dummy_graph, inputs_and_labels
+from keras_mlff.graph import Graph, Tensor, centered, dummy_graph, has_volume, inputs_and_labels
 from keras_mlff.heads import AtomNumbers, Head, collection
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
@@ -145,11 +146,11 @@ class ForceField(Inspection, Persistence, Prediction):
         (energy, properties), gradients = backend.value_and_gradient(energy_of, variables, training)
         outputs = {"energy": energy, "forces": -gradients[0]}
         if periodic:
+            filled = has_volume(graph["cell"], ops)[:, None, None]
             volumes = geometry.volumes(graph["cell"])[:, None, None]
-            periodic_cells = volumes > 0.0
-            volumes = ops.where(periodic_cells, volumes, ops.ones_like(volumes))
+            volumes = ops.where(filled, volumes, ops.ones_like(volumes))
             outputs["stress"] = ops.where(
-                periodic_cells, gradients[1] / volumes, ops.zeros_like(gradients[1])
+                filled, gradients[1] / volumes, ops.zeros_like(gradients[1])
             )
         return outputs | properties
 
@@ -201,8 +202,10 @@ class ForceField(Inspection, Persistence, Prediction):
         return names if "energy" not in names else [*names, "stress"]
 
     @in_precision
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs)
+    def __call__(self, graph: Graph, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(graph["positions"], np.ndarray):  # before Keras rounds it
+            graph = centered(graph)
+        return super().__call__(graph, *args, **kwargs)
 
     @property
     @in_precision

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_mlff import backend
 from keras_mlff.core.construction import in_precision
-from keras_mlff.graph import Array, Graph, Tensor, inputs_and_labels, split
+from keras_mlff.graph import Array, Graph, Tensor, centered, inputs_and_labels, split
 
 
 class Inspection:
@@ -60,7 +60,7 @@ class Inspection:
             finally:
                 self._recorder = None
 
-        values = backend.run_once(recorded, as_tensors(inputs, self.compute_dtype))
+        values = backend.run_once(recorded, as_tensors(centered(inputs), self.compute_dtype))
         return {key: ops.convert_to_numpy(value) for key, value in values.items()}
 
     def attention(self, graph: Graph) -> dict[str, Array]:

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mlff import backend
+from keras_mlff import backend, quantities
 from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import in_precision
 from keras_mlff.core.training import Training
-from keras_mlff.graph import Array, Graph, is_known, level
+from keras_mlff.graph import Array, Graph, centered, has_volume, is_known, level
 from keras_mlff.heads import collection
 from keras_mlff.layers.encoding import fit_ranges, parse_encoding
 
@@ -37,7 +37,8 @@ class Prediction(Training):
 
         Returns:
             NumPy arrays by name, such as `energy` `(num_graphs,)` in eV, `forces` `(num_atoms, 3)`
-            in eV/Å and, for periodic structures, `stress` `(num_graphs, 3, 3)` in eV/Å³. Energies
+            in eV/Å and, for periodic structures, `stress` `(num_graphs, 3, 3)` in eV/Å³, which is
+            NaN for those among them whose cell has no volume. Energies
             and other properties with offsets are float64 totals.
 
         Raises:
@@ -66,8 +67,8 @@ class Prediction(Training):
 
     @in_precision
     def predict_on_batch(self, x: Any) -> Any:
-        """Predicts one padded batch as it is, without offsets; `predict` does more."""
-        return super().predict_on_batch(x)
+        """Predicts one padded batch, centered but without offsets; `predict` does more."""
+        return backend.predict_on_batch(self, centered(_as_numpy(x)))
 
     def add_offsets(
         self, predictions: Mapping[str, Any], inputs: Mapping[str, Any]
@@ -136,8 +137,14 @@ def _first_rows(key: str, value: Array, inputs: Graph) -> Array:
 
 
 def _without_padding(predictions: Mapping[str, Array], inputs: Graph) -> dict[str, Array]:
+    """Keeps what is real; what needs a volume is NaN, as if not there, where there is none."""
     masks = {"atom": inputs["atom_mask"], "structure": inputs["graph_mask"]}
-    return {key: value[masks[level(key)]] for key, value in predictions.items()}
+    real = {key: value[masks[level(key)]] for key, value in predictions.items()}
+    for key in real:
+        if quantities.get(key).needs_volume:
+            filled = has_volume(np.asarray(inputs["cell"], np.float64))[inputs["graph_mask"]]
+            real[key] = np.where(filled[:, None, None], real[key], np.nan)
+    return real
 
 
 def _as_numpy(batch: Any) -> Graph:

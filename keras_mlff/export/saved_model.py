@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fnmatch
 import os
 import shutil
 import tempfile
@@ -23,6 +25,9 @@ from keras_mlff.packing.loader import GraphLoader
 
 FORMAT_VERSION = 1
 METADATA = Path("assets.extra", "metadata.json")  # where TensorFlow leaves room for own files
+# what an export consists of; whatever else is there belongs to the user
+_OWN = ("saved_model.pb", "fingerprint.pb", "variables/variables.*", METADATA.as_posix())
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 def export_saved_model(
@@ -46,7 +51,8 @@ def export_saved_model(
 
     Args:
         model: Any force field, on the TensorFlow or the JAX backend.
-        folder: Where to; an earlier export there is replaced.
+        folder: Where to; links are followed, and an earlier export there is replaced once the new
+            one is complete. Other files in it stay.
         tolerance: Largest difference to the model, relative to the network's numbers and in
             their unit where these are small; 1e-4 for float32 and 1e-9 for float64 where `None`.
 
@@ -69,7 +75,7 @@ def export_saved_model(
             "start Python with KERAS_BACKEND=tensorflow, load it there "
             f"(`{type(model).__name__}.from_preset(folder)`) and export it."
         )
-    folder = Path(folder)
+    folder = Path(folder).expanduser().resolve()
     if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
         raise ValueError(
             f"The folder is not empty and not an export. Received: '{folder}'. Choose another."
@@ -81,10 +87,41 @@ def export_saved_model(
         temporary = Path(name, "saved_model")
         _write(model, temporary)
         _compare(model, temporary, tolerance)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        _replace(folder, temporary)
     return folder
+
+
+def _replace(folder: Path, complete: Path) -> None:
+    """Puts a complete export in the place of another, whose foreign files it takes over."""
+    if not folder.exists():
+        os.replace(complete, folder)
+        return
+
+    def replaced(directory: str, names: list[str]) -> list[str]:
+        paths = {name: Path(directory, name).relative_to(folder).as_posix() for name in names}
+        return [name for name in names if any(fnmatch.fnmatch(paths[name], own) for own in _OWN)]
+
+    shutil.copytree(
+        folder, complete, symlinks=True, ignore=replaced, copy_function=_link, dirs_exist_ok=True
+    )
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux, and not of every disk
+    paths = os.fsencode(folder), os.fsencode(complete)
+    if exchange is None or exchange(_HERE, paths[0], _HERE, paths[1], _EXCHANGE) != 0:
+        aside = complete.with_name("replaced")
+        os.replace(folder, aside)
+        try:
+            os.replace(complete, folder)
+        except BaseException:
+            os.replace(aside, folder)
+            raise
+
+
+def _link(source: str, target: str) -> None:
+    """Gives a file a second name, or copies it where the disk knows no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _write(model: ForceField, folder: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from keras_mlff.graph import Tensor
+from keras_mlff.graph import Tensor, level
+from keras_mlff.graph.building import FARTHEST
+from keras_mlff.graph.cells import DENSEST
 
 _COINCIDENT = 1e-6  # Å, as in neighbors.py
+_MOST_PAIRS = 2e8  # of atoms and images, which take 24 bytes each
 
 
 def neighbor_list(
@@ -31,25 +35,25 @@ def neighbor_list(
     """
     num_atoms = tf.shape(positions)[0]
     lattice = tf.where(pbc[:, None], cell, 0.0)
-    open_directions = tf.linalg.diag(tf.where(pbc, tf.zeros(3, tf.float64), 1.0))
-    gram = tf.matmul(lattice, lattice, transpose_b=True) + open_directions
-    scale = tf.sqrt(tf.linalg.diag_part(gram))
-    units = gram / tf.maximum(scale[:, None] * scale, 1e-300)
-    independent = require(
-        tf.linalg.det(units) > 1e-12,
-        "The lattice vectors along periodic directions must be linearly independent and longer "
-        "than zero. Give pbc = False for a molecule.",
+    dual = dual_vectors(lattice[None], pbc[None])[0]
+    reach = cutoff * (1.0 + 1e-6) * tf.norm(dual, axis=0)  # in lattice vectors
+    reach = tf.where(pbc, reach, 0.0)  # not NaN where the cutoff is infinite
+    num_real = tf.cast(num_atoms, tf.float64)
+    num_pairs = num_real**2 * tf.reduce_prod(2.0 * reach + 1.0)
+    density = tf.where(tf.reduce_all(pbc), num_real * tf.abs(tf.linalg.det(dual)), 0.0)
+    feasible = require(
+        (num_pairs < _MOST_PAIRS) & (density < DENSEST),
+        "The cell is too flat, dense or skewed to search for neighbors, or the structure too large "
+        f"for comparing all atoms. Pairs ({_MOST_PAIRS:.0e} at most), atoms per Å³:",
+        num_pairs,
+        density,
     )
-    with tf.control_dependencies([independent]):
-        gram = tf.identity(gram)
-    # columns dual to the periodic lattice vectors, zero for open directions
-    dual = tf.matmul(lattice, tf.linalg.inv(gram), transpose_a=True)
+    with tf.control_dependencies([feasible]):
+        dual = tf.identity(dual)
     cells_away = tf.floor(tf.matmul(positions, dual))  # (num_atoms, 3)
     wrapped = positions - tf.matmul(cells_away, lattice)
     fractional = tf.matmul(wrapped, dual)
 
-    reach = cutoff * (1.0 + 1e-6) * tf.norm(dual, axis=0)  # in lattice vectors
-    reach = tf.where(pbc, reach, 0.0)  # not NaN where the cutoff is infinite
     images = tf.cast(tf.math.ceil(reach), tf.int32)
     axes = [tf.range(-images[axis], images[axis] + 1) for axis in range(3)]
     grid = tf.reshape(tf.stack(tf.meshgrid(*axes, indexing="ij"), axis=-1), (-1, 3))
@@ -89,17 +93,79 @@ def triplets(senders: Tensor, receivers: Tensor, shifts: Tensor) -> tuple[Tensor
     return tf.boolean_mask(triplet_in, keep), tf.boolean_mask(triplet_out, keep)
 
 
-def finite(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Refuses NaN and infinite numbers, which would cut atoms off from their neighbors."""
-    checks = [
-        require(tf.reduce_all(tf.math.is_finite(x)), f"`{key}` holds NaN or infinite numbers.")
-        for key, x in tensors.items()
-        if x.dtype.is_floating
-    ]
-    with tf.control_dependencies(checks):
+def dual_vectors(lattices: Tensor, pbc: Tensor) -> Tensor:
+    """Computes the vectors dual to periodic lattice vectors, which must be independent.
+
+    Args:
+        lattices: `(num_graphs, 3, 3)` float64, Å, in rows, zero for open directions.
+        pbc: `(num_graphs, 3)` bool.
+
+    Returns:
+        `(num_graphs, 3, 3)`, 1/Å, in columns, zero for open directions.
+    """
+    open_directions = tf.linalg.diag(tf.where(pbc, tf.zeros_like(lattices[:, 0]), 1.0))
+    gram = tf.matmul(lattices, lattices, transpose_b=True) + open_directions
+    scale = tf.sqrt(tf.linalg.diag_part(gram))
+    units = gram / tf.maximum(scale[:, :, None] * scale[:, None], 1e-300)
+    independent = require(
+        tf.reduce_all(tf.linalg.det(units) > 1e-12),
+        "The lattice vectors along periodic directions must be linearly independent and longer "
+        "than zero. Give pbc = False for a molecule.",
+    )
+    with tf.control_dependencies([independent]):
+        gram = tf.identity(gram)
+    return tf.matmul(lattices, tf.linalg.inv(gram), transpose_a=True)
+
+
+def centered(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Does in TensorFlow what `graph.centered` does in NumPy."""
+    positions, ids, moved = graph["positions"], graph["graph_ids"], dict(graph)
+    real = tf.cast(graph["atom_mask"], tf.float64)[:, None]
+    num_graphs = tf.shape(graph["graph_mask"])[0]
+
+    def sums(values: Tensor) -> Tensor:
+        return tf.math.unsorted_segment_sum(values * real, ids, num_graphs)
+
+    if "cell" in graph:
+        lattices = tf.where(graph["pbc"][:, :, None], graph["cell"], 0.0)
+        dual = tf.gather(dual_vectors(lattices, graph["pbc"]), ids)
+        angles = 2 * np.pi * tf.einsum("ij,ijk->ik", positions, dual)
+        middles = tf.atan2(sums(tf.sin(angles)), sums(tf.cos(angles)))  # (num_graphs, 3)
+        cells_away = tf.round((angles - tf.gather(middles, ids)) / (2 * np.pi))
+        positions -= tf.einsum("ij,ijk->ik", cells_away, tf.gather(lattices, ids))
+        change = tf.gather(cells_away, graph["senders"]) - tf.gather(cells_away, graph["receivers"])
+        moved["cell_shifts"] = graph["cell_shifts"] + change
+    counts = tf.maximum(sums(tf.ones_like(real)), 1.0)
+    moved["positions"] = positions - tf.gather(sums(positions) / counts, ids)
+    return moved
+
+
+def sensible(tensors: Mapping[str, Tensor], single: bool) -> dict[str, Tensor]:
+    """Refuses inputs whose sizes do not belong together, and numbers that cannot be positions.
+
+    Args:
+        tensors: What a client gives, by key.
+        single: Whether it is one structure, whose charge, spin and cell have no first axis.
+    """
+    size = tf.shape(tensors["atomic_numbers"])[0]
+    checks = [require(size > 0, "A structure needs at least one atom. Atoms:", size)]
+    first: dict[str, str] = {}
+    for key, x in tensors.items():
+        what = level(key)
+        if x.dtype.is_floating:  # NaN would cut atoms off from their neighbors
+            finite = tf.reduce_all(tf.math.is_finite(x))
+            checks.append(require(finite, f"`{key}` holds NaN or infinite numbers."))
+        if not single or what != "structure":
+            other = first.setdefault(what, key)
+            sizes = tf.shape(x)[0], tf.shape(tensors[other])[0]
+            message = f"`{key}` and `{other}` must both have one row for each {what}. Rows:"
+            checks.append(require(sizes[0] == sizes[1], message, *sizes))
+    farthest = tf.reduce_max(tf.abs(tensors["positions"]))
+    near = require(farthest <= FARTHEST, "Positions are too far from the origin. Å:", farthest)
+    with tf.control_dependencies([*checks, near]):
         return {key: tf.identity(x) for key, x in tensors.items()}
 
 
-def require(condition: Tensor, message: str) -> Any:
-    """Stops the computation with this message where the condition is false."""
-    return tf.debugging.Assert(condition, [message])
+def require(condition: Tensor, message: str, *values: Tensor) -> Any:
+    """Stops the computation with this message, and numbers, where the condition is false."""
+    return tf.debugging.Assert(condition, [message, *values])

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mlff import quantities
-from keras_mlff.export.search import finite, neighbor_list, require, triplets
-from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Tensor, level
+from keras_mlff.export.search import centered, neighbor_list, require, sensible, triplets
+from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Tensor, has_volume, level
 from keras_mlff.models import ForceField
 from keras_mlff.quantities import Level
 
@@ -122,7 +122,7 @@ class Server(tf.Module):
         if "cell" in given:
             # as in `graph.structure`, the cell of a molecule does not count
             given["cell"] = tf.where(tf.reduce_any(given["pbc"]), given["cell"], 0.0)
-        given = finite(given)
+        given = sensible(given, single=True)
         if "cell" in given:
             cell, pbc = given["cell"], given["pbc"]
         # padding is nobody's neighbor and may lie anywhere
@@ -140,7 +140,7 @@ class Server(tf.Module):
 
     def _batch(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicts graphs whose edges the client has found."""
-        return self._predict(_checked(finite(inputs)))
+        return self._predict(_checked(sensible(inputs, single=False)))
 
     def _predict(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         numbers = graph["atomic_numbers"]
@@ -157,12 +157,16 @@ class Server(tf.Module):
         )
         with tf.control_dependencies([known, filled]):
             graph["atomic_numbers"] = tf.identity(numbers)
-        graph = _complete(graph, self._uses_triplets)
+        graph = centered(_complete(graph, self._uses_triplets))
         rounded = {
             key: tf.cast(x, self._dtype) if key in _FLOATS else x for key, x in graph.items()
         }
         network = self._periodic_network if "cell" in graph else self._molecule_network
-        return self._add_offsets(network(rounded), graph)
+        outputs = self._add_offsets(network(rounded), graph)
+        if "stress" in outputs:
+            filled = has_volume(graph["cell"], tf.experimental.numpy)[:, None, None]
+            outputs["stress"] = tf.where(filled, outputs["stress"], np.nan)
+        return outputs
 
     def _add_offsets(
         self, predictions: Mapping[str, Tensor], graph: Mapping[str, Tensor]

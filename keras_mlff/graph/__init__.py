@@ -33,6 +33,9 @@ from keras_mlff.graph.batches import with_equal_labels as with_equal_labels
 from keras_mlff.graph.batches import with_periodic_keys as with_periodic_keys
 from keras_mlff.graph.building import dummy_graph as dummy_graph
 from keras_mlff.graph.building import structure as structure
+from keras_mlff.graph.cells import centered as centered
+from keras_mlff.graph.cells import check_search as check_search
+from keras_mlff.graph.cells import has_volume as has_volume
 from keras_mlff.graph.keys import INPUT_LEVELS as INPUT_LEVELS
 from keras_mlff.graph.keys import MASKS as MASKS
 from keras_mlff.graph.keys import MAX_ATOMIC_NUMBER as MAX_ATOMIC_NUMBER

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from keras_mlff import quantities
 from keras_mlff.graph.keys import MAX_ATOMIC_NUMBER, Array, Graph
 from keras_mlff.graph.stated import charge_and_spin
+
+FARTHEST = 1e9  # Å; float64 resolves 1e-7 Å there
 
 
 def structure(
@@ -39,7 +43,8 @@ def structure(
 
     Raises:
         ValueError: If a shape or an element is not usable, if a number is infinite or NaN where
-            that cannot mean a missing label, or if a label is not a registered quantity.
+            that cannot mean a missing label, if an atom is 10⁹ Å from the origin, or if a label is
+            not a registered quantity.
 
     Example:
         >>> water = structure([[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]], [8, 1, 1])
@@ -96,6 +101,12 @@ def structure(
                 f"'{key}' holds NaN or infinite values, first at index "
                 f"{np.argwhere(~np.isfinite(array))[0].tolist()}. Remove the structure or mend it."
             )
+    if np.abs(coordinates).max() > FARTHEST:
+        raise ValueError(
+            "An atom lies so far from the origin that float64 rounds distances between atoms. "
+            f"Received: a coordinate of {np.abs(coordinates).max():.3g} Å; {FARTHEST:.0e} Å at "
+            "most. Move the structure to the origin, or check the unit of lengths."
+        )
     for key, value in labels.items():
         if value is not None:
             graph[key] = _label(quantities.get(key), value, num_atoms)

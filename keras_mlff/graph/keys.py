@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_mlff import quantities
+from keras_mlff.graph.cells import has_volume
 from keras_mlff.quantities import Level
 
 Array = npt.NDArray[Any]
@@ -119,7 +120,7 @@ def is_known(key: str, graph: Mapping[str, Any]) -> Array:
     known = mask & ~np.isnan(np.asarray(graph[key])).reshape(len(mask), -1).any(axis=1)
     if quantity.needs_volume:
         cells = graph.get("cell", np.zeros((len(mask), 3, 3)))
-        known &= np.abs(np.linalg.det(np.asarray(cells, np.float64))) > 0.0
+        known &= has_volume(np.asarray(cells, np.float64))
     return known
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -17,7 +18,8 @@ from ase.calculators.calculator import (
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from keras_mlff import presets, quantities
-from keras_mlff.graph import Array, Graph, count, structure
+from keras_mlff.backend import keras_private
+from keras_mlff.graph import Array, Graph, charge_and_spin, count, has_volume, structure
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list
 from keras_mlff.packing.budget import Budget
@@ -25,7 +27,10 @@ from keras_mlff.packing.loader import GraphLoader
 
 # A preset that was trained on one may answer for the other: derivatives and shares of one energy
 _IMPLIED_BY = {"stress": "forces", "atomic_energies": "energy"}
-_GROWTH = 1.2  # of what a batch must hold, when it must hold more
+_GROWTH = 1.25  # of what a batch must hold, when it must hold more
+_WASTE = 1.5  # places for atoms over atoms, up to which another size's compiled batch is used
+_MOST_SHAPES = 32  # that stay compiled
+_MOST_LISTS, _MOST_PAIRS = 32, 2_000_000  # neighbor lists that are kept, and pairs in them
 
 
 class MLFFCalculator(Calculator):
@@ -35,13 +40,17 @@ class MLFFCalculator(Calculator):
     `forces` (eV/Å), `stress` (eV/Å³, Voigt), `dipole` (e·Å), `charges` (e), and those of quantities
     that were registered with an ASE name, such as `magmoms`.
 
-    Total charge and spin multiplicity are read from `atoms.info["charge"]` (default 0) and
-    `atoms.info["spin"]` (2S+1, default 1). Forces are the model's own; constraints are applied by
-    ASE where `atoms.get_forces()` asks for them.
+    Total charge and spin multiplicity are read from `atoms.info["charge"]` (0 where it is missing
+    or `None`) and `atoms.info["spin"]` (2S+1, 1 where it is missing), plain numbers. Forces are the
+    model's own; constraints are applied by ASE where `atoms.get_forces()` asks for them.
 
     Neighbors are searched within `cutoff + skin` and searched anew once an atom has moved by half
-    the skin, or cell or atoms have changed. The model sees exactly the edges within its cutoff,
-    padded to a size that grows when it must, so that a trajectory is compiled once.
+    the skin, or cell or atoms have changed; lists of several images, as of a band, are kept. The
+    model sees exactly the edges within its cutoff, padded to a size that grows when it must, so
+    that a trajectory is compiled once, and molecules of many sizes a few times.
+
+    Threads may share a calculator: `get_property`, and so `atoms.get_forces()` and the like, lets
+    one after the other compute. A calculator for each, of one model, computes at the same time.
 
     Args:
         model: A model, such as `CMRET.from_preset("ch2")`.
@@ -87,8 +96,9 @@ class MLFFCalculator(Calculator):
             self._quantities["free_energy"] = self._quantities["energy"]
         self.implemented_properties = list(self._quantities)
         self.num_searches = 0  # of neighbors, since the calculator was made
-        self._neighbors: SkinList | None = None
-        self._budgets: dict[tuple[int, bool], Budget] = {}
+        self._lists: list[SkinList] = []  # the last one that was used first
+        self._budgets: dict[bool, list[Budget]] = {False: [], True: []}  # by: is periodic
+        self._lock = _Lock()
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -101,12 +111,16 @@ class MLFFCalculator(Calculator):
             allow_calculation: Whether to compute what is not known yet.
 
         Raises:
-            PropertyNotImplementedError: If the model does not predict it, or if its preset was not
-                trained on it.
+            PropertyNotImplementedError: If the model does not predict it, if its preset was not
+                trained on it, or if it is a stress and the cell has no volume.
         """
-        if name in self.implemented_properties:
-            self._check_trained(name)
-        return super().get_property(name, atoms, allow_calculation)
+        with self._lock:
+            if name in self.implemented_properties:
+                self._check_trained(name)
+                asked = self.atoms if atoms is None else atoms
+                if self._quantities[name].needs_volume and asked is not None:
+                    _check_volume(name, asked)
+            return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Lists what has changed since the last calculation, charge and spin included.
@@ -116,7 +130,7 @@ class MLFFCalculator(Calculator):
             tol: The largest change, in ASE's units, that does not count.
         """
         changes = list(super().check_state(atoms, tol))
-        if self.atoms is not None and _charge_and_spin(self.atoms) != _charge_and_spin(atoms):
+        if self.atoms is not None and charge_and_spin(self.atoms.info) != charge_and_spin(atoms.info):
             changes.append("info")
         return changes
 
@@ -143,15 +157,22 @@ class MLFFCalculator(Calculator):
             PropertyNotImplementedError: If the preset was not trained on what is asked for.
             ValueError: If the preset has never seen an element.
         """
-        super().calculate(atoms, properties, system_changes)
+        with self._lock:
+            super().calculate(atoms, properties, system_changes)
+            self._calculate(properties)
+
+    def _calculate(self, properties: Sequence[str]) -> None:
         for name in set(properties) & set(self.implemented_properties):
             self._check_trained(name)
         graph = self._graph(self.atoms)
         predicted = self.model.predict(GraphLoader([graph], budget=self._budget(graph)))
+        if not _has_volume(self.atoms):
+            keys = [key for key in predicted if not quantities.get(key).needs_volume]
+            predicted = {key: predicted[key] for key in keys}
         self._check_finite(predicted)
         results: dict[str, Any] = {}
         for name, quantity in self._quantities.items():
-            if not self._is_trained(name) or (quantity.needs_volume and not _has_volume(graph)):
+            if not self._is_trained(name) or quantity.name not in predicted:
                 continue
             value = predicted[quantity.name]
             value = value if quantity.level == "atom" else value[0]
@@ -166,36 +187,49 @@ class MLFFCalculator(Calculator):
         return len(self.model.compilations["predict"])
 
     def _graph(self, atoms: Atoms) -> Graph:
-        charge, spin = _charge_and_spin(atoms)
         periodic = bool(np.any(atoms.pbc))
         graph = structure(
             atoms.positions,
             atoms.numbers,
             cell=atoms.cell.array if periodic else None,
             pbc=atoms.pbc if periodic else None,
-            total_charge=charge,
-            spin_multiplicity=spin,
+            **charge_and_spin(atoms.info),
         )
-        if self._neighbors is None or not self._neighbors.covers(graph):
-            self._neighbors = SkinList(graph, self.model.cutoff, self.skin)
-            self.num_searches += 1
-        edges = self._neighbors.edges(graph)
+        edges = self._skin_list(graph).edges(graph)
         return with_edge_list(graph, edges, self.model.uses_triplets)
 
+    def _skin_list(self, graph: Graph) -> SkinList:
+        found = next((item for item in self._lists if item.covers(graph)), None)
+        if found is None:
+            found = SkinList(graph, self.model.cutoff, self.skin)
+            self.num_searches += 1
+        others = [item for item in self._lists if item is not found][: _MOST_LISTS - 1]
+        ends = np.cumsum([len(item.wide.senders) for item in others])
+        self._lists = [found, *others[: int(np.searchsorted(ends, _MOST_PAIRS))]]
+        return found
+
     def _budget(self, graph: Graph) -> Budget:
-        num_atoms, num_edges = count(graph, "atom"), count(graph, "edge")
-        num_triplets = count(graph, "triplet")
-        key = (num_atoms, "cell" in graph)
-        budget = self._budgets.get(key, Budget(1, num_atoms, 0, 0, num_atoms))
-        if num_edges > budget.num_edges:
-            # a molecule cannot have more edges than ordered pairs
-            most = math.inf if "cell" in graph else num_atoms * (num_atoms - 1)
-            room = int(min(math.ceil(_GROWTH * num_edges), most))
-            budget = budget._replace(num_edges=room)
-        if num_triplets > budget.num_triplets:
-            budget = budget._replace(num_triplets=math.ceil(_GROWTH * num_triplets))
-        self._budgets[key] = budget
-        return budget
+        """Finds room for a graph: exact for the first size, then for a range of sizes."""
+        periodic = "cell" in graph
+        known = self._budgets[periodic]
+        num_atoms, num_edges, num_triplets = (
+            count(graph, what) for what in ("atom", "edge", "triplet")
+        )
+        near = [room for room in known if num_atoms <= room.num_atoms <= _WASTE * num_atoms]
+        for room in sorted(near):
+            if num_edges <= room.num_edges and num_triplets <= room.num_triplets:
+                return room
+        if len(known) == _MOST_SHAPES:
+            known.clear()
+            keras_private.forget_compiled_functions(self.model)
+        size = min(near).num_atoms if near else math.ceil((_GROWTH if known else 1) * num_atoms)
+        growth = _GROWTH * size / num_atoms
+        # a molecule cannot have more edges than ordered pairs
+        most = math.inf if periodic else size * (size - 1)
+        edges = int(min(math.ceil(growth * num_edges), most))
+        room = Budget(1, size, max(edges, 1), math.ceil(growth * num_triplets), size)
+        known.append(room)
+        return room
 
     def _is_trained(self, name: str) -> bool:
         preset = self.model.preset
@@ -220,19 +254,21 @@ class MLFFCalculator(Calculator):
         wrong = [key for key, value in predicted.items() if not np.all(np.isfinite(value))]
         if not wrong:
             return
-        numbers, positions = self.atoms.numbers, self.atoms.positions
+        positions = self.atoms.positions
         forces = predicted.get("forces", np.zeros_like(positions))
         rows = np.flatnonzero(~np.isfinite(forces).all(axis=1))
-        rows = rows if len(rows) else np.arange(len(numbers))
-        symbols = self.atoms.symbols
-        named = ", ".join(f"{symbols[row]}{row}" for row in rows[:10])
-        if len(rows) > 10:
-            named += f" and {len(rows) - 10} more"
+        named = name_atoms(self.atoms, rows if len(rows) else np.arange(len(positions)))
         raise CalculationFailed(
             f"The model predicts NaN or infinite values of {wrong}. Received: atoms {named}, "
-            f"{len(numbers)} in all. Look for atoms that are too close or far from the training "
+            f"{len(positions)} in all. Look for atoms that are too close or far from the training "
             "data; in dynamics, take a shorter time step."
         )
+
+
+def name_atoms(atoms: Atoms, rows: Array) -> str:
+    """Lists atoms by symbol and index, the first ten of them."""
+    named = ", ".join(f"{atoms.symbols[row]}{row}" for row in rows[:10])
+    return named if len(rows) <= 10 else f"{named} and {len(rows) - 10} more"
 
 
 class SkinList:
@@ -282,12 +318,33 @@ def _in_dtype(model: ForceField, dtype: str | None) -> ForceField:
     return model.copy(dtype)
 
 
-def _charge_and_spin(atoms: Atoms) -> tuple[float, int]:
-    return float(atoms.info.get("charge", 0.0)), atoms.info.get("spin", 1)
+class _Lock:
+    """Lets one thread after the other into a block; copies, as of a calculator, are new locks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[_Lock], tuple[()]]:
+        return _Lock, ()
 
 
-def _has_volume(graph: Graph) -> bool:
-    return "cell" in graph and abs(float(np.linalg.det(graph["cell"][0]))) > 0.0
+def _has_volume(atoms: Atoms) -> bool:
+    return bool(np.any(atoms.pbc) and has_volume(atoms.cell.array))
+
+
+def _check_volume(name: str, atoms: Atoms) -> None:
+    if not _has_volume(atoms):
+        raise PropertyNotImplementedError(
+            f"There is no volume, so there is no {name}. Received: cell={atoms.cell.tolist()}, "
+            f"pbc={atoms.pbc.tolist()}. Ask for energy and forces alone (a socket client: "
+            "use_stress=False), or give a slab a third lattice vector."
+        )
 
 
 def _as_float64(value: Any) -> Any:

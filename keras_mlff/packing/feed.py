@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import keras
 import numpy as np
 
-from keras_mlff.graph import Array, inputs_and_labels, level
+from keras_mlff.graph import centered, inputs_and_labels, level
 from keras_mlff.packing.budget import Batch, empty
 from keras_mlff.packing.loader import unpack_batch
 from keras_mlff.packing.offsets import Tables, label_offsets
@@ -40,13 +40,14 @@ class Feed:
     add_wait: Callable[[float], None] | None = None
     _error: Exception | None = dataclasses.field(default=None, init=False)
 
-    def prepare(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Array]:
-        """Checks the inputs of a batch and takes the offsets out of its labels.
+    def prepare(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> Batch:
+        """Checks the inputs of a batch, centers them, and takes the offsets out of its labels.
 
         May run in another thread than the model, while the step before is computed.
 
         Returns:
-            The labels by name: those with offsets as float64, the others as they were.
+            The inputs, see `graph.centered`, and the labels by name: those with offsets as float64,
+            the others as they were.
         """
         if self.check_inputs is not None:
             try:
@@ -54,7 +55,7 @@ class Feed:
             except Exception as error:
                 self._error = error
                 raise
-        return {
+        return centered(inputs), {
             # a missing label is NaN and stays so
             key: value - label_offsets(level(key), inputs, *self.offsets[key])
             if key in self.offsets
@@ -163,7 +164,7 @@ class FeedLoader(keras.utils.PyDataset):
             )
             if index == len(self.loader) - 1:  # tells a pipeline that its epoch is over
                 next(self._iterator, None)
-        return inputs, self.feed.prepare(inputs, labels)
+        return self.feed.prepare(inputs, labels)
 
     def on_epoch_end(self) -> None:
         """Tells the loader that its epoch is over, unless Keras only looked at the first batch."""

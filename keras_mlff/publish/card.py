@@ -29,6 +29,7 @@ def card(preset: preset_store.Preset) -> str:
         "Parameters": f"{about['num_parameters']:,}",
         "Elements": ", ".join(str(z) for z in preset.elements),
         "Properties": ", ".join(preset.properties),
+        "Precision": f"{about['dtype']}, without TF32" if about.get("dtype") else "",
         "Cutoff": f"{about['cutoff']} Å" if about["cutoff"] else "none: all pairs of a molecule",
         "Data": about.get("dataset", ""),
         "Level of theory": _sentence(about.get("level_of_theory", "")),

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mlff import models
 from tests.core.pair_net import make_graphs
 
 BACKEND = keras.backend.backend()
@@ -91,3 +92,17 @@ def test_float32_stays_float32_where_jax_allows_float64():
     environment = os.environ | {"JAX_ENABLE_X64": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("So3krates", {"degrees": [1, 3_000_000]}),
+        ("DimeNetPP", {"num_spherical": 3_000_000}),
+        ("EGNN", {"num_layers": 3_000_000}),
+        ("CMRET", {"num_features": 3_000_000}),
+    ],
+)
+def test_sizes_beyond_any_memory_are_refused(name, arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` is larger .*3000000"):
+        models.ARCHITECTURES[name](**arguments)

@@ -91,9 +91,6 @@ def whole_run(graphs, tmp_path_factory):
     return run(graphs, folder, patience=10), folder
 
 
-<<<<<<< HEAD
-# the killed process leaves its log open, as a killed process does
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("kill_after", "kill_amid"),
     [
@@ -102,9 +99,6 @@ def whole_run(graphs, tmp_path_factory):
         pytest.param(NUM_EPOCHS - 1, 1, marks=pytest.mark.once),
     ],
 )
-=======
-@pytest.mark.parametrize(("kill_after", "kill_amid"), [(2, None), (2, 1), (NUM_EPOCHS - 1, 1)])
->>>>>>> write
 def test_a_killed_training_resumes_to_the_last_bit(
     graphs, whole_run, tmp_path, monkeypatch, kill_after, kill_amid
 ):
@@ -270,9 +264,7 @@ def test_a_training_is_not_overwritten_by_accident(graphs, tmp_path):
         run(graphs, tmp_path)
 
 
-<<<<<<< HEAD
 @pytest.mark.once
-=======
 def test_a_folder_has_one_training_at_a_time(graphs, tmp_path):
     """The one that comes second writes nothing, even if it may resume; no one trains for nobody."""
     refused = []
@@ -302,7 +294,7 @@ def test_a_folder_has_one_training_at_a_time(graphs, tmp_path):
     assert not (tmp_path / "removed").exists()
 
 
->>>>>>> write
+@pytest.mark.once
 def test_a_finished_training_stays_finished(graphs, tmp_path):
     """Resuming it, twice even, trains no epoch, loses no line of the log and forgets nothing."""
     first = run(graphs, tmp_path)

@@ -4,6 +4,7 @@ import copy
 import importlib
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ase
@@ -68,8 +69,14 @@ def test_results_are_those_of_the_model(model, water):
 
 def test_a_molecule_has_no_stress_and_a_crystal_has_one(model, water):
     water.calc = MLFFCalculator(model)
-    with pytest.raises(PropertyNotImplementedError):
-        water.get_stress()
+    slab = ase.Atoms("MgO", [[0, 0, 0], [0, 2, 0]], cell=[4, 4, 0], pbc=[True, True, False])
+    flat = ase.Atoms("MgO", [[0, 0, 0], [0, 2, 0]], cell=[4, 4, 1e-9], pbc=[True, True, False])
+    slab.calc = flat.calc = water.calc
+    for atoms in (water, slab, flat):
+        with pytest.raises(PropertyNotImplementedError, match=r"no volume.* use_stress=False"):
+            atoms.get_stress()
+        assert np.isfinite(atoms.get_forces()).all()
+        assert "stress" not in atoms.calc.results
     crystal = bulk("MgO", "rocksalt", a=4.2)
     crystal.calc = MLFFCalculator(model)
     expected = model.predict(structure(crystal.positions, crystal.numbers, crystal.cell.array))
@@ -102,6 +109,18 @@ def test_charge_and_spin_are_read_and_their_change_is_noticed(model, water):
     )
     assert water.get_potential_energy() == pytest.approx(expected["energy"][0], rel=1e-7)
     assert water.get_potential_energy() != neutral
+
+
+@pytest.mark.parametrize("key", ["charge", "spin"])
+def test_charge_and_spin_are_absent_or_plain_numbers(model, water, key):
+    water.calc = MLFFCalculator(model)
+    energy = water.get_potential_energy()
+    water.info[key] = None
+    assert water.get_potential_energy() == energy
+    for value in (np.array([1, 1]), np.array([1]), "1", True, np.nan):
+        water.info[key] = value
+        with pytest.raises(ValueError, match=rf"info\['{key}'\]="):
+            water.get_potential_energy()
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -147,6 +166,56 @@ def test_the_room_for_edges_grows_when_it_must(model):
         crystal.set_cell(scale * bulk("Si", cubic=True).cell, scale_atoms=True)
         crystal.get_forces()
         assert len(model.compilations["predict"] - before) == num_shapes
+
+
+def test_molecules_of_many_sizes_share_few_shapes(model):
+    calculator = MLFFCalculator(model)
+    before = model.compilations["predict"].copy()
+    for size in (*range(3, 28), 5, 3, 27):
+        chain = ase.Atoms(f"O{size}", np.outer(np.arange(size), [1.4, 0.0, 0.0]))
+        chain.calc = calculator
+        energy = chain.get_potential_energy()
+        if size == 26:  # padding changes nothing
+            alone = model.predict(structure(chain.positions, chain.numbers))["energy"][0]
+            assert energy == pytest.approx(alone, rel=1e-7)
+    assert len(model.compilations["predict"] - before) == 7
+
+
+def test_images_of_a_band_keep_their_neighbors(model):
+    calculator = MLFFCalculator(model)
+    images = [molecule("H2O") for _ in range(5)]
+    for index, image in enumerate(images):
+        image.positions[1] *= 1.0 + 0.5 * index
+        image.calc = calculator
+    for _ in range(4):
+        for image in images:
+            image.positions[0, 2] += 0.01
+            image.get_forces()
+    assert calculator.num_searches == 5
+
+
+def test_threads_may_share_a_calculator(model):
+    def forces(step):
+        atoms = molecule("H2O")
+        atoms.positions[0, 2] += 0.01 * (step % 7)
+        return calculator.get_forces(atoms)
+
+    calculator = MLFFCalculator(model)
+    expected = [forces(step) for step in range(7)]
+    with ThreadPoolExecutor(4) as pool:
+        for step, found in enumerate(pool.map(forces, range(28))):
+            np.testing.assert_allclose(found, expected[step % 7], atol=1e-6)
+
+
+def test_forces_do_not_depend_on_where_the_atoms_lie(model):
+    crystal = bulk("MgO", "rocksalt", a=4.2, cubic=True)
+    crystal.rattle(0.1, seed=0)
+    crystal.calc = MLFFCalculator(model)
+    forces, stress = crystal.get_forces(), crystal.get_stress()
+    crystal.positions += 1e4
+    crystal.positions[::2] += 1e4 * crystal.cell.array.sum(axis=0)
+    np.testing.assert_allclose(crystal.get_forces(), forces, atol=1e-5)
+    np.testing.assert_allclose(crystal.get_stress(), stress, atol=1e-6)
 
 
 def test_a_changed_cell_or_element_is_noticed(model):

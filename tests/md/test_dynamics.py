@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
@@ -9,6 +10,7 @@ from ase.io import read
 
 from keras_mlff import models
 from keras_mlff.md import (
+    CalculationFailed,
     MLFFCalculator,
     observables,
     run_npt,
@@ -72,7 +74,8 @@ def test_nvt_holds_the_temperature_and_writes_frames(tmp_path):
     atoms.calc = MorsePotential(r0=2.0, epsilon=0.5)  # the thermostat does not ask for a model
     set_temperature(atoms, 300.0)
     center = atoms.get_center_of_mass()
-    trajectory = run_nvt(atoms, 300.0, 2000, friction=0.1, interval=10, output=tmp_path / "run.xyz")
+    options = {"interval": 10, "output": tmp_path / "run.xyz", "max_temperature": np.inf}
+    trajectory = run_nvt(atoms, 300.0, 2000, friction=0.1, **options)
     # 33 degrees of freedom fluctuate by a quarter; 100 fs of memory leave about 10 samples
     assert 200.0 < trajectory.temperatures[50:].mean() < 400.0
     np.testing.assert_allclose(atoms.get_center_of_mass(), center, atol=1e-6)
@@ -97,3 +100,37 @@ def test_bonds_and_angles_of_water(water):
         observables.pair_distances(frames, pairs), [[water.get_distance(*pair) for pair in pairs]]
     )
     np.testing.assert_allclose(observables.angles(frames, [1, 0, 2]), [[water.get_angle(1, 0, 2)]])
+
+
+@pytest.mark.parametrize(
+    ("run", "settings"),
+    [
+        (run_nve, {"num_steps": -5}),
+        (run_nve, {"num_steps": 1.5}),
+        (run_nve, {"num_steps": 5, "interval": 0}),
+        (run_nve, {"num_steps": 5, "time_step": 0.0}),
+        (run_nvt, {"num_steps": 5, "time_step": np.nan, "temperature": 300.0}),
+        (run_nvt, {"num_steps": 5, "temperature": np.nan}),
+        (run_nvt, {"num_steps": 5, "temperature": 300.0, "friction": -0.1}),
+        (run_npt, {"num_steps": 5, "temperature": -1.0}),
+        (run_npt, {"num_steps": 5, "temperature": 300.0, "barostat_time": 0.0}),
+        (run_npt, {"num_steps": 5, "temperature": 300.0, "pressure": np.inf}),
+        (set_temperature, {"temperature": np.nan}),
+    ],
+)
+def test_settings_without_sense_are_refused_by_name(run, settings):
+    crystal = bulk("Cu", cubic=True)
+    crystal.calc = EMT()
+    name, value = next(item for item in settings.items() if item[1] not in (5, 300.0))
+    with pytest.raises(ValueError, match=f"`{name}` is .* Received: {name}={value}"):
+        run(crystal, **settings)
+
+
+@pytest.mark.parametrize(("time_step", "what"), [(0.2, r"\d{5,} K"), (40.0, r"energy .* -> ")])
+def test_a_run_that_runs_away_stops_and_names_the_fastest_atoms(time_step, what):
+    atoms = Atoms("H3", [[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [30.0, 0.0, 0.0]])
+    atoms.calc = MorsePotential(r0=1.0, epsilon=5.0)
+    with pytest.raises(CalculationFailed, match=f"{what}.* fastest atoms are H[01], H[01]. Look"):
+        run_nve(atoms, 200, time_step=time_step)
+    atoms.positions[1, 0] = 0.5
+    run_nve(atoms, 5, time_step=time_step, max_temperature=np.inf)

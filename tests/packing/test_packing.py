@@ -6,7 +6,7 @@ from itertools import chain, combinations
 import numpy as np
 import pytest
 
-from keras_mlff.graph import count, join, pad, split, structure
+from keras_mlff.graph import centered, count, join, pad, split, structure
 from keras_mlff.neighbors import add_edges
 from keras_mlff.packing.budget import Budget, choose_budget, pack, plan, sizes
 from keras_mlff.packing.feed import Feed, FeedLoader
@@ -233,7 +233,8 @@ def test_a_thread_that_works_ahead_changes_no_batch(mixed, ahead):
     np.testing.assert_array_equal(first[1]["energy"], plain[0][1]["energy"])
     for _ in range(2):
         for index in range(len(loader)):
-            one, other = loader[index], plain[index]
+            one, (inputs, labels) = loader[index], plain[index]
+            other = centered(inputs), labels
             for part in (0, 1):
                 for key in one[part]:
                     np.testing.assert_array_equal(one[part][key], other[part][key])
