@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,7 +129,8 @@ def prepare_data(data: Any, feed: Feed) -> Any:
     else:
         loader = FeedLoader(data, feed, serves_steps=False, replicas=replicas())
         # unlike Keras's own conversion this one keeps every size static: one compilation
-        signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
+        looked_at = FeedLoader(data, dataclasses.replace(feed, learn=None), replicas=replicas())[0]
+        signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), looked_at)
 
         def batches() -> Any:
             for index in range(len(loader)):

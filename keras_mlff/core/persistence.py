@@ -13,7 +13,7 @@ import keras
 
 from keras_mlff import presets as preset_store
 from keras_mlff import saving
-from keras_mlff.core.construction import in_precision
+from keras_mlff.core.state import FittedState
 
 _PRESET = "preset.json"  # beside the weights in Keras's files
 
@@ -25,7 +25,7 @@ class PresetNames:
         return preset_store.available(owner.__name__)
 
 
-class Persistence:
+class Persistence(FittedState):
     """Writes models and makes them again: from configs, presets, copies and authors' weights.
 
     Attributes:
@@ -33,20 +33,22 @@ class Persistence:
     """
 
     presets = PresetNames()
-    arguments: dict[str, Any]
-    heads: list[Any]
     name: str
     dtype_policy: Any
-    preset: preset_store.Preset | None
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, defaults included, as JSON knows them."""
+    def get_config(self: Any) -> dict[str, Any]:
+        """Lists the constructor's arguments, defaults included, as JSON knows them.
+
+        A `variant` is listed switch by switch.
+        """
         # JSON, which presets are stored in, knows no tuples and ranges
         config = {
             key: list(value) if isinstance(value, (tuple, range)) else value
             for key, value in self.arguments.items()
         }
         config["heads"] = [keras.saving.serialize_keras_object(head) for head in self.heads]
+        if "variant" in config:  # a name may mean other switches one day
+            config["variant"] = self.variant.as_dict()
         config["dtype"] = self.dtype_policy.name
         config["name"] = self.name
         return config
@@ -95,6 +97,7 @@ class Persistence:
         weights = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
         copied.assign_weights(list(zip(copied.weights, weights, strict=True)))
         copied.preset = self.preset
+        copied.domain = self.domain
         return copied
 
     @classmethod
@@ -158,18 +161,6 @@ class Persistence:
         )
 
     # What Keras calls for its own files and for pickles, whose weights are those of the preset
-
-    @in_precision
-    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
-        """Loads weights as Keras does."""
-        parent: Any = super()
-        parent.load_weights(filepath, **kwargs)
-
-    @in_precision
-    def set_weights(self, weights: Any) -> None:
-        """Sets all weights, arrays in the order of `get_weights`."""
-        parent: Any = super()
-        parent.set_weights(weights)
 
     def save_assets(self, folder: str) -> None:
         """Writes what is known of the preset; Keras calls it."""

@@ -1,0 +1,372 @@
+"""What a model has learned from, and whether a structure lies within it."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+
+Policy = Literal["refuse", "warn", "ignore"]
+POLICIES = ("refuse", "warn", "ignore")
+
+
+class Occurrence(NamedTuple):
+    """How often the structures of a training have an element."""
+
+    structures: int  # that have it
+    atoms: int
+    fewest: int  # in one structure, those without it included
+    most: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """What a model has learned from. What is empty or `None` is unknown, and not checked.
+
+    Attributes:
+        elements: By atomic number; `None` where it is not known how often they occurred.
+        num_structures: How many structures there were.
+        sizes: Least and largest number of atoms.
+        states: Pairs of total charge and spin multiplicity.
+        periodic: Numbers of periodic directions: 0 of molecules, 2 of slabs, 3 of crystals.
+        largest: Largest size of a component of `"forces"`, eV/Å, and of `"energy"` per atom, eV,
+            offsets left out.
+    """
+
+    elements: Mapping[int, Occurrence | None] = dataclasses.field(default_factory=dict)
+    num_structures: int = 0
+    sizes: tuple[int, int] | None = None
+    states: tuple[tuple[float, int], ...] = ()
+    periodic: tuple[int, ...] = ()
+    largest: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graphs: Iterable[Mapping[str, Any]]) -> Domain:
+        """Collects the domain of structures, graphs or batches; their labels are not looked at."""
+        parts = [_Batch.of(graph) for graph in graphs]
+        counts, charges, spins, periodic = (np.concatenate(part) for part in zip(*parts))  # noqa: B905
+        present = counts > 0
+        sizes = counts.sum(axis=1)
+        if not len(counts):
+            return cls()
+        return cls(
+            {
+                int(z): Occurrence(
+                    int(present[:, z].sum()),
+                    int(counts[:, z].sum()),
+                    int(counts[:, z].min()),
+                    int(counts[:, z].max()),
+                )
+                for z in np.flatnonzero(present.any(axis=0))
+            },
+            len(counts),
+            (int(sizes.min()), int(sizes.max())),
+            tuple(sorted(set(zip(charges.tolist(), spins.tolist(), strict=True)))),
+            tuple(np.unique(periodic).tolist()),
+        )
+
+    def joined(self, other: Domain, add: bool = False) -> Domain:
+        """Joins what was learned from two sets of structures.
+
+        Args:
+            other: The domain of the other set.
+            add: Whether no structure is in both, so that numbers add up. By default the larger
+                number counts, since a model often sees one set twice.
+        """
+        if not (self.elements and other.elements):
+            return self if self.elements else other
+        count = (lambda a, b: a + b) if add else max
+
+        def both(z: int) -> Occurrence | None:
+            parts = [domain.elements.get(z, _ABSENT) for domain in (self, other)]
+            a, b = parts
+            if a is None or b is None:
+                return None
+            return Occurrence(
+                count(a.structures, b.structures),
+                count(a.atoms, b.atoms),
+                min(a.fewest, b.fewest),
+                max(a.most, b.most),
+            )
+
+        ends = [size for domain in (self, other) for size in domain.sizes or ()]
+        known = self.sizes is not None and other.sizes is not None
+        return Domain(
+            {z: both(z) for z in sorted({*self.elements, *other.elements})},
+            count(self.num_structures, other.num_structures),
+            (min(ends), max(ends)) if known else None,
+            _union(self.states, other.states),
+            _union(self.periodic, other.periodic),
+            self.with_largest(other.largest).largest,
+        )
+
+    def with_largest(self, numbers: Mapping[str, float]) -> Domain:
+        """Takes up numbers of labels, where they are larger than those known."""
+        largest = dict(self.largest)
+        for key, value in numbers.items():
+            largest[key] = max(value, largest.get(key, 0.0))
+        return dataclasses.replace(self, largest=largest)
+
+    @property
+    def rare(self) -> list[int]:
+        """Elements that less than a tenth of the structures have, and less than 100 of them."""
+        few = min(100.0, 0.1 * self.num_structures)
+        return [z for z, found in self.elements.items() if found and found.structures < few]
+
+    # Files
+
+    def to_config(self) -> dict[str, Any]:
+        """Writes the domain as JSON knows it."""
+        return {
+            "elements": {str(z): found and found._asdict() for z, found in self.elements.items()},
+            "num_structures": self.num_structures,
+            "sizes": self.sizes and list(self.sizes),
+            "states": [list(state) for state in self.states],
+            "periodic": list(self.periodic),
+            "largest": dict(self.largest),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Domain:
+        """Reads what `to_config` wrote.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            return cls(
+                {
+                    int(z): None if found is None else Occurrence(**found)
+                    for z, found in config.get("elements", {}).items()
+                },
+                int(config.get("num_structures", 0)),
+                None if config.get("sizes") is None else (*map(int, config["sizes"]),),  # type: ignore[arg-type]
+                tuple((float(charge), int(spin)) for charge, spin in config.get("states", ())),
+                tuple(map(int, config.get("periodic", ()))),
+                {str(key): float(value) for key, value in config.get("largest", {}).items()},
+            )
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"Not a domain ({error}). Received: {config!r}.") from error
+
+    # Checks
+
+    def deviations(
+        self, inputs: Mapping[str, Any], sees_states: bool, name: str
+    ) -> list[Deviation]:
+        """Lists in what a batch differs from everything that was learned from.
+
+        Args:
+            inputs: A structure, a graph or a batch.
+            sees_states: Whether total charge and spin take part in the network.
+            name: What messages call the model.
+        """
+        counts, charges, spins, periodic = _Batch.of(inputs)
+        found: list[Deviation] = []
+
+        def add(kind: str, wrong: Array, received: Any, text: str, grave: bool = False) -> None:
+            if np.any(wrong):
+                rows = np.flatnonzero(wrong).tolist()
+                found.append(Deviation(kind, rows, text.format(received(rows)), grave))
+
+        if self.elements:
+            strange = counts.copy()
+            strange[:, list(self.elements)] = 0
+            text = (
+                "elements that the model was not trained on, so their energy has no meaning: "
+                f"atomic_numbers={{}}, {name}, which knows {sorted(self.elements)}"
+            )
+            numbers = np.flatnonzero(strange.any(axis=0)).tolist()
+            add("elements", strange.any(axis=1), lambda rows: numbers, text, True)
+        states = list(zip(charges.tolist(), spins.tolist(), strict=True))
+        outside = np.asarray([state not in self.states for state in states], np.bool_)
+        learned = f", learned were {list(self.states)}" if self.states else ""
+
+        def shown(rows: list[int]) -> list[Any]:
+            return sorted({states[row] for row in rows})
+
+        if not sees_states:
+            text = (
+                "a total charge or spin multiplicity that this model does not see, so that it "
+                f"predicts the same without: {{}}{learned}"
+            )
+            add("unseen states", outside & _are_stated(charges, spins), shown, text)
+        elif self.states:
+            text = "total charge and spin multiplicity that were not learned: {}" + learned
+            add("states", outside, shown, text, True)
+        if self.periodic:
+            wrong = ~np.isin(periodic, self.periodic)
+            text = (
+                "numbers of periodic directions that were not learned (0 of a molecule, 2 of a "
+                f"slab, 3 of a crystal): {{}}, learned were {list(self.periodic)}"
+            )
+            add("periodicity", wrong, lambda rows: np.unique(periodic[rows]).tolist(), text, True)
+        molecules = periodic == 0  # a crystal may be repeated as often as one likes
+        if self.sizes:
+            sizes = counts.sum(axis=1)
+            wrong = molecules & ((sizes < self.sizes[0]) | (sizes > self.sizes[1]))
+            text = "numbers of atoms beyond those learned from: {}" + (
+                f", learned were {self.sizes[0]} to {self.sizes[1]}"
+            )
+            add("sizes", wrong, lambda rows: np.unique(sizes[rows]).tolist(), text)
+        for z, known in self.elements.items():
+            if known is None:
+                continue
+            number = counts[:, z]
+            wrong = molecules & ((number < known.fewest) | (number > known.most))
+            text = (
+                f"other numbers of atoms of element {z} than were learned from: {{}}, learned "
+                f"were {known.fewest} to {known.most}"
+            )
+            add("composition", wrong, lambda rows, n=number: np.unique(n[rows]).tolist(), text)
+        for z in self.rare:
+            text = (
+                f"element {z}, which {self.elements[z].structures} of {self.num_structures} "  # type: ignore[union-attr]
+                "structures had that the model has learned from, so little is known of it"
+            )
+            add("rare elements", counts[:, z] > 0, lambda rows: "", text)
+        return found
+
+
+class Deviation(NamedTuple):
+    """One way in which structures lie outside of a domain."""
+
+    kind: str
+    rows: list[int]  # structures of the batch, padding left out
+    text: str
+    is_grave: bool  # refused unless the user says otherwise
+
+
+def check(
+    domain: Domain,
+    inputs: Mapping[str, Any],
+    policy: Policy | None,
+    sees_states: bool,
+    told: set[str],
+    name: str = "a model",
+    first: int = 0,
+) -> None:
+    """Refuses what a model cannot answer for, or warns of it once.
+
+    Args:
+        domain: What the model has learned from.
+        inputs: A structure, a graph or a batch.
+        policy: `"refuse"` refuses everything outside of the domain, `"warn"` warns of it once and
+            `"ignore"` passes over it. `None` refuses elements, charges, multiplicities and periodic
+            directions that were not learned, and warns once of sizes, compositions, rare elements
+            and of states that the model does not see.
+        sees_states: Whether total charge and spin take part in the network.
+        told: Kinds of deviations that were warned of before; it is added to.
+        name: What messages call the model, such as `"preset='ch2'"`.
+        first: Number of the first structure, for messages.
+
+    Raises:
+        ValueError: If a state is impossible, whatever the policy, or if something is refused.
+    """
+    check_policy(policy)
+    check_states(inputs, first)
+    if policy == "ignore" or not (domain.elements or domain.states or not sees_states):
+        return
+    found = domain.deviations(inputs, sees_states, name)
+    refused = [d for d in found if policy == "refuse" or (policy is None and d.is_grave)]
+    if refused:
+        raise ValueError(_message(refused, first))
+    found = [d for d in found if d.kind not in told]
+    if found:
+        told.update(d.kind for d in found)
+        warnings.warn(_message(found, first), stacklevel=2)
+
+
+def check_policy(policy: str | None) -> None:
+    """Refuses words that are no policy."""
+    if policy is not None and policy not in POLICIES:
+        raise ValueError(f"`domain` is one of {list(POLICIES)} or None. Received: {policy!r}.")
+
+
+def check_states(inputs: Mapping[str, Any], first: int = 0) -> None:
+    """Refuses total charges and spin multiplicities that no atoms of these elements can have.
+
+    Charge 0 with multiplicity 1 is what nobody has stated, and passes with an odd number of
+    electrons too: most data of radicals do not state their spin. Whatever else is given must leave
+    an electron, have no more unpaired electrons than electrons, no more added electrons than the
+    nuclei have charge, and an even number of paired electrons where the charge is a whole number.
+
+    Args:
+        inputs: A structure, a graph or a batch.
+        first: Number of the first structure, for the message.
+
+    Raises:
+        ValueError: If a state is impossible.
+    """
+    counts, charges, spins, _ = _Batch.of(inputs)
+    if not np.any(_are_stated(charges, spins)):
+        return
+    nuclei = counts @ np.arange(counts.shape[1])
+    electrons, unpaired = nuclei - charges, spins - 1
+    odd = (charges == np.round(charges)) & ((electrons - unpaired) % 2 != 0)
+    possible = (electrons > 0) & (electrons <= 2 * nuclei) & (0 <= unpaired)
+    possible &= (unpaired <= electrons) & ~odd
+    wrong = np.flatnonzero(_are_stated(charges, spins) & ~possible)
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(
+            "Impossible total charge and spin multiplicity: the number of unpaired electrons, "
+            "2S, is no larger than that of the electrons, and even or odd as that is. Received: "
+            f"total_charge={charges[row]:g}, spin_multiplicity={spins[row]} of structure "
+            f"{first + row}, whose {counts[row].sum()} atoms have {electrons[row]:g} electrons "
+            "then. Give both: `total_charge` and `spin_multiplicity` (`info['charge']` and "
+            "`info['spin']` of ASE's atoms)."
+        )
+
+
+class _Batch(NamedTuple):
+    """The real structures of a batch, one row each."""
+
+    counts: Array  # (n, 119) atoms of each element
+    charges: Array  # (n,) float64
+    spins: Array  # (n,) multiplicities
+    periodic: Array  # (n,) numbers of periodic directions
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> _Batch:
+        real = np.asarray(inputs["graph_mask"], np.bool_)
+        atoms = np.asarray(inputs["atom_mask"], np.bool_)
+        width = MAX_ATOMIC_NUMBER + 1
+        places = np.asarray(inputs["graph_ids"])[atoms] * width
+        places = places + np.asarray(inputs["atomic_numbers"])[atoms]
+        counts = np.bincount(places, minlength=len(real) * width).reshape(len(real), width)
+        directions = np.zeros(len(real), np.int64)
+        if "pbc" in inputs:
+            directions = np.asarray(inputs["pbc"], np.bool_).sum(axis=1)
+        # float32 would make of 0.1 another number
+        charges = np.round(np.asarray(inputs["total_charge"], np.float64)[real], 6)
+        spins = np.asarray(inputs["spin_multiplicity"])[real].astype(np.int64)
+        return cls(counts[real], charges, spins, directions[real])
+
+
+_ABSENT = Occurrence(0, 0, 0, 0)
+
+
+def _are_stated(charges: Array, spins: Array) -> Array:
+    return np.asarray((charges != 0.0) | (spins != 1))
+
+
+def _union(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(sorted({*one, *other})) if one and other else ()
+
+
+def _message(found: list[Deviation], first: int) -> str:
+    listed = "; ".join(
+        f"{d.text} (structure {first + d.rows[0]}"
+        + (f" and {len(d.rows) - 1} more)" if len(d.rows) > 1 else ")")
+        for d in found
+    )
+    return (
+        f"Outside of what the model has learned. Received: {listed}. Choose a model that covers "
+        "this (`keras-mlff zoo list`), fine-tune this one (`keras-mlff train --preset`), or pass "
+        "domain='warn' or 'ignore' (--domain) if you know that it makes sense."
+    )
