@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
             default=argparse.SUPPRESS if required else None,
         )
 
+    def add_domain(flag: Any) -> None:
+        text = (
+            "what happens to structures unlike those learned from; if not given, elements, charges "
+            "and spins that were not learned are refused, and sizes and compositions are warned of"
+        )
+        flag("--domain", choices=("refuse", "warn", "ignore"), help=text)
+
     def add_dtype(flag: Any) -> None:
         flag("--dtype", choices=("float32", "float64"), help="precision, if not the preset's")
 
@@ -120,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     flag("--output", help=text)
     add_dtype(flag)
+    add_domain(flag)
     flag("--batch-size", type=int, default=32)
 
     recipe = commands.add_parser("recipe", help="Lists, shows or runs recipes.")
@@ -147,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--by", choices=("element", "configuration", "structure"), help=text)
     add_table_settings(flag)
     add_dtype(flag)
+    add_domain(flag)
     flag("--batch-size", type=int, default=32)
 
     flag = add(commands, actions.md)
@@ -161,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--interval", type=int, default=1, help="steps between recorded frames")
     flag("--output", help="extended XYZ file of the trajectory")
     add_dtype(flag)
+    add_domain(flag)
     flag("--seed", type=int, default=0)
 
     analyses = commands.add_parser("analyze", help="Looks into presets.")

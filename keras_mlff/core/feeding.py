@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -58,9 +59,11 @@ class Feeding:
     def preset(self, preset: presets.Preset | None) -> None:
         self._preset = preset
         if preset is not None:
-            elements = dict.fromkeys(preset.elements)
-            stated = preset.metadata.get("domain")
-            self.domain = Domain(elements) if stated is None else Domain.from_config(stated)
+            domain = Domain.from_config(preset.metadata.get("domain", {}))
+            if preset.elements:  # of which more or less may be known than how often they occurred
+                elements = {z: domain.elements.get(z) for z in preset.elements}
+                domain = dataclasses.replace(domain, elements=elements)
+            self.domain = domain
 
     @property
     def graph_spec(self) -> GraphSpec:

@@ -132,7 +132,6 @@ class FittedState:
         arrays = [np.asarray(store[f"{_RAW}{index}"]) for index in range(count)]
         self.raw_weights = RawWeights(arrays) if arrays else None
 
-    @in_precision
     def load_weights(self: Any, filepath: Any, **kwargs: Any) -> None:
         """Loads weights as Keras does, and the fitted state with them.
 
@@ -145,14 +144,17 @@ class FittedState:
         Raises:
             ValueError: If the file does not hold the weights of this model.
         """
-        self._has_loaded_state = False
-        self._read_weights(filepath, **kwargs)
-        self.preset = None
-        if not self._has_loaded_state:
+        if not self.read_weights(filepath, **kwargs):
             warnings.warn(_without_state(f"'{filepath}'", self.heads), stacklevel=2)
 
     @in_precision
-    def _read_weights(self: Any, filepath: Any, **kwargs: Any) -> None:
+    def read_weights(self: Any, filepath: Any, **kwargs: Any) -> bool:
+        """Does what `load_weights` does without the warning.
+
+        Returns:
+            Whether the file held the fitted state.
+        """
+        self._has_loaded_state = False
         try:
             super().load_weights(filepath, **kwargs)  # type: ignore[misc]
         except (ValueError, KeyError, OSError) as error:
@@ -162,6 +164,8 @@ class FittedState:
                 f"The file does not hold the weights of this model. Received: '{filepath}'; "
                 f"{_fault_of(filepath) or error}."
             ) from error
+        self.preset = None
+        return self._has_loaded_state
 
     # Checkpoints of Orbax, and loops of one's own on JAX
 
