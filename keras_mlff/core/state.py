@@ -43,6 +43,7 @@ class FittedState:
     preset: Any
     raw_weights: RawWeights | None = None
     _has_loaded_state: bool = False
+    _is_fitting: bool = False
 
     @property
     def fitted_state(self) -> dict[str, Any]:
@@ -71,8 +72,16 @@ class FittedState:
                 f"heads {sorted(state['heads'])}, {len(state['ranges'])} tables; this model has "
                 f"{names}, {len(tables)}. Make the model with the arguments of then."
             )
-        if state == self.fitted_state:
+        self.domain = Domain.from_config(state["domain"])
+        now = self.fitted_state
+        if state["heads"] == now["heads"] and state["ranges"] == now["ranges"]:
             return
+        if self._is_fitting:
+            raise ValueError(
+                "A training that has begun cannot go on with other references, scales or ranges. "
+                f"Received: {state['heads']}; this model has {now['heads']}. Call `fit_offsets` on "
+                "the same data before, or use `keras_mlff.train(..., resume=True)`."
+            )
         for head in self.heads:
             head.fitted = state["heads"][head.name]
         before = {(table.x_min, table.x_max) for table in tables}
@@ -83,7 +92,6 @@ class FittedState:
             chosen = parse_encoding(self.arguments["distance_encoding"])
             x_min, x_max = ends.pop()
             self.arguments["distance_encoding"] = chosen | {"x_min": x_min, "x_max": x_max}
-        self.domain = Domain.from_config(state["domain"])
         keras_private.forget_compiled_functions(self)  # type: ignore[arg-type]
 
     # Lists
@@ -162,7 +170,7 @@ class FittedState:
                 raise
             raise ValueError(
                 f"The file does not hold the weights of this model. Received: '{filepath}'; "
-                f"{_fault_of(filepath) or error}."
+                f"{_fault_of(filepath) or ' '.join(str(error).split())}"
             ) from error
         self.preset = None
         return self._has_loaded_state

@@ -41,6 +41,9 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
     the steps.
     """
 
+    raw_weights: Any
+    _is_fitting: bool
+
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         super().__init__(dtype=dtype, name=name)
         self.jit_compile = backend.COMPILES
@@ -266,8 +269,12 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
             raise
         if callbacks:
             kwargs["callbacks"] = callbacks
-        with feed.original_errors():
-            return super().fit(data, *args, shuffle=False, **kwargs)
+        self._is_fitting = True
+        try:
+            with feed.original_errors():
+                return super().fit(data, *args, shuffle=False, **kwargs)
+        finally:
+            self._is_fitting = False
 
     def _complete_callbacks(self, given: Any) -> list[keras.callbacks.Callback]:
         """Adds the callbacks that optimizer and loss weights need, and introduces them."""

@@ -233,7 +233,7 @@ def test_numbers_without_meaning_are_an_error_that_names_the_atoms(
 def test_charges_and_moments_of_atoms_that_are_not_read_are_told(model, water):
     water.calc = MLFFCalculator(model)
     water.set_initial_magnetic_moments([2.0, 0.0, 0.0])
-    with pytest.warns(UserWarning, match=r"initial_magmoms.*info\['spin'\]=1"):
+    with pytest.raises(UserWarning, match=r"initial_magmoms.*info\['spin'\]=1"):
         water.get_potential_energy()
     water.info["spin"] = 3
     water.get_potential_energy()  # they fit now
