@@ -183,9 +183,20 @@ class FittedState:
         return {**tree, _STATE: _as_bytes(self.fitted_state)}
 
     def set_state_tree(self: Any, state_tree: Mapping[str, Any]) -> None:
-        """Sets all variables as Keras does, and the fitted state where the tree has one."""
+        """Sets all variables as Keras does, and the fitted state where the tree has one.
+
+        Raises:
+            ValueError: If the variables are those of a model of another name.
+        """
         tree = dict(state_tree)
         state = tree.pop(_STATE, None)
+        names = set(super().get_state_tree()["trainable_variables"])  # type: ignore[misc]
+        if names != set(tree.get("trainable_variables", names)):
+            raise ValueError(  # Keras would pass over all of them
+                f"The tree belongs to a model of another name. Received: "
+                f"{sorted(tree['trainable_variables'])}; this model is {sorted(names)}. Make it "
+                "with `name=`."
+            )
         if state is None:
             warnings.warn(_without_state("The tree", self.heads), stacklevel=2)
         else:
