@@ -128,7 +128,6 @@ def constructor_arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]
     for name in flags & found.keys():
         if not isinstance(found[name], bool):
             raise TypeError(
-                f"`{name}` of {model.__name__} is True or False. Received: "
-                f"{name}={found[name]!r}."
+                f"`{name}` of {model.__name__} is True or False. Received: {name}={found[name]!r}."
             )
     return found

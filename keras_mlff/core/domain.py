@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array, Graph
+from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
 
 Policy = Literal["refuse", "warn", "ignore"]
 POLICIES = ("refuse", "warn", "ignore")
@@ -80,7 +81,7 @@ class Domain:
         """
         if not (self.elements and other.elements):
             return self if self.elements else other
-        count = (lambda a, b: a + b) if add else max
+        count: Callable[[int, int], int] = operator.add if add else max
 
         def both(z: int) -> Occurrence | None:
             parts = [domain.elements.get(z, _ABSENT) for domain in (self, other)]
@@ -113,10 +114,11 @@ class Domain:
         return dataclasses.replace(self, largest=largest)
 
     @property
-    def rare(self) -> list[int]:
-        """Elements that less than a tenth of the structures have, and less than 100 of them."""
+    def rare(self) -> dict[int, int]:
+        """Elements that less than a tenth and less than 100 of the structures have, and how many."""
         few = min(100.0, 0.1 * self.num_structures)
-        return [z for z, found in self.elements.items() if found and found.structures < few]
+        known = {z: found.structures for z, found in self.elements.items() if found}
+        return {z: structures for z, structures in known.items() if structures < few}
 
     # Files
 
@@ -168,7 +170,7 @@ class Domain:
         counts, charges, spins, periodic = _Batch.of(inputs)
         found: list[Deviation] = []
 
-        def add(kind: str, wrong: Array, received: Any, text: str, grave: bool = False) -> None:
+        def add(kind: str, wrong: Any, received: Any, text: str, grave: bool = False) -> None:
             if np.any(wrong):
                 rows = np.flatnonzero(wrong).tolist()
                 found.append(Deviation(kind, rows, text.format(received(rows)), grave))
@@ -207,7 +209,7 @@ class Domain:
             add("periodicity", wrong, lambda rows: np.unique(periodic[rows]).tolist(), text, True)
         molecules = periodic == 0  # a crystal may be repeated as often as one likes
         if self.sizes:
-            sizes = counts.sum(axis=1)
+            sizes = np.asarray(counts.sum(axis=1))
             wrong = molecules & ((sizes < self.sizes[0]) | (sizes > self.sizes[1]))
             text = "numbers of atoms beyond those learned from: {}" + (
                 f", learned were {self.sizes[0]} to {self.sizes[1]}"
@@ -223,10 +225,10 @@ class Domain:
                 f"were {known.fewest} to {known.most}"
             )
             add("composition", wrong, lambda rows, n=number: np.unique(n[rows]).tolist(), text)
-        for z in self.rare:
+        for z, structures in self.rare.items():
             text = (
-                f"element {z}, which {self.elements[z].structures} of {self.num_structures} "  # type: ignore[union-attr]
-                "structures had that the model has learned from, so little is known of it"
+                f"element {z}, which {structures} of {self.num_structures} structures had that the "
+                "model has learned from, so little is known of it"
             )
             add("rare elements", counts[:, z] > 0, lambda rows: "", text)
         return found
@@ -308,7 +310,7 @@ def check_states(inputs: Mapping[str, Any], first: int = 0) -> None:
     nuclei = counts @ np.arange(counts.shape[1])
     electrons, unpaired = nuclei - charges, spins - 1
     odd = (charges == np.round(charges)) & ((electrons - unpaired) % 2 != 0)
-    possible = (electrons > 0) & (electrons <= 2 * nuclei) & (0 <= unpaired)
+    possible = (electrons > 0) & (electrons <= 2 * nuclei) & (unpaired >= 0)
     possible &= (unpaired <= electrons) & ~odd
     wrong = np.flatnonzero(_are_stated(charges, spins) & ~possible)
     if len(wrong):

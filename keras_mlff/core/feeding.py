@@ -33,14 +33,12 @@ class Feeding:
         preset: The preset whose weights the model has; `None` once it was trained. Setting it
             sets the domain.
         domain: What the model has learned from.
-        sees_states: Whether total charge or spin multiplicity take part in predictions.
     """
 
     cutoff: float
     uses_triplets: bool
     heads: list[Head]
     jit_compile: bool
-    sees_states: bool
     domain: Domain
     compilations: dict[str, set[Any]]
     _preset: presets.Preset | None
@@ -50,6 +48,11 @@ class Feeding:
         super().__init__(**kwargs)
         self._preset, self.domain, self._told = None, Domain(), set()
         self.compilations = {"fit": set(), "evaluate": set(), "predict": set()}
+
+    @property
+    def sees_states(self) -> bool:
+        """Whether total charge or spin multiplicity take part in predictions."""
+        raise NotImplementedError
 
     @property
     def preset(self) -> presets.Preset | None:
@@ -117,7 +120,9 @@ class Feeding:
             A feed that takes the offsets of the heads out of labels, counts shapes and looks at
             what the model is to see.
         """
-        checks = domains.check_states if mode == "fit" else partial(self.check_domain, domain=domain)
+        checks = (
+            domains.check_states if mode == "fit" else partial(self.check_domain, domain=domain)
+        )
         return Feed(
             offsets=collection.offset_tables(self.heads),
             notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),

@@ -156,11 +156,11 @@ class Prediction(Training):
         keras_private.forget_compiled_functions(self)
 
     def _domain_of(self, graphs: Sequence[Graph]) -> Domain:
-        """Collects what structures teach: their domain, and how large labels without offsets are."""
+        """Collects the domain of structures, and how large labels without offsets are."""
         domain = Domain.of(graphs)
         tables = collection.offset_tables(self.heads)
         for graph in graphs:
-            labels = {
+            labels: dict[str, Any] = {
                 key: graph[key] - label_offsets(level(key), graph, *tables[key])
                 if key in tables
                 else graph[key]

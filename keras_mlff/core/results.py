@@ -53,7 +53,9 @@ def refuse_nonsense(
         return
     ids, numbers = inputs["graph_ids"], inputs["atomic_numbers"]
     atomwise = [key for key in kinds if level(key) == "atom"]
-    structures = [ids[wrong[key]] if key in atomwise else np.flatnonzero(wrong[key]) for key in kinds]
+    structures = [
+        ids[wrong[key]] if key in atomwise else np.flatnonzero(wrong[key]) for key in kinds
+    ]
     graph = int(min(rows[0] for rows in structures))
     atoms = np.flatnonzero(masks["atom"] & (ids == graph))
     bad = [i for i, atom in enumerate(atoms) if any(wrong[key][atom] for key in atomwise)]

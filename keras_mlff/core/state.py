@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 from keras_mlff.backend import keras_private
@@ -56,7 +55,7 @@ class FittedState:
 
     @property
     def _tables(self) -> list[PositionalEncoding]:
-        layers = keras_private.layers_inside(self)  # type: ignore[arg-type]
+        layers = keras_private.layers_inside(self)
         return [layer for layer in layers if isinstance(layer, PositionalEncoding)]
 
     def set_fitted_state(self, state: Mapping[str, Any]) -> None:
@@ -92,7 +91,7 @@ class FittedState:
             chosen = parse_encoding(self.arguments["distance_encoding"])
             x_min, x_max = ends.pop()
             self.arguments["distance_encoding"] = chosen | {"x_min": x_min, "x_max": x_max}
-        keras_private.forget_compiled_functions(self)  # type: ignore[arg-type]
+        keras_private.forget_compiled_functions(self)
 
     # Lists
 
@@ -186,22 +185,31 @@ class FittedState:
         """Sets all variables as Keras does, and the fitted state where the tree has one.
 
         Raises:
-            ValueError: If the variables are those of a model of another name.
+            ValueError: If the variables have other names than those of this model.
         """
         tree = dict(state_tree)
         state = tree.pop(_STATE, None)
-        names = set(super().get_state_tree()["trainable_variables"])  # type: ignore[misc]
-        if names != set(tree.get("trainable_variables", names)):
-            raise ValueError(  # Keras would pass over all of them
-                f"The tree belongs to a model of another name. Received: "
-                f"{sorted(tree['trainable_variables'])}; this model is {sorted(names)}. Make it "
-                "with `name=`."
+        paths = {variable.path for variable in self.trainable_variables}
+        strange = sorted(_paths(tree.get("trainable_variables", {})) - paths)
+        if strange:  # Keras would pass over them
+            raise ValueError(
+                "The tree belongs to a model whose layers have other names. Received: "
+                f"'{strange[0]}', ...; this model has '{min(paths)}', .... Names count what a "
+                "process has made: begin with keras.utils.clear_session(), or use files."
             )
         if state is None:
             warnings.warn(_without_state("The tree", self.heads), stacklevel=2)
         else:
             self.set_fitted_state(json.loads(np.asarray(state).tobytes()))
         super().set_state_tree(tree)  # type: ignore[misc]
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in tree.items():
+        path = prefix + key
+        found |= _paths(value, f"{path}/") if isinstance(value, Mapping) else {path}
+    return found
 
 
 def _as_bytes(state: Mapping[str, Any]) -> Array:

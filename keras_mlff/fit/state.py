@@ -260,7 +260,9 @@ def _restore_measured(model: Any, earlier: list[dict[str, Any]]) -> bool:
     for head, item in zip(model.heads, earlier, strict=True):
         if item["references"].keys() != head.fitted["references"].keys():
             return False
-        old, new = ([f["shift"], f["scale"], *f["references"].values()] for f in (item, head.fitted))
+        old, new = (
+            [f["shift"], f["scale"], *f["references"].values()] for f in (item, head.fitted)
+        )
         if not np.allclose(old, new, rtol=_ROUNDING, atol=_ROUNDING):
             return False
     for head, item in zip(model.heads, earlier, strict=True):

@@ -159,7 +159,9 @@ def _finite_difference_error(
                     moved.append({**item, "positions": positions})
         energies = model.predict(moved, len(moved), domain="ignore")["energy"].reshape(-1, 3, 2)
         forces = -(energies[:, :, 0] - energies[:, :, 1]) / (2.0 * step)
-        errors.append(_largest(model.predict(item, domain="ignore")["forces"][: len(forces)] - forces))
+        errors.append(
+            _largest(model.predict(item, domain="ignore")["forces"][: len(forces)] - forces)
+        )
     return max(errors)
 
 
