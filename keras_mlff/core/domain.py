@@ -17,12 +17,12 @@ POLICIES = ("refuse", "warn", "ignore")
 
 
 class Occurrence(NamedTuple):
-    """How often the structures of a training have an element."""
+    """How often the structures of a training have an element; `None` where that is unknown."""
 
     structures: int  # that have it
-    atoms: int
-    fewest: int  # in one structure, those without it included
-    most: int
+    atoms: int | None = None
+    fewest: int | None = None  # in one structure, those without it included
+    most: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Domain:
                 return None
             return Occurrence(
                 count(a.structures, b.structures),
-                count(a.atoms, b.atoms),
-                min(a.fewest, b.fewest),
-                max(a.most, b.most),
+                _both(count, a.atoms, b.atoms),
+                _both(min, a.fewest, b.fewest),
+                _both(max, a.most, b.most),
             )
 
         ends = [size for domain in (self, other) for size in domain.sizes or ()]
@@ -115,7 +115,7 @@ class Domain:
 
     @property
     def rare(self) -> dict[int, int]:
-        """Elements that less than a tenth and less than 100 of the structures have, and how many."""
+        """Elements that less than a tenth and less than 100 structures have, and how many."""
         few = min(100.0, 0.1 * self.num_structures)
         known = {z: found.structures for z, found in self.elements.items() if found}
         return {z: structures for z, structures in known.items() if structures < few}
@@ -216,7 +216,7 @@ class Domain:
             )
             add("sizes", wrong, lambda rows: np.unique(sizes[rows]).tolist(), text)
         for z, known in self.elements.items():
-            if known is None:
+            if known is None or known.fewest is None or known.most is None:
                 continue
             number = counts[:, z]
             wrong = molecules & ((number < known.fewest) | (number > known.most))
@@ -355,6 +355,10 @@ _ABSENT = Occurrence(0, 0, 0, 0)
 
 def _are_stated(charges: Array, spins: Array) -> Array:
     return np.asarray((charges != 0.0) | (spins != 1))
+
+
+def _both(join: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else join(one, other)
 
 
 def _union(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
