@@ -23,7 +23,7 @@ from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
 from keras_mlff.packing.loader import GraphLoader
 
-STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
+STATE, LOG, BEST = "state.npz", "log.csv", "best.keras"
 
 
 def with_edges(structures: Sequence[Graph], model: ForceField) -> list[Graph]:
@@ -52,7 +52,8 @@ def fit_model(
         model: The model, its offsets set, frozen as it is to be.
         parts: Labeled structures, with edges or without; the test takes no part. Where there is no
             validation, the weights with the lowest loss of the training are the best.
-        folder: Receives `log.csv`, `state.npz` and `best.weights.h5`.
+        folder: Receives `log.csv`, `state.npz` and `best.keras`, a whole
+            model at any time, which `keras.models.load_model` loads.
         settings: Everything that decides how the weights come out.
         labels: What is learned.
         spreads: See `choices.loss_weights`.

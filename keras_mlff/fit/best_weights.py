@@ -1,4 +1,4 @@
-"""The weights of the best validation, kept as a file."""
+"""The model of the best validation, kept as a file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from keras_mlff import saving
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Writes the weights of the best validation, a whole file at any time.
+    """Writes the model with the weights of the best validation, a whole file at any time.
 
     Epochs without a validation are left out, where `keras.callbacks.ModelCheckpoint` would write
     theirs.
 
     Args:
-        path: Path of the file, which ends in `.weights.h5`.
+        path: Path of the file, which ends in `.keras`: `keras.models.load_model` loads it, with
+            everything that was fitted.
         monitor: Name of the log whose smallest value is the best. Defaults to `"val_loss"`.
 
     Attributes:
@@ -41,7 +42,7 @@ class BestWeights(keras.callbacks.Callback):
             if logs[self.monitor] < self.best:
                 self.best = float(logs[self.monitor])
                 with saving.replacing(self.path) as file:
-                    self.model.save_weights(file)
+                    self.model.save(file)
         elif not self.monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
             raise ValueError(
                 f"Nothing of that name is measured. Received: monitor='{self.monitor}'; there are "
