@@ -129,6 +129,30 @@ def test_a_structure_that_cannot_be_predicted_leaves_the_others(tiny, tmp_path, 
     assert len(datasets.load(tmp_path / "out.xyz")) == 5
 
 
+def test_numbers_without_meaning_are_a_failure(zoo, tmp_path, capsys):
+    """All pairs of a molecule are seen by GeomAtt, however far."""
+    made = models.GeomAtt(num_features=4, num_layers=1)
+    made.save_to_preset(zoo / "geomatt/tiny", elements=[1, 6], properties=["energy", "forces"])
+    far = structure([[0, 0, 0], [0, 0, 1.1], [1e30, 0, 0]], [6, 1, 1])
+    datasets.save(tmp_path / "far.xyz", [frames(1)[0] | {"spin_multiplicity": np.ones(1)}, far])
+    arguments = ["predict", str(tmp_path / "far.xyz"), "--preset", "geomatt/tiny"]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == ["0"]
+    assert "structure 1 is left out: The model predicts NaN or infinite values" in said.err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "md"])
+def test_what_was_not_learned_is_predicted_on_request_alone(tiny, tmp_path, capsys, command):
+    strange = structure(CH2, [8, 1, 1], energy=0.0, forces=np.zeros((3, 3)))
+    datasets.save(tmp_path / "water.xyz", [strange])
+    arguments = [command, str(tmp_path / "water.xyz"), "--preset", "cmret/tiny"]
+    arguments += ["--num-steps", "1"] if command == "md" else []
+    assert cli.main(arguments) == 2
+    assert "[8], preset='tiny', which knows [1, 6]" in capsys.readouterr().err
+    assert cli.main([*arguments, "--domain", "ignore"]) == 0
+
+
 def test_a_position_that_is_no_number_leaves_the_others(tiny, xyz, tmp_path, capsys):
     text = Path(xyz).read_text("utf-8").splitlines()
     text[7] = " ".join([text[7].split()[0], "nan", *text[7].split()[2:]])  # of structure 1

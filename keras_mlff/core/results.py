@@ -1,7 +1,9 @@
-"""Which numbers of a network are results, and how large those were that it has learned from."""
+"""Which numbers of a network are results, and what it sees while it learns."""
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,3 +94,25 @@ def size_by_key(values: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[st
     if "forces" in values:
         found["forces"] = np.abs(np.asarray(values["forces"], np.float64)[atoms]).max(axis=1)
     return found
+
+
+class Learner:
+    """Collects the domain of the data that a `fit` sees, in its first epoch.
+
+    Batches come from threads that prepare them, on TensorFlow from several.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._lock = model, threading.Lock()
+        self._before, self._seen = model.domain, Domain()
+        self._count, self.num_batches = 0, math.inf
+
+    def __call__(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
+        """Adds a batch, its labels without offsets."""
+        with self._lock:
+            if self._count >= self.num_batches:
+                return
+            self._count += 1
+            seen = self._seen.joined(Domain.of([inputs]), add=True)
+            self._seen = with_labels(seen, labels, inputs)
+            self._model.learn_domain(self._before.joined(self._seen))

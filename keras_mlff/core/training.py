@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import Complete, in_precision, load_in_precision
 from keras_mlff.core.domain import Domain, check_states
 from keras_mlff.core.feeding import Feeding
-from keras_mlff.core.results import with_labels
+from keras_mlff.core.results import Learner
 from keras_mlff.fit.averages import AveragedWeights
 from keras_mlff.fit.logs import InputWait
 from keras_mlff.fit.objective import Objective
@@ -373,28 +371,6 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
                     f"Received: an array of shape {tuple(value.shape)}."
                 )
             variable.assign(value)
-
-
-class Learner:
-    """Collects the domain of the data that a `fit` sees, in its first epoch.
-
-    Batches come from threads that prepare them, on TensorFlow from several.
-    """
-
-    def __init__(self, model: Training) -> None:
-        self._model, self._lock = model, threading.Lock()
-        self._before, self._seen = model.domain, Domain()
-        self._count, self.num_batches = 0, math.inf
-
-    def __call__(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> None:
-        """Adds a batch, its labels without offsets."""
-        with self._lock:
-            if self._count >= self.num_batches:
-                return
-            self._count += 1
-            seen = self._seen.joined(Domain.of([inputs]), add=True)
-            self._seen = with_labels(seen, labels, inputs)
-            self._model.learn_domain(self._before.joined(self._seen))
 
 
 def _refuse_weights(arguments: Mapping[str, Any]) -> None:
