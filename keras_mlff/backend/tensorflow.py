@@ -20,7 +20,10 @@ from keras_mlff.packing.loader import unpack_batch
 COMPILES = True  # XLA is 1.3 to 2 times faster than graph mode for forces, on a CPU too
 RUNS_EAGERLY = True
 # the inputs that `Feed.prepare` reads
-_READ_BY_FEED = ("atomic_numbers", "atom_mask", "graph_ids", "graph_mask")
+_READ_BY_FEED = (
+    *("atomic_numbers", "atom_mask", "graph_ids", "graph_mask"),
+    *("total_charge", "spin_multiplicity", "pbc"),
+)
 
 
 def value_and_gradient(
@@ -177,15 +180,17 @@ def _own(data: Any) -> tuple[Any, Any]:
 
 def _prepared(inputs: Any, labels: Any, feed: Feed) -> tuple[Any, Any]:
     """Lets `Feed.prepare`, which works on NumPy arrays, see a batch of a tf.data graph."""
-    read = {key: inputs[key] for key in _READ_BY_FEED}
-    offset = {key: labels[key] for key in sorted(feed.offsets.keys() & labels.keys())}
+    read = {key: inputs[key] for key in _READ_BY_FEED if key in inputs}
+    seen = {*feed.offsets, *(("energy", "forces") if feed.learn else ())}
+    offset = {key: labels[key] for key in sorted(seen & labels.keys())}
 
     def prepare(*arrays: Any) -> list[Any]:
         graph, values = tf.nest.pack_sequence_as((read, offset), arrays)
         prepared = feed.prepare(graph, values)
         return [graph["atomic_numbers"], *(prepared[key] for key in offset)]
 
-    types = [inputs["atomic_numbers"].dtype, *(tf.float64 for _ in offset)]
+    kept = [tf.float64 if key in feed.offsets else labels[key].dtype for key in offset]
+    types = [inputs["atomic_numbers"].dtype, *kept]
     numbers, *values = tf.numpy_function(prepare, tf.nest.flatten((read, offset)), types)
     # as an input of the step, which therefore waits for the check
     inputs = {**inputs, "atomic_numbers": tf.ensure_shape(numbers, inputs["atomic_numbers"].shape)}
