@@ -23,7 +23,7 @@ import numpy as np
 from keras_mlff import saving
 from keras_mlff.graph import MAX_ATOMIC_NUMBER
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: the weights bring what was fitted beside them
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 ZOO_ENVIRONMENT = "KERAS_MLFF_ZOO"  # further folders, separated as in PATH
 # the types of metadata that programs read, where they are stated

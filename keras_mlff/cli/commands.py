@@ -21,7 +21,7 @@ from keras_mlff.cli.tables import (
 )
 
 if TYPE_CHECKING:
-    from keras_mlff.core.domain import Policy
+    from keras_mlff.core.deviations import Policy
 
 EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),

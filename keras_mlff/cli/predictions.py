@@ -11,7 +11,7 @@ from keras_mlff import quantities
 from keras_mlff.cli.tables import TABLE_SUFFIXES, chosen_format, notice, write_table
 
 if TYPE_CHECKING:
-    from keras_mlff.core.domain import Policy
+    from keras_mlff.core.deviations import Policy
     from keras_mlff.graph import Array, Graph
     from keras_mlff.tables.errors import By
 

@@ -1,19 +1,15 @@
-"""What a model has learned from, and whether a structure lies within it."""
+"""What a model has learned from, and the states that no atoms can have."""
 
 from __future__ import annotations
 
 import dataclasses
 import operator
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_mlff.graph import MAX_ATOMIC_NUMBER, Array
-
-Policy = Literal["refuse", "warn", "ignore"]
-POLICIES = ("refuse", "warn", "ignore")
 
 
 class Occurrence(NamedTuple):
@@ -49,7 +45,7 @@ class Domain:
     @classmethod
     def of(cls, graphs: Iterable[Mapping[str, Any]]) -> Domain:
         """Collects the domain of structures, graphs or batches; their labels are not looked at."""
-        parts = [_Batch.of(graph) for graph in graphs]
+        parts = [Structures.of(graph) for graph in graphs]
         counts, charges, spins, periodic = (np.concatenate(part) for part in zip(*parts))  # noqa: B905
         present = counts > 0
         sizes = counts.sum(axis=1)
@@ -155,139 +151,6 @@ class Domain:
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"Not a domain ({error}). Received: {config!r}.") from error
 
-    # Checks
-
-    def deviations(
-        self, inputs: Mapping[str, Any], sees_states: bool, name: str
-    ) -> list[Deviation]:
-        """Lists in what a batch differs from everything that was learned from.
-
-        Args:
-            inputs: A structure, a graph or a batch.
-            sees_states: Whether total charge and spin take part in the network.
-            name: What messages call the model.
-        """
-        counts, charges, spins, periodic = _Batch.of(inputs)
-        found: list[Deviation] = []
-
-        def add(kind: str, wrong: Any, received: Any, text: str, grave: bool = False) -> None:
-            if np.any(wrong):
-                rows = np.flatnonzero(wrong).tolist()
-                found.append(Deviation(kind, rows, text.format(received(rows)), grave))
-
-        if self.elements:
-            strange = counts.copy()
-            strange[:, list(self.elements)] = 0
-            text = (
-                "elements that the model was not trained on, so their energy has no meaning: "
-                f"atomic_numbers={{}}, {name}, which knows {sorted(self.elements)}"
-            )
-            numbers = np.flatnonzero(strange.any(axis=0)).tolist()
-            add("elements", strange.any(axis=1), lambda rows: numbers, text, True)
-        states = list(zip(charges.tolist(), spins.tolist(), strict=True))
-        outside = np.asarray([state not in self.states for state in states], np.bool_)
-        learned = f", learned were {list(self.states)}" if self.states else ""
-
-        def shown(rows: list[int]) -> list[Any]:
-            return sorted({states[row] for row in rows})
-
-        if not sees_states:
-            text = (
-                "a total charge or spin multiplicity that this model does not see, so that it "
-                f"predicts the same without: {{}}{learned}"
-            )
-            add("unseen states", outside & _are_stated(charges, spins), shown, text)
-        elif self.states:
-            text = "total charge and spin multiplicity that were not learned: {}" + learned
-            add("states", outside, shown, text, True)
-        if self.periodic:
-            wrong = ~np.isin(periodic, self.periodic)
-            text = (
-                "numbers of periodic directions that were not learned (0 of a molecule, 2 of a "
-                f"slab, 3 of a crystal): {{}}, learned were {list(self.periodic)}"
-            )
-            add("periodicity", wrong, lambda rows: np.unique(periodic[rows]).tolist(), text, True)
-        molecules = periodic == 0  # a crystal may be repeated as often as one likes
-        if self.sizes:
-            sizes = np.asarray(counts.sum(axis=1))
-            wrong = molecules & ((sizes < self.sizes[0]) | (sizes > self.sizes[1]))
-            text = "numbers of atoms beyond those learned from: {}" + (
-                f", learned were {self.sizes[0]} to {self.sizes[1]}"
-            )
-            add("sizes", wrong, lambda rows: np.unique(sizes[rows]).tolist(), text)
-        for z, known in self.elements.items():
-            if known is None or known.fewest is None or known.most is None:
-                continue
-            number = counts[:, z]
-            wrong = molecules & ((number < known.fewest) | (number > known.most))
-            text = (
-                f"other numbers of atoms of element {z} than were learned from: {{}}, learned "
-                f"were {known.fewest} to {known.most}"
-            )
-            add("composition", wrong, lambda rows, n=number: np.unique(n[rows]).tolist(), text)
-        for z, structures in self.rare.items():
-            text = (
-                f"element {z}, which {structures} of {self.num_structures} structures had that the "
-                "model has learned from, so little is known of it"
-            )
-            add("rare elements", counts[:, z] > 0, lambda rows: "", text)
-        return found
-
-
-class Deviation(NamedTuple):
-    """One way in which structures lie outside of a domain."""
-
-    kind: str
-    rows: list[int]  # structures of the batch, padding left out
-    text: str
-    is_grave: bool  # refused unless the user says otherwise
-
-
-def check(
-    domain: Domain,
-    inputs: Mapping[str, Any],
-    policy: Policy | None,
-    sees_states: bool,
-    told: set[str],
-    name: str = "a model",
-    first: int = 0,
-) -> None:
-    """Refuses what a model cannot answer for, or warns of it once.
-
-    Args:
-        domain: What the model has learned from.
-        inputs: A structure, a graph or a batch.
-        policy: `"refuse"` refuses everything outside of the domain, `"warn"` warns of it once and
-            `"ignore"` passes over it. `None` refuses elements, charges, multiplicities and periodic
-            directions that were not learned, and warns once of sizes, compositions, rare elements
-            and of states that the model does not see.
-        sees_states: Whether total charge and spin take part in the network.
-        told: Kinds of deviations that were warned of before; it is added to.
-        name: What messages call the model, such as `"preset='ch2'"`.
-        first: Number of the first structure, for messages.
-
-    Raises:
-        ValueError: If a state is impossible, whatever the policy, or if something is refused.
-    """
-    check_policy(policy)
-    check_states(inputs, first)
-    if policy == "ignore" or not (domain.elements or domain.states or not sees_states):
-        return
-    found = domain.deviations(inputs, sees_states, name)
-    refused = [d for d in found if policy == "refuse" or (policy is None and d.is_grave)]
-    if refused:
-        raise ValueError(_message(refused, first))
-    found = [d for d in found if d.kind not in told]
-    if found:
-        told.update(d.kind for d in found)
-        warnings.warn(_message(found, first), stacklevel=2)
-
-
-def check_policy(policy: str | None) -> None:
-    """Refuses words that are no policy."""
-    if policy is not None and policy not in POLICIES:
-        raise ValueError(f"`domain` is one of {list(POLICIES)} or None. Received: {policy!r}.")
-
 
 def check_states(inputs: Mapping[str, Any], first: int = 0) -> None:
     """Refuses total charges and spin multiplicities that no atoms of these elements can have.
@@ -304,15 +167,20 @@ def check_states(inputs: Mapping[str, Any], first: int = 0) -> None:
     Raises:
         ValueError: If a state is impossible.
     """
-    counts, charges, spins, _ = _Batch.of(inputs)
-    if not np.any(_are_stated(charges, spins)):
+    check_batch(Structures.of(inputs), first)
+
+
+def check_batch(batch: Structures, first: int) -> None:
+    """Does what `check_states` does on what was counted before."""
+    counts, charges, spins, _ = batch
+    if not np.any(are_stated(charges, spins)):
         return
     nuclei = counts @ np.arange(counts.shape[1])
     electrons, unpaired = nuclei - charges, spins - 1
     odd = (charges == np.round(charges)) & ((electrons - unpaired) % 2 != 0)
     possible = (electrons > 0) & (electrons <= 2 * nuclei) & (unpaired >= 0)
     possible &= (unpaired <= electrons) & ~odd
-    wrong = np.flatnonzero(_are_stated(charges, spins) & ~possible)
+    wrong = np.flatnonzero(are_stated(charges, spins) & ~possible)
     if len(wrong):
         row = wrong[0]
         raise ValueError(
@@ -325,7 +193,7 @@ def check_states(inputs: Mapping[str, Any], first: int = 0) -> None:
         )
 
 
-class _Batch(NamedTuple):
+class Structures(NamedTuple):
     """The real structures of a batch, one row each."""
 
     counts: Array  # (n, 119) atoms of each element
@@ -334,7 +202,7 @@ class _Batch(NamedTuple):
     periodic: Array  # (n,) numbers of periodic directions
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Any]) -> _Batch:
+    def of(cls, inputs: Mapping[str, Any]) -> Structures:
         real = np.asarray(inputs["graph_mask"], np.bool_)
         atoms = np.asarray(inputs["atom_mask"], np.bool_)
         width = MAX_ATOMIC_NUMBER + 1
@@ -353,7 +221,8 @@ class _Batch(NamedTuple):
 _ABSENT = Occurrence(0, 0, 0, 0)
 
 
-def _are_stated(charges: Array, spins: Array) -> Array:
+def are_stated(charges: Array, spins: Array) -> Array:
+    """Tells which states are others than charge 0 with multiplicity 1, `(n,)`."""
     return np.asarray((charges != 0.0) | (spins != 1))
 
 
@@ -363,16 +232,3 @@ def _both(join: Callable[[int, int], int], one: int | None, other: int | None) -
 
 def _union(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(sorted({*one, *other})) if one and other else ()
-
-
-def _message(found: list[Deviation], first: int) -> str:
-    listed = "; ".join(
-        f"{d.text} (structure {first + d.rows[0]}"
-        + (f" and {len(d.rows) - 1} more)" if len(d.rows) > 1 else ")")
-        for d in found
-    )
-    return (
-        f"Outside of what the model has learned. Received: {listed}. Choose a model that covers "
-        "this (`keras-mlff zoo list`), fine-tune this one (`keras-mlff train --preset`), or pass "
-        "domain='warn' or 'ignore' (--domain) if you know that it makes sense."
-    )

@@ -11,8 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from keras_mlff import backend, presets
-from keras_mlff.core import domain as domains
-from keras_mlff.core.domain import Domain, Policy
+from keras_mlff.core import deviations
+from keras_mlff.core.deviations import Policy
+from keras_mlff.core.domain import Domain, check_states
 from keras_mlff.graph import Graph, structure
 from keras_mlff.heads import Head, collection
 from keras_mlff.neighbors import GraphSpec
@@ -120,9 +121,7 @@ class Feeding:
             A feed that takes the offsets of the heads out of labels, counts shapes and looks at
             what the model is to see.
         """
-        checks = (
-            domains.check_states if mode == "fit" else partial(self.check_domain, domain=domain)
-        )
+        checks = check_states if mode == "fit" else partial(self.check_domain, domain=domain)
         return Feed(
             offsets=collection.offset_tables(self.heads),
             notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),
@@ -157,7 +156,7 @@ class Feeding:
         """
         name = type(self).__name__ if self.preset is None else f"preset='{self.preset.name}'"
         told = self._told
-        domains.check(self.domain, inputs, domain, self.sees_states, told, name, first)
+        deviations.check(self.domain, inputs, domain, self.sees_states, told, name, first)
 
     def learn_domain(self, domain: Domain) -> None:
         """Sets what the model has learned from, and warns of states that it cannot tell apart."""

@@ -10,9 +10,10 @@ import numpy as np
 
 from keras_mlff import backend
 from keras_mlff.backend import keras_private
-from keras_mlff.core import domain as domains
+from keras_mlff.core import deviations
 from keras_mlff.core.construction import in_precision
-from keras_mlff.core.domain import Domain, Policy
+from keras_mlff.core.deviations import Policy
+from keras_mlff.core.domain import Domain
 from keras_mlff.core.results import refuse_nonsense, with_labels
 from keras_mlff.core.training import Training
 from keras_mlff.graph import Array, Graph, is_known, level
@@ -56,7 +57,7 @@ class Prediction(Training):
             FloatingPointError: If a prediction is NaN, infinite, or far beyond anything that the
                 model has learned.
         """
-        domains.check_policy(domain)
+        deviations.check_policy(domain)
         loader = self.make_loader(x, batch_size)
         if getattr(loader, "shuffle", False) is True:  # a tf.data.Dataset has a method of that name
             raise ValueError(

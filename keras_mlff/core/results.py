@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_mlff.core.domain import Domain, Policy
+from keras_mlff.core.deviations import Policy
+from keras_mlff.core.domain import Domain
 from keras_mlff.graph import Array, Graph, level
 
 _FAR = 1e4  # times the largest number learned from: nothing that a force field can mean

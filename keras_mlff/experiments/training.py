@@ -74,6 +74,12 @@ def fit_model(
             f"There is a training in the folder already. Received: folder='{folder}', "
             "resume=False. Pass resume=True (--resume) to go on with it, or another folder."
         )
+    if resume and (folder / "best.weights.h5").exists() and not (folder / BEST).exists():
+        raise ValueError(
+            f"The training was begun by an earlier version, which kept its best weights in another "
+            f"file. Received: '{folder}' with best.weights.h5. Finish it with that version, or "
+            "begin anew in another folder."
+        )
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
     folder.mkdir(parents=True, exist_ok=True)

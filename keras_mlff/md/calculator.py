@@ -18,7 +18,7 @@ from ase.calculators.calculator import (
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from keras_mlff import presets, quantities
-from keras_mlff.core.domain import Policy, check_policy
+from keras_mlff.core.deviations import Policy, check_policy
 from keras_mlff.graph import Array, Graph, count, structure
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list

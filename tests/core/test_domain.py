@@ -184,9 +184,3 @@ def test_numbers_without_meaning_are_no_results(pair_net, monkeypatch, value, sa
         model.predict([atoms([6, 8]), atoms([8, 6])])
     if np.isfinite(value):
         model.predict([atoms([6, 8]), atoms([8, 6])], domain="ignore")
-
-
-def test_atoms_that_are_nowhere_have_no_energy(pair_net):
-    far = atoms([6, 8]) | {"positions": np.asarray([[0, 0, 0], [1e200, 0, 0]])}
-    for key, value in pair_net().predict(far).items():
-        assert np.all(np.isfinite(value)), key

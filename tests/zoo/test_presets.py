@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import models, presets, publish
+from keras_mlff.core.deviations import deviations
 from keras_mlff.core.domain import Domain
 
 PUBLISHED = {
@@ -71,7 +72,7 @@ def test_a_preset_knows_its_domain(preset):
     assert domain.periodic
     assert domain.num_structures
     for item in publish.pinned_values(preset.folder):
-        found = domain.deviations(item["structure"], True, preset.name)
+        found = deviations(domain, item["structure"], True, preset.name)
         assert not [deviation for deviation in found if deviation.is_grave]
 
 
