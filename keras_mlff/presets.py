@@ -12,16 +12,27 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_mlff import saving
-from keras_mlff.graph import Graph, elements
+import numpy as np
 
-FORMAT_VERSION = 1
+from keras_mlff import saving
+from keras_mlff.graph import MAX_ATOMIC_NUMBER
+
+FORMAT_VERSION = 2  # 2: the weights bring what was fitted beside them
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 ZOO_ENVIRONMENT = "KERAS_MLFF_ZOO"  # further folders, separated as in PATH
+# the types of metadata that programs read, where they are stated
+_TYPES: dict[str, Any] = {
+    "format_version": int,
+    "num_parameters": int,
+    "cutoff": (int, float, type(None)),
+    **dict.fromkeys(("architecture", "weights_sha256", "dtype", "description"), str),
+    **dict.fromkeys(("elements", "properties", "warnings", "notes"), list),
+    **dict.fromkeys(("units", "references", "metrics", "domain", "checks", "nve"), dict),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +60,11 @@ class Preset:
     def properties(self) -> tuple[str, ...]:
         """Properties that the model was trained on; others are refused."""
         return tuple(self.metadata.get("properties", ()))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What users must know before they trust a number, in whole sentences."""
+        return tuple(self.metadata.get("warnings", ()))
 
     @property
     def description(self) -> str:
@@ -94,7 +110,7 @@ def available(architecture: str | None = None) -> dict[str, Preset]:
         for path in sorted(zoo.glob(f"*/*/{METADATA}")):
             try:
                 preset = read(path.parent)
-            except ValueError as error:  # one bad folder must not hide the good ones
+            except (ValueError, OSError) as error:  # one bad folder must not hide the good ones
                 warnings.warn(f"Left out of the list of presets: {error}", stacklevel=2)
                 continue
             if architecture is None:
@@ -111,7 +127,7 @@ def read(folder: str | Path) -> Preset:
         folder: The folder of one preset.
 
     Raises:
-        ValueError: If a file is missing, unreadable or of a later format.
+        ValueError: If a file is missing, unreadable, contradicts another or is of a later format.
     """
     folder = Path(folder).expanduser()
     missing = [name for name in (CONFIG, WEIGHTS, METADATA) if not (folder / name).is_file()]
@@ -121,11 +137,26 @@ def read(folder: str | Path) -> Preset:
             "A preset is written by `model.save_to_preset(folder)`."
         )
     metadata = _read_json(folder / METADATA, "format_version", "architecture", "weights_sha256")
+    for key, kind in _TYPES.items():
+        if key in metadata and (not isinstance(metadata[key], kind) or metadata[key] is True):
+            raise _damaged(folder / METADATA, f"{key}={metadata[key]!r}")
+    numbers, words = metadata.get("elements", []), ("properties", "warnings", "notes")
+    if not all(type(z) is int and 0 < z <= MAX_ATOMIC_NUMBER for z in numbers):
+        raise _damaged(folder / METADATA, f"elements={numbers}")
+    for key in words:
+        if not all(isinstance(item, str) for item in metadata.get(key, [])):
+            raise _damaged(folder / METADATA, f"{key}={metadata[key]}")
     version = metadata["format_version"]
     if version > FORMAT_VERSION:
         raise ValueError(
             f"The preset '{folder}' has format {version}; this version of keras_mlff reads up to "
             f"{FORMAT_VERSION}. Upgrade: pip install --upgrade keras-mlff."
+        )
+    owner = _read_json(folder / CONFIG, "class_name", "config")["class_name"]
+    if owner != metadata["architecture"]:
+        raise ValueError(
+            f"'{folder}' contradicts itself: {CONFIG} is of class_name={owner!r}, {METADATA} of "
+            f"architecture={metadata['architecture']!r}. Copy the preset again."
         )
     return Preset(Path(os.path.abspath(folder)).name, metadata["architecture"], folder, metadata)
 
@@ -183,6 +214,8 @@ def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
         ValueError: If there is no such preset, it belongs to another class, or it is damaged.
     """
     classes = {owner.__name__: owner for owner in reversed(_with_subclasses(model_class))}
+    import keras  # late: presets are listed without a framework
+
     preset = find(name, model_class.__name__, classes.keys())
     weights = preset.folder / WEIGHTS
     digest = sha256(weights)
@@ -200,6 +233,8 @@ def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
             f"'{preset.name}' say. Copy the preset again."
         )
     stored = _read_json(config, "config")["config"]
+    if not isinstance(stored, dict):
+        raise _damaged(config, f"config={stored!r}")
     try:
         # before the arguments of today replace those of then
         model = owner.from_config(owner.upgrade_config(stored) | arguments)
@@ -210,8 +245,17 @@ def load(model_class: Any, name: str | Path, **arguments: Any) -> Any:
             f"'{config}' is damaged: no {owner.__name__} can be made of it "
             f"({type(error).__name__}: {error}). Copy the preset again."
         ) from error
-    model.load_weights(weights)
+    model.read_weights(weights)  # the config has what was fitted beside them
+    for weight in model.weights:
+        if not np.all(np.isfinite(keras.ops.convert_to_numpy(weight))):
+            raise ValueError(
+                f"The weights of preset '{preset.name}' are no numbers. Received: NaN or infinite "
+                f"values of '{weight.path}' in '{weights}'. The training has diverged; take an "
+                "earlier state of it, or another preset."
+            )
     model.preset = preset
+    for text in preset.warnings:
+        warnings.warn(f"{preset.architecture}/{preset.name}: {text}", stacklevel=3)
     return model
 
 
@@ -254,7 +298,8 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
             "num_parameters": model.count_params(),
             "cutoff": None if model.sees_all_pairs or math.isinf(model.cutoff) else model.cutoff,
             "dtype": model.compute_dtype,
-            "elements": sorted({z for head in model.heads for z in head.references}),
+            "elements": sorted(model.domain.elements)
+            or sorted({z for head in model.heads for z in head.references}),
             "properties": model.property_names,
             "units": {label: head.unit for head in model.heads for label in head.labels},
             "references": {
@@ -263,6 +308,8 @@ def save(model: Any, folder: str | Path, **metadata: Any) -> Preset:
                 if head.references
             },
         }
+        if model.domain.elements:
+            stated["domain"] = model.domain.to_config()
         saving.write_json(temporary / METADATA, stated | metadata, _plain)
     preset = read(folder)
     model.preset = preset
@@ -286,26 +333,6 @@ def check_folder(folder: str | Path) -> None:
     if any(folder.iterdir()):
         raise ValueError(
             f"The folder is not empty and not a preset. Received: '{folder}'. Choose another."
-        )
-
-
-def check_elements(graphs: Iterable[Graph], preset: Preset) -> None:
-    """Refuses elements that a preset was not trained on.
-
-    Args:
-        graphs: Graphs, structures or batches.
-        preset: The preset; one that lists no elements accepts all.
-
-    Raises:
-        ValueError: If there are any, with those that the preset knows.
-    """
-    unknown = sorted(set(elements(graphs)) - set(preset.elements))
-    if unknown and preset.elements:
-        raise ValueError(
-            "The graph holds elements that the preset was not trained on, so their energy has no "
-            f"meaning. Received: atomic_numbers={unknown}, preset='{preset.name}', which knows "
-            f"{sorted(preset.elements)}. Choose a preset that covers them (`keras-mlff zoo list`) "
-            "or fine-tune this one (`keras-mlff train --preset`)."
         )
 
 
@@ -335,15 +362,21 @@ def sha256(path: str | Path) -> str:
 def _read_json(path: Path, *keys: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in keys if key not in content]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' is damaged ({error}). Copy the preset again.") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds {type(content).__name__}, no object")
+    missing = [key for key in keys if key not in content]
     if missing:
-        raise ValueError(f"'{path}' is damaged: {missing} missing. Copy the preset again.")
-    return dict(content)
+        raise _damaged(path, f"{missing} missing")
+    return content
+
+
+def _damaged(path: Path, fault: str) -> ValueError:
+    return ValueError(f"'{path}' is damaged: {fault}. Copy the preset again.")
 
 
 def _plain(value: Any) -> Any:
-    import keras  # late: presets are listed without a framework
+    import keras
 
     return keras.saving.serialize_keras_object(value)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_mlff
-from keras_mlff import cli, datasets, models
+from keras_mlff import cli, datasets, models, presets
 from keras_mlff.cli.commands import EXTRAS
 from keras_mlff.fit.metrics import errors
 from keras_mlff.graph import structure
@@ -93,7 +93,10 @@ def test_a_preset_is_loaded_by_name_and_by_folder(zoo):
 
 def test_an_unknown_architecture_is_named(tmp_path):
     preset = models.load_preset("cmret/tiny")
-    preset.save_to_preset(str(tmp_path / "odd"), architecture="Oddity")
+    preset.save_to_preset(str(tmp_path / "odd"))
+    for file in (presets.CONFIG, presets.METADATA):
+        text = (tmp_path / "odd" / file).read_text().replace('"CMRET"', '"Oddity"')
+        (tmp_path / "odd" / file).write_text(text)
     with pytest.raises(ValueError, match="Oddity"):
         models.load_preset(str(tmp_path / "odd"))
 
@@ -124,6 +127,30 @@ def test_a_structure_that_cannot_be_predicted_leaves_the_others(tiny, tmp_path, 
     assert "[79]" in said.err
     assert "1 of 6" in said.err
     assert len(datasets.load(tmp_path / "out.xyz")) == 5
+
+
+def test_numbers_without_meaning_are_a_failure(zoo, tmp_path, capsys):
+    """All pairs of a molecule are seen by GeomAtt, however far."""
+    made = models.GeomAtt(num_features=4, num_layers=1)
+    made.save_to_preset(zoo / "geomatt/tiny", elements=[1, 6], properties=["energy", "forces"])
+    far = structure([[0, 0, 0], [0, 0, 1.1], [1e30, 0, 0]], [6, 1, 1])
+    datasets.save(tmp_path / "far.xyz", [frames(1)[0] | {"spin_multiplicity": np.ones(1)}, far])
+    arguments = ["predict", str(tmp_path / "far.xyz"), "--preset", "geomatt/tiny"]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == ["0"]
+    assert "structure 1 is left out: The model predicts NaN or infinite values" in said.err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "md"])
+def test_what_was_not_learned_is_predicted_on_request_alone(tiny, tmp_path, capsys, command):
+    strange = structure(CH2, [8, 1, 1], energy=0.0, forces=np.zeros((3, 3)))
+    datasets.save(tmp_path / "water.xyz", [strange])
+    arguments = [command, str(tmp_path / "water.xyz"), "--preset", "cmret/tiny"]
+    arguments += ["--num-steps", "1"] if command == "md" else []
+    assert cli.main(arguments) == 2
+    assert "[8], preset='tiny', which knows [1, 6]" in capsys.readouterr().err
+    assert cli.main([*arguments, "--domain", "ignore"]) == 0
 
 
 def test_a_position_that_is_no_number_leaves_the_others(tiny, xyz, tmp_path, capsys):

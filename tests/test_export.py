@@ -13,6 +13,8 @@ import pytest
 import tensorflow as tf
 
 from keras_mlff import export, heads, models, neighbors, presets
+from keras_mlff.core.domain import Domain
+from keras_mlff.export.domain import DomainChecks, learned_numbers
 from keras_mlff.graph import join, level, pad, structure
 from keras_mlff.neighbors import add_edges
 
@@ -444,3 +446,23 @@ def test_triplets_in_the_graph_are_those_of_neighbors(name):
 
     for result, values in zip(found, expected, strict=True):
         np.testing.assert_array_equal(result, values)
+
+
+@pytest.mark.parametrize("states", [(), ((0.0, 1), (1.0, 2)), ((0.0, 3),)])
+def test_the_graph_refuses_what_the_model_does(model, states):
+    knowing = model.copy()
+    knowing.preset = None
+    knowing.domain = Domain(dict.fromkeys((1, 8) if states else ()), states=states)
+    checks = DomainChecks(knowing)
+    for numbers in ([8, 1, 1], [8, 1], [7, 1]):
+        for state in ((0, 1), (0, 3), (1, 2), (1, 1), (0, 2), (0, 11), (-20, 1), (10, 1), (1e9, 1)):
+            graph = structure(np.eye(3)[: len(numbers)], numbers, None, None, *state)
+            refused = []
+            for check in (knowing.check_domain, checks):
+                try:
+                    check(graph)
+                except (ValueError, tf.errors.InvalidArgumentError):
+                    refused.append(check)
+            assert refused in ([], [knowing.check_domain, checks]), (numbers, state)
+    numbers, *state = learned_numbers(knowing, 3)  # which an export is compared on
+    checks(structure(np.eye(3), numbers, None, None, *state))

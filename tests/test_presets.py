@@ -143,11 +143,54 @@ def test_missing_files_are_named(folder, file):
         CMRET.from_preset(str(folder))
 
 
-def test_a_damaged_preset_does_not_hide_the_others(model, folder, zoo):
-    model.save_to_preset(zoo / "cmret/broken")
-    (zoo / "cmret/broken" / presets.METADATA).write_text("{")
-    with pytest.warns(UserWarning, match="broken.*damaged"):
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        (presets.METADATA, {"architecture": 7}, "architecture=7"),
+        (presets.METADATA, {"architecture": None}, "architecture=None"),
+        (presets.METADATA, {"format_version": "1"}, "format_version='1'"),
+        (presets.METADATA, {"format_version": True}, "format_version=True"),
+        (presets.METADATA, {"elements": 8}, "elements=8"),
+        (presets.METADATA, {"elements": ["O"]}, "elements="),
+        (presets.METADATA, {"elements": [119]}, "elements="),
+        (presets.METADATA, {"properties": [1]}, "properties="),
+        (presets.METADATA, {"description": {}}, "description="),
+        (presets.METADATA, {"weights_sha256": []}, "weights_sha256="),
+        (presets.CONFIG, {"class_name": "GeomAtt"}, "contradicts itself.*'GeomAtt'.*'CMRET'"),
+        (presets.CONFIG, {"class_name": ["CMRET"]}, "contradicts itself"),
+        (presets.METADATA, None, "damaged"),
+    ],
+)
+def test_whatever_is_wrong_with_a_preset_the_others_are_listed(folder, zoo, file, changes, said):
+    shutil.copytree(folder, zoo / "cmret/broken")
+    if changes is None:
+        (zoo / "cmret/broken" / file).write_text("{")
+    else:
+        edit(zoo / "cmret/broken" / file, **changes)
+    with pytest.warns(UserWarning, match=rf"broken.*{said}"):
         assert list(CMRET.presets) == ["water"]
+
+
+def test_weights_that_are_no_numbers_are_refused(model, zoo):
+    broken = model.copy()
+    broken.assign_weights([(broken.weights[0], np.full(broken.weights[0].shape, np.nan))])
+    broken.save_to_preset(zoo / "cmret/broken")
+    with pytest.raises(ValueError, match=r"'broken' are no numbers. Received: NaN"):
+        CMRET.from_preset("broken")
+
+
+def test_what_users_must_know_is_shown(model, zoo):
+    model.save_to_preset(zoo / "cmret/odd", warnings=["Not for dynamics."])
+    with pytest.raises(UserWarning, match=r"CMRET/odd: Not for dynamics\."):
+        CMRET.from_preset("odd")
+
+
+def test_a_preset_keeps_its_domain(model, zoo):
+    learned = model.copy()
+    learned.fit_offsets([{**WATER, "energy": np.zeros(1)}] * 2)
+    learned.save_to_preset(zoo / "cmret/learned")
+    assert CMRET.from_preset("learned").domain == learned.domain
+    assert presets.read(zoo / "cmret/learned").elements == (1, 8)
 
 
 def test_a_preset_of_a_later_version_is_refused(folder):

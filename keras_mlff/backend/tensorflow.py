@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,10 @@ _SWITCH = Switch(
 )
 # the inputs that `Feed.prepare` changes, or makes the step wait for, and those that it reads
 _CHANGED_BY_FEED = ("atomic_numbers", "positions", "cell_shifts")
-_READ_BY_FEED = ("atom_mask", "graph_ids", "graph_mask", "senders", "receivers", "cell", "pbc")
+_READ_BY_FEED = (
+    *("atom_mask", "graph_ids", "graph_mask", "senders", "receivers", "cell", "pbc"),
+    *("total_charge", "spin_multiplicity"),
+)
 
 
 def value_and_gradient(
@@ -139,7 +143,8 @@ def prepare_data(data: Any, feed: Feed) -> Any:
     else:
         loader = FeedLoader(data, feed, serves_steps=False, replicas=replicas())
         # unlike Keras's own conversion this one keeps every size static: one compilation
-        signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), loader[0])
+        looked_at = FeedLoader(data, dataclasses.replace(feed, learn=None), replicas=replicas())[0]
+        signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), looked_at)
 
         def batches() -> Any:
             for index in range(len(loader)):
@@ -193,14 +198,16 @@ def _prepared(inputs: Any, labels: Any, feed: Feed) -> tuple[Any, Any]:
     """Lets `Feed.prepare`, which works on NumPy arrays, see a batch of a tf.data graph."""
     read = {key: inputs[key] for key in _CHANGED_BY_FEED + _READ_BY_FEED if key in inputs}
     changed = [key for key in _CHANGED_BY_FEED if key in inputs]
-    offset = {key: labels[key] for key in sorted(feed.offsets.keys() & labels.keys())}
+    seen = {*feed.offsets, *(("energy", "forces") if feed.learn else ())}
+    offset = {key: labels[key] for key in sorted(seen & labels.keys())}
 
     def prepare(*arrays: Any) -> list[Any]:
         graph, values = tf.nest.pack_sequence_as((read, offset), arrays)
         graph, prepared = feed.prepare(graph, values)
         return [*(graph[key] for key in changed), *(prepared[key] for key in offset)]
 
-    types = [*(inputs[key].dtype for key in changed), *(tf.float64 for _ in offset)]
+    kept = [tf.float64 if key in feed.offsets else labels[key].dtype for key in offset]
+    types = [*(inputs[key].dtype for key in changed), *kept]
     values = tf.numpy_function(prepare, tf.nest.flatten((read, offset)), types)
     shapes = [*(inputs[key].shape for key in changed), *(labels[key].shape for key in offset)]
     shaped = [tf.ensure_shape(value, shape) for value, shape in zip(values, shapes, strict=True)]

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_mlff import __version__, presets, saving
 from keras_mlff.cli.predictions import load_model
@@ -19,6 +19,9 @@ from keras_mlff.cli.tables import (
     print_table,
     write_table,
 )
+
+if TYPE_CHECKING:
+    from keras_mlff.core.deviations import Policy
 
 EXTRAS = {
     "tensorflow": ("tensorflow", "tensorboard"),
@@ -86,6 +89,7 @@ def md(
     output: str | None,
     dtype: str | None,
     seed: int,
+    domain: Policy | None,
 ) -> None:
     """Runs dynamics from the first structure of a file and prints what is measured on it."""
     from keras_mlff import md as dynamics
@@ -103,7 +107,7 @@ def md(
         raise ValueError(f"The trajectory would replace its start. Received: --output={output}.")
     atoms = dynamics.to_atoms(next(iterate(file, labels=())))
     atoms.set_constraint(constraints(file))
-    atoms.calc = dynamics.MLFFCalculator(load_model(preset, None), dtype=dtype)
+    atoms.calc = dynamics.MLFFCalculator(load_model(preset, None), dtype, domain=domain)
     dynamics.set_temperature(atoms, temperature, seed)
     common: dict[str, Any] = {"time_step": time_step, "interval": interval, "output": output}
     if ensemble == "nve":

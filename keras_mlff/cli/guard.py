@@ -24,7 +24,8 @@ def guarded(function: Callable[[], Any], debug: bool, program: str) -> tuple[int
     except Exception as error:
         if debug:
             raise
-        expected = isinstance(error, (ValueError, TypeError, ImportError, OSError, RuntimeError))
+        usual = (ValueError, TypeError, ImportError, OSError, RuntimeError, ArithmeticError)
+        expected = isinstance(error, usual)
         kind = "" if expected and str(error) else f"{type(error).__name__}: "
         print(f"{program}: error: {kind}{one_line(str(error))}", file=sys.stderr)
         return FAILED, None

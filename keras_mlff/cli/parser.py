@@ -102,6 +102,13 @@ def _parser() -> Parser:
             default=argparse.SUPPRESS if required else None,
         )
 
+    def add_domain(flag: Any) -> None:
+        text = (
+            "what happens to structures unlike those learned from; if not given, elements, charges "
+            "and spins that were not learned are refused, and sizes and compositions are warned of"
+        )
+        flag("--domain", choices=("refuse", "warn", "ignore"), help=text)
+
     def add_dtype(flag: Any) -> None:
         flag("--dtype", choices=("float32", "float64"), help="precision, if not the preset's")
 
@@ -155,6 +162,7 @@ def _parser() -> Parser:
     )
     flag("--output", type=values.output(".xyz", ".extxyz", *TABLE_SUFFIXES), help=text)
     add_dtype(flag)
+    add_domain(flag)
     flag("--batch-size", type=values.whole(1), default=32)
 
     recipe = commands.add_parser("recipe", help="Lists, shows or runs recipes.")
@@ -184,6 +192,7 @@ def _parser() -> Parser:
     flag("--by", choices=("element", "configuration", "structure"), help=text)
     add_table_settings(flag)
     add_dtype(flag)
+    add_domain(flag)
     flag("--batch-size", type=values.whole(1), default=32)
 
     flag = add(commands, actions.md)
@@ -201,6 +210,7 @@ def _parser() -> Parser:
     text = "extended XYZ file of the trajectory"
     flag("--output", type=values.output(".xyz", ".extxyz"), help=text)
     add_dtype(flag)
+    add_domain(flag)
     flag("--seed", type=values.whole(0, values.MAX_SEED), default=0)
 
     analyses = commands.add_parser("analyze", help="Looks into presets.")

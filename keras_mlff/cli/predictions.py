@@ -11,6 +11,7 @@ from keras_mlff import quantities
 from keras_mlff.cli.tables import TABLE_SUFFIXES, chosen_format, notice, write_table
 
 if TYPE_CHECKING:
+    from keras_mlff.core.deviations import Policy
     from keras_mlff.graph import Array, Graph
     from keras_mlff.tables.errors import By
 
@@ -22,6 +23,7 @@ def predict(
     output: str | None,
     dtype: str | None,
     batch_size: int,
+    domain: Policy | None,
 ) -> None:
     """Predicts the structures of a file, and prints a table or writes it, or the structures."""
     from keras_mlff import datasets, tables
@@ -37,7 +39,7 @@ def predict(
     num_structures = len(structures) + len(failures)
     kept = [index for index in range(num_structures) if index not in failures]
     model = load_model(preset, dtype)
-    found, unpredicted = predict_each(model, structures, batch_size)
+    found, unpredicted = predict_each(model, structures, batch_size, domain)
     failures |= {kept[index]: message for index, message in unpredicted.items()}
     for index, message in sorted(failures.items()):
         print(f"structure {index} is left out: {message}", file=sys.stderr)
@@ -65,7 +67,7 @@ def predict(
 
 
 def predict_each(
-    model: Any, structures: Sequence[Graph], batch_size: int
+    model: Any, structures: Sequence[Graph], batch_size: int, domain: Policy | None = None
 ) -> tuple[dict[str, Array], dict[int, str]]:
     """Predicts what can be predicted; those at fault are found by halving.
 
@@ -78,8 +80,8 @@ def predict_each(
 
     def predict_range(start: int, stop: int) -> list[dict[str, Array]]:
         try:
-            return [model.predict(structures[start:stop], batch_size)]
-        except ValueError as error:
+            return [model.predict(structures[start:stop], batch_size, domain=domain)]
+        except (ValueError, FloatingPointError) as error:
             if stop - start == 1:
                 failures[start] = str(error)
                 return []
@@ -104,6 +106,7 @@ def evaluate(
     output: str | None,
     dtype: str | None,
     batch_size: int,
+    domain: Policy | None,
 ) -> None:
     """Compares a preset with labeled data: errors of all, or by element, kind or structure."""
     from keras_mlff import datasets, tables
@@ -117,7 +120,7 @@ def evaluate(
         about_file = {"labels": usual or learned, **about_file}
     structures = datasets.load(data, split, **about_file)
     kinds = files.configurations(data, split) if by == "configuration" and _is_file(data) else None
-    predictions = _trained_only(model.predict(structures, batch_size), model)
+    predictions = _trained_only(model.predict(structures, batch_size, domain=domain), model)
     notice(f"{len(structures)} structures of {data}, split {split}", format, output)
     rows = tables.error_rows(structures, predictions, by, kinds)
     if chosen_format(format, output) == "table":

@@ -136,12 +136,24 @@ def constructor_arguments(model: type, args: Any, kwargs: Any) -> dict[str, Any]
         model: The class of the model.
         args: The positional arguments of the call.
         kwargs: The keyword arguments of the call.
+
+    Raises:
+        TypeError: If an option that is True or False is given something else.
     """
     defaults: dict[str, Any] = {}
+    flags: set[str] = set()
     for owner in reversed(model.__mro__[: model.__mro__.index(keras.Model)]):
         for name, parameter in inspect.signature(owner.__init__).parameters.items():  # type: ignore[misc]
             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name != "self":
                 defaults[name] = parameter.default
+                if parameter.annotation in ("bool", bool):
+                    flags.add(name)
     passed = inspect.signature(model.__init__).bind(None, *args, **kwargs).arguments  # type: ignore[misc]
     passed.pop("self", None)
-    return defaults | passed.pop("kwargs", {}) | passed
+    found = defaults | passed.pop("kwargs", {}) | passed
+    for name in flags & found.keys():
+        if not isinstance(found[name], bool):
+            raise TypeError(
+                f"`{name}` of {model.__name__} is True or False. Received: {name}={found[name]!r}."
+            )
+    return found

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 
 from keras_mlff import backend, presets
+from keras_mlff.core import deviations
+from keras_mlff.core.deviations import Policy
+from keras_mlff.core.domain import Domain, check_states
 from keras_mlff.graph import Graph, structure
 from keras_mlff.heads import Head, collection
 from keras_mlff.neighbors import GraphSpec
@@ -26,20 +31,43 @@ class Feeding:
     Attributes:
         compilations: By `"fit"`, `"evaluate"` and `"predict"`, the shapes of batches that were
             met; each of them is compiled once.
-        preset: The preset whose weights the model has; `None` once it was trained.
+        preset: The preset whose weights the model has; `None` once it was trained. Setting it
+            sets the domain.
+        domain: What the model has learned from.
     """
 
     cutoff: float
     uses_triplets: bool
     heads: list[Head]
     jit_compile: bool
-    preset: presets.Preset | None
+    domain: Domain
     compilations: dict[str, set[Any]]
+    _preset: presets.Preset | None
+    _told: set[str]  # kinds of warnings that users have had
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.preset = None
+        self._preset, self.domain, self._told = None, Domain(), set()
         self.compilations = {"fit": set(), "evaluate": set(), "predict": set()}
+
+    @property
+    def sees_states(self) -> bool:
+        """Whether total charge or spin multiplicity take part in predictions."""
+        raise NotImplementedError
+
+    @property
+    def preset(self) -> presets.Preset | None:
+        return self._preset
+
+    @preset.setter
+    def preset(self, preset: presets.Preset | None) -> None:
+        self._preset = preset
+        if preset is not None:
+            domain = Domain.from_config(preset.metadata.get("domain", {}))
+            if preset.elements:  # of which more or less may be known than how often they occurred
+                elements = {z: domain.elements.get(z) for z in preset.elements}
+                domain = dataclasses.replace(domain, elements=elements)
+            self.domain = domain
 
     @property
     def graph_spec(self) -> GraphSpec:
@@ -70,24 +98,34 @@ class Feeding:
             raise TypeError(_unknown_data(x))
         if not isinstance(x, (list, tuple)):
             return x
+        if not x:
+            raise ValueError("There is nothing to compute. Received: an empty list of structures.")
         graphs = [self._complete_graph(graph) for graph in x]
         return GraphLoader(graphs, batch_size, shuffle=shuffle)
 
-    def make_feed(self, mode: str, add_wait: Callable[[float], None] | None = None) -> Feed:
+    def make_feed(
+        self,
+        mode: str,
+        domain: Policy | None = None,
+        add_wait: Callable[[float], None] | None = None,
+    ) -> Feed:
         """Makes what prepares batches for this model.
 
         Args:
             mode: `"fit"`, `"evaluate"` or `"predict"`, under which shapes are counted.
+            domain: What happens to structures that lie outside of the model's domain; see
+                `predict`. In `"fit"` nothing does, but impossible states are refused.
             add_wait: Called with the seconds that a step has waited for its batch.
 
         Returns:
-            A feed that takes the offsets of the heads out of labels, counts shapes, and, where the
-            model is a preset, refuses elements that it was not trained on.
+            A feed that takes the offsets of the heads out of labels, counts shapes and looks at
+            what the model is to see.
         """
+        checks = check_states if mode == "fit" else partial(self.check_domain, domain=domain)
         return Feed(
             offsets=collection.offset_tables(self.heads),
             notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),
-            check_inputs=None if self.preset is None else self.check_elements,
+            check_inputs=checks,
             add_wait=add_wait,
         )
 
@@ -103,14 +141,35 @@ class Feeding:
     def check_labels(self, graphs: Sequence[Graph]) -> None:
         """Refuses graphs that lack a label; `Training` knows which labels it needs."""
 
-    def check_elements(self, inputs: Mapping[str, Any]) -> None:
-        """Refuses elements that the preset, if the model is one, was not trained on.
+    def check_domain(
+        self, inputs: Mapping[str, Any], domain: Policy | None = None, first: int = 0
+    ) -> None:
+        """Refuses what the model cannot answer for, or warns of it once; `predict` calls it.
+
+        Args:
+            inputs: A structure, a graph or a batch.
+            domain: See `predict`.
+            first: Number of the first structure, for messages.
 
         Raises:
-            ValueError: If there are any.
+            ValueError: If a state is impossible, or if something is refused.
         """
-        if self.preset is not None:
-            presets.check_elements([dict(inputs)], self.preset)
+        name = type(self).__name__ if self.preset is None else f"preset='{self.preset.name}'"
+        told = self._told
+        deviations.check(self.domain, inputs, domain, self.sees_states, told, name, first)
+
+    def learn_domain(self, domain: Domain) -> None:
+        """Sets what the model has learned from, and warns of states that it cannot tell apart."""
+        self.domain = domain
+        if not self.sees_states and len(domain.states) > 1 and "learned" not in self._told:
+            self._told.add("learned")
+            warnings.warn(
+                "The data hold several total charges or spin multiplicities, which this model "
+                "cannot tell apart: structures that differ in them alone get one energy, the mean. "
+                f"Received: {list(domain.states)}. Make the model with charge_spin=True, or learn "
+                "one of them.",
+                stacklevel=2,
+            )
 
     def notice_shapes(self, mode: str, inputs: Mapping[str, Any]) -> None:
         """Looks at keys and shapes of a batch before a step takes it; counts and warns.

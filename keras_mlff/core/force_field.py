@@ -63,7 +63,7 @@ class ForceField(Inspection, Persistence, Prediction):
     Raises:
         ValueError: If the cutoff is not positive, the precision is another, or the network does
             not let charge and spin in.
-        TypeError: If `charge_spin` is no bool.
+        TypeError: If an option that is True or False is given something else.
     """
 
     built: bool
@@ -89,12 +89,6 @@ class ForceField(Inspection, Persistence, Prediction):
         super().__init__(dtype=dtype, name=name)
         if cutoff <= 0.0:
             raise ValueError(f"The cutoff is a length in Å above 0. Received: cutoff={cutoff}.")
-        if not isinstance(charge_spin, bool):
-            raise TypeError(
-                "`charge_spin` says whether the model knows total charge and spin, True or False. "
-                f"Received: charge_spin={charge_spin!r}. CMRET's way of its paper is chosen by "
-                "`charge_spin_channels`."
-            )
         self.cutoff = float(cutoff)
         self.heads = collection.make(heads)
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
@@ -194,6 +188,11 @@ class ForceField(Inspection, Persistence, Prediction):
                 )
         first = ["energy", "forces"] if "energy" in properties else []
         self.property_names = first + sorted(properties.keys() - set(first))
+
+    @property
+    def sees_states(self) -> bool:
+        """Whether total charge or spin multiplicity take part in predictions."""
+        return self.charge_spin is not None or any(head.total for head in self.heads)
 
     @property
     def outputs_with_stress(self) -> list[str]:

@@ -14,7 +14,7 @@ import keras
 from keras_mlff import presets as preset_store
 from keras_mlff import saving
 from keras_mlff.backend import keras_private
-from keras_mlff.core.construction import in_precision
+from keras_mlff.core.state import FittedState
 
 _PRESET = "preset.json"  # beside the weights in Keras's files
 
@@ -26,7 +26,7 @@ class PresetNames:
         return preset_store.available(owner.__name__)
 
 
-class Persistence:
+class Persistence(FittedState):
     """Writes models and makes them again: from configs, presets, copies and authors' weights.
 
     Attributes:
@@ -34,20 +34,22 @@ class Persistence:
     """
 
     presets = PresetNames()
-    arguments: dict[str, Any]
-    heads: list[Any]
     name: str
     dtype_policy: Any
-    preset: preset_store.Preset | None
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, defaults included, as JSON knows them."""
+    def get_config(self: Any) -> dict[str, Any]:
+        """Lists the constructor's arguments, defaults included, as JSON knows them.
+
+        A `variant` is listed switch by switch.
+        """
         # JSON, which presets are stored in, knows no tuples and ranges
         config = {
             key: list(value) if isinstance(value, (tuple, range)) else value
             for key, value in self.arguments.items()
         }
         config["heads"] = [keras.saving.serialize_keras_object(head) for head in self.heads]
+        if "variant" in config:  # a name may mean other switches one day
+            config["variant"] = self.variant.as_dict()
         config["dtype"] = self.dtype_policy.name
         config["name"] = self.name
         return config
@@ -96,6 +98,7 @@ class Persistence:
         weights = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
         copied.assign_weights(list(zip(copied.weights, weights, strict=True)))
         copied.preset = self.preset
+        copied.domain = self.domain
         return copied
 
     @classmethod
@@ -186,18 +189,6 @@ class Persistence:
             return
         with saving.replacing(filepath) as unfinished:
             parent.save(unfinished)
-
-    @in_precision
-    def load_weights(self, filepath: Any, **kwargs: Any) -> None:
-        """Loads weights as Keras does."""
-        parent: Any = super()
-        parent.load_weights(filepath, **kwargs)
-
-    @in_precision
-    def set_weights(self, weights: Any) -> None:
-        """Sets all weights, arrays in the order of `get_weights`."""
-        parent: Any = super()
-        parent.set_weights(weights)
 
     def save_assets(self, folder: str) -> None:
         """Writes what is known of the preset; Keras calls it."""

@@ -10,11 +10,16 @@ import numpy as np
 
 from keras_mlff import backend, quantities
 from keras_mlff.backend import keras_private
+from keras_mlff.core import deviations
 from keras_mlff.core.construction import in_precision
+from keras_mlff.core.deviations import Policy
+from keras_mlff.core.domain import Domain
+from keras_mlff.core.results import refuse_nonsense, with_labels
 from keras_mlff.core.training import Training
 from keras_mlff.graph import Array, Graph, centered, has_volume, is_known, level
 from keras_mlff.heads import collection
 from keras_mlff.layers.encoding import fit_ranges, parse_encoding
+from keras_mlff.packing.offsets import label_offsets
 
 
 class Prediction(Training):
@@ -26,7 +31,9 @@ class Prediction(Training):
     """
 
     @in_precision
-    def predict(self, x: Any, batch_size: int = 32, verbose: Any = 0) -> dict[str, Array]:
+    def predict(
+        self, x: Any, batch_size: int = 32, verbose: Any = 0, domain: Policy | None = None
+    ) -> dict[str, Array]:
         """Predicts all properties of the real atoms and structures, in the order given.
 
         Args:
@@ -34,6 +41,11 @@ class Prediction(Training):
             batch_size: Structures per batch, for lists. Defaults to 32.
             verbose: As in Keras: 0 prints nothing, 1 or `"auto"` a progress bar, 2 one line.
                 Defaults to 0.
+            domain: What happens to structures unlike those that the model has learned from:
+                `"refuse"` refuses them, `"warn"` warns once, `"ignore"` says nothing. `None`, the
+                default, refuses elements, charges, spin multiplicities and periodic directions
+                that were not learned, and warns once of sizes and compositions. Charges and
+                multiplicities that no atoms can have are always refused.
 
         Returns:
             NumPy arrays by name, such as `energy` `(num_graphs,)` in eV, `forces` `(num_atoms, 3)`
@@ -42,8 +54,11 @@ class Prediction(Training):
             and other properties with offsets are float64 totals.
 
         Raises:
-            ValueError: If the loader shuffles, or a preset was not trained on an element.
+            ValueError: If the loader shuffles, or a structure is refused.
+            FloatingPointError: If a prediction is NaN, infinite, or far beyond anything that the
+                model has learned.
         """
+        deviations.check_policy(domain)
         loader = self.make_loader(x, batch_size)
         if getattr(loader, "shuffle", False) is True:  # a tf.data.Dataset has a method of that name
             raise ValueError(
@@ -54,12 +69,15 @@ class Prediction(Training):
         length = len(loader) if hasattr(loader, "__len__") else None
         progress = keras.utils.Progbar(length, verbose=verbose) if verbose else None
         parts: list[dict[str, Array]] = []
+        first = 0  # structure of the batch
         for inputs in (_as_numpy(batch) for batch in loader):
             self.notice_shapes("predict", inputs)
-            self.check_elements(inputs)
+            self.check_domain(inputs, domain, first)
             predicted = keras.tree.map_structure(np.asarray, self.predict_on_batch(inputs))
             if backend.replicas().total > 1:  # TensorFlow's replicas all predict the same
                 predicted = {key: _first_rows(key, predicted[key], inputs) for key in predicted}
+            refuse_nonsense(predicted, inputs, self.domain, domain, first)
+            first += int(np.sum(inputs["graph_mask"]))
             parts.append(_without_padding(self.add_offsets(predicted, inputs), inputs))
             if progress is not None:
                 progress.update(len(parts), finalize=len(parts) == length)
@@ -91,7 +109,8 @@ class Prediction(Training):
         Energies and other sums get least-squares values per element, averages get their mean, and
         scalars of atoms the mean of each element. The scale is the root mean square of the forces,
         or the spread of what remains. Structures and atoms without a label do not count. Learned
-        tables of distances get the range that occurs, unless `distance_encoding` gives one.
+        tables of distances get the range that occurs, unless `distance_encoding` gives one. The
+        domain of the model becomes that of the structures.
 
         Args:
             graphs: Structures or graphs with labels, those of the training alone.
@@ -99,12 +118,16 @@ class Prediction(Training):
         Raises:
             ValueError: If a head's label is missing in all structures.
         """
+        if not graphs:
+            raise ValueError("Offsets are fitted to structures. Received: an empty list.")
         for head in self.heads:
             head.fit_offsets(graphs)
         ends = fit_ranges(keras_private.layers_inside(self), graphs)
         if ends is not None:  # a saved model must know them
             chosen = parse_encoding(self.arguments["distance_encoding"])
             self.arguments["distance_encoding"] = chosen | ends
+        self.preset = None  # whose references are gone
+        self.learn_domain(self._domain_of(graphs))
         keras_private.forget_compiled_functions(self)
 
     def adapt_offsets(self, graphs: Sequence[Graph]) -> None:
@@ -113,22 +136,41 @@ class Prediction(Training):
         Energies of two methods differ mostly by a constant per element. Each head that has
         offsets and a label gets those that, with the network as it is, come closest to the
         labels; other heads, such as dipoles, stay as they are. A model that was a preset is none
-        from here on.
+        from here on, and its domain is widened.
 
         Args:
             graphs: Structures or graphs with labels of the other level of theory; those without
                 do not count.
         """
         self.preset = None  # which may know other elements
+        if not graphs:
+            raise ValueError("Offsets are adapted to structures. Received: an empty list.")
+        self.learn_domain(self.domain.joined(Domain.of(graphs)))
         adapted = [
             head
             for head in self.heads
             if head.has_offset and any(is_known(head.name, graph).any() for graph in graphs)
         ]
-        predicted = self.predict(list(graphs)) if adapted else {}
+        predicted = self.predict(list(graphs), domain="ignore") if adapted else {}
         for head in adapted:
             head.adapt_offsets(graphs, predicted[head.name])
+        self.domain = self.domain.joined(self._domain_of(graphs))
         keras_private.forget_compiled_functions(self)
+
+    def _domain_of(self, graphs: Sequence[Graph]) -> Domain:
+        """Collects the domain of structures, and how large labels without offsets are."""
+        domain = Domain.of(graphs)
+        tables = collection.offset_tables(self.heads)
+        for graph in graphs:
+            labels: dict[str, Any] = {
+                key: graph[key] - label_offsets(level(key), graph, *tables[key])
+                if key in tables
+                else graph[key]
+                for key in ("energy", "forces")
+                if key in graph
+            }
+            domain = with_labels(domain, labels, graph)
+        return domain
 
 
 def _first_rows(key: str, value: Array, inputs: Graph) -> Array:

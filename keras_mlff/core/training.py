@@ -12,11 +12,12 @@ import numpy as np
 from keras_mlff import backend
 from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import Complete, in_precision, load_in_precision
+from keras_mlff.core.domain import Domain, check_states
 from keras_mlff.core.feeding import Feeding
+from keras_mlff.core.results import Learner
 from keras_mlff.fit.averages import AveragedWeights
 from keras_mlff.fit.logs import InputWait
 from keras_mlff.fit.objective import Objective
-from keras_mlff.fit.state import TrainingState
 from keras_mlff.fit.weight_schedules import ScheduledWeights, WeightSchedule
 from keras_mlff.graph import Array, Graph, Tensor
 from keras_mlff.packing.loader import refuse_weights
@@ -38,6 +39,9 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
     the steps.
     """
 
+    raw_weights: Any
+    _is_fitting: bool
+
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         super().__init__(dtype=dtype, name=name)
         self.jit_compile = backend.COMPILES
@@ -57,6 +61,7 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
         metrics: Mapping[str, Any] | None = None,
         run_eagerly: bool = False,
         jit_compile: bool | str = "auto",
+        **others: Any,
     ) -> None:
         """Sets what `fit` minimizes and watches.
 
@@ -72,9 +77,11 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
                 False.
             jit_compile: Whether XLA compiles the steps. `"auto"`, the default, compiles them on
                 TensorFlow and JAX, unless several TensorFlow devices share a step.
+            **others: Further arguments of Keras's `compile`, which are refused.
 
         Raises:
             ValueError: If a name is not predicted, or no loss is given.
+            TypeError: If there are further arguments.
 
         Example:
             ```python
@@ -86,6 +93,11 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
             )
             ```
         """
+        if others:
+            raise TypeError(
+                "A force field does not support these arguments of `compile`, since each batch is "
+                f"a step and every structure has one weight. Received: {sorted(others)}."
+            )
         jit = jit_compile
         if jit == "auto":
             jit = backend.COMPILES and not run_eagerly and backend.replicas().can_compile
@@ -97,6 +109,7 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
             "jit_compile": jit_compile,  # "auto" means something else on another backend
         }
         self._compiled = _Compiled(objective, arguments)
+        self.raw_weights = None  # of another optimizer
         super().compile(optimizer=optimizer, run_eagerly=run_eagerly, jit_compile=jit)
         load_in_precision(self.optimizer, self)
 
@@ -207,7 +220,10 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as Keras does, on structures, graphs, a loader or a tf.data.Dataset.
 
-        A model that was a preset is none from here on, and may learn other elements.
+        A model that was a preset is none from here on, and may learn other elements: its domain is
+        widened by that of the data, which the first epoch collects. Where the optimizer averages
+        weights, the model holds the averages afterwards, and another `fit` goes on from the raw
+        weights, which its files hold too.
 
         Args:
             x: A list of structures or graphs with labels, which are shuffled; a
@@ -222,10 +238,16 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
 
         Raises:
             TypeError: If the data are none of these.
-            ValueError: If samples or classes are weighted, or a label is missing.
+            ValueError: If samples or classes are weighted, a label is missing, a state is
+                impossible, or the data are to be split here.
         """
         self.check_hooks()
         _refuse_weights(kwargs)
+        if kwargs.pop("validation_split", 0.0):
+            raise ValueError(
+                "Structures are split before they are packed into batches. Received: "
+                "validation_split. Give `validation_data`, such as a part of the list."
+            )
         batch_size = kwargs.pop("batch_size", None) or 32
         callbacks = self._complete_callbacks(kwargs.pop("callbacks", None))
         waits = [item for item in callbacks if isinstance(item, InputWait)]
@@ -233,31 +255,44 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
         preset, self.preset = self.preset, None
         try:
             feed = self.make_feed("fit", add_wait=waits[0].add if waits else None)
+            feed.learn = Learner(self)
             data = self.prepare_data(x, feed, batch_size, shuffle)
+            feed.learn.num_batches = len(data)
             if kwargs.get("validation_data") is not None:
                 kwargs["validation_data"] = self.prepare_data(
-                    kwargs["validation_data"], self.make_feed("evaluate"), batch_size
+                    kwargs["validation_data"], self.make_feed("evaluate", "ignore"), batch_size
                 )
         except BaseException:
             self.preset = preset  # nothing was learned
             raise
         if callbacks:
             kwargs["callbacks"] = callbacks
-        return super().fit(data, *args, shuffle=False, **kwargs)
+        self._is_fitting = True
+        try:
+            with feed.original_errors():
+                return super().fit(data, *args, shuffle=False, **kwargs)
+        finally:
+            self._is_fitting = False
 
     def _complete_callbacks(self, given: Any) -> list[keras.callbacks.Callback]:
         """Adds the callbacks that optimizer and loss weights need, and introduces them."""
         callbacks = _as_list(given)
         if self.compiled and getattr(self.optimizer, "use_ema", False):
-            known = (AveragedWeights, keras.callbacks.SwapEMAWeights)
-            # or validation would see the raw weights, and the result the averaged ones; first, so
-            # that all other callbacks see the averages
-            if not any(isinstance(item, known) for item in callbacks):
-                callbacks = [AveragedWeights(), *callbacks]
-        averages = next((item for item in callbacks if isinstance(item, AveragedWeights)), None)
-        for state in callbacks:
-            if isinstance(state, TrainingState):
-                state.averages = averages
+            swapping = [cb for cb in callbacks if isinstance(cb, keras.callbacks.SwapEMAWeights)]
+            restoring = [cb for cb in callbacks if isinstance(cb, keras.callbacks.BackupAndRestore)]
+            if swapping and restoring:
+                raise ValueError(
+                    "BackupAndRestore would restore averages in place of the weights. Received: "
+                    "SwapEMAWeights beside it. Leave SwapEMAWeights out, `fit` averages by itself, "
+                    "or use `keras_mlff.train(..., resume=True)`."
+                )
+            # or validation would see the raw weights, and the result the averaged ones; before all
+            # callbacks, so that they see the averages, but those that restore a training
+            averages = [cb for cb in callbacks if isinstance(cb, AveragedWeights)]
+            if not swapping:
+                averages = averages or [AveragedWeights()]
+            first = [*restoring, *averages]
+            callbacks = [*first, *(cb for cb in callbacks if cb not in first)]
         if self._compiled is not None and self.objective.scheduled:
             callbacks = [ScheduledWeights(), *callbacks]
         return callbacks
@@ -270,15 +305,15 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
             x: Labeled data, see `fit`; their order stays.
             *args: As in Keras.
             **kwargs: As in Keras. `batch_size` counts structures, is used for lists only, and
-                defaults to 32.
+                defaults to 32. `domain` says what happens to structures unlike those that the
+                model has learned from, see `predict`.
 
         Returns:
             The loss and, if there are more, all further values in a list, the loss first; with
             `return_dict=True` all values by name.
 
         Raises:
-            ValueError: If a label is missing, samples are weighted, or a preset was not trained on
-                an element.
+            ValueError: If a label is missing, samples are weighted, or a structure is refused.
         """
         if keras_private.is_validation(kwargs):
             return keras_private.validate(super().evaluate, x, *args, **kwargs)
@@ -287,7 +322,7 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
         self.schedule_loss_weights(None)
         batch_size = kwargs.pop("batch_size", None) or 32
         as_dict = kwargs.pop("return_dict", False)
-        feed = self.make_feed("evaluate")
+        feed = self.make_feed("evaluate", kwargs.pop("domain", None))
         with feed.original_errors():
             data = self.prepare_data(x, feed, batch_size)
             try:
@@ -305,7 +340,10 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Updates the weights with one padded batch, labels as they are; `fit` does more."""
         _refuse_weights(kwargs)
+        inputs = args[0] if args else kwargs["x"]
+        check_states(inputs)
         self.preset = None  # from here on it is another model
+        self.learn_domain(self.domain.joined(Domain.of([inputs])))
         return super().train_on_batch(*args, **kwargs)
 
     @in_precision

@@ -26,7 +26,7 @@ from keras_mlff.graph import Graph
 from keras_mlff.models import ForceField
 from keras_mlff.packing.loader import GraphLoader
 
-STATE, LOG, BEST = "state.npz", "log.csv", "best.weights.h5"
+STATE, LOG, BEST = "state.npz", "log.csv", "best.keras"
 # folders that the caller has claimed: other threads have an empty context of their own
 _claimed: ContextVar[Mapping[Path, Callable[[], None]]] = ContextVar("claimed")
 
@@ -57,7 +57,8 @@ def fit_model(
         model: The model, its offsets set, frozen as it is to be.
         parts: Labeled structures, with edges or without; the test takes no part. Where there is no
             validation, the weights with the lowest loss of the training are the best.
-        folder: Receives `log.csv`, `state.npz` and `best.weights.h5`.
+        folder: Receives `log.csv`, `state.npz` and `best.keras`, a whole
+            model at any time, which `keras.models.load_model` loads.
         settings: Everything that decides how the weights come out.
         labels: What is learned.
         spreads: See `choices.loss_weights`.
@@ -73,6 +74,12 @@ def fit_model(
             its settings are others.
     """
     folder = Path(folder).expanduser()
+    if resume and (folder / "best.weights.h5").exists() and not (folder / BEST).exists():
+        raise ValueError(
+            f"The training was begun by an earlier version, which kept its best weights in another "
+            f"file. Received: '{folder}' with best.weights.h5. Finish it with that version, or "
+            "begin anew in another folder."
+        )
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2
     with claiming(folder, resume) as check:

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_mlff import __version__, backend, quantities, saving
+from keras_mlff.export.domain import learned_numbers
 from keras_mlff.export.server import AXES, Server, signature_keys
 from keras_mlff.graph import Array, Graph, level, structure
 from keras_mlff.models import ForceField
@@ -160,7 +161,8 @@ def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
         "written_by": keras.backend.backend(),
         "dtype": model.compute_dtype,
         "cutoff": model.cutoff if np.isfinite(model.cutoff) else None,
-        "elements": list(preset.elements) if preset is not None else None,
+        "elements": sorted(model.domain.elements) or None,
+        "domain": model.domain.to_config(),
         "trained_properties": list(preset.properties) if preset is not None else None,
         "signatures": {
             name: {
@@ -236,12 +238,12 @@ def _compare_one(
 
 def _test_structures(model: ForceField) -> tuple[list[Graph], Graph]:
     """Makes two molecules and a crystal whose cell is smaller than most cutoffs."""
-    known = model.preset.elements if model.preset is not None else ()
-    known = known or tuple(sorted({z for head in model.heads for z in head.references}))
-    numbers = np.resize(np.asarray(known or (6, 1, 8), np.int32), 5)
     positions = np.asarray(
         [[0.0, 0.1, 0.0], [1.1, 0.0, 0.1], [-0.4, 1.0, 0.2], [-0.3, -0.6, 0.9], [0.2, -0.5, -1.0]]
     )
     cell = np.asarray([[3.6, 0.1, 0.0], [0.4, 3.4, 0.2], [-0.3, 0.5, 3.8]])
-    molecules = [structure(positions[:size], numbers[:size]) for size in (5, 3)]
-    return molecules, structure(positions, numbers, cell=cell)
+    made = []
+    for size, box in ((5, None), (3, None), (5, cell)):
+        numbers, charge, spin = learned_numbers(model, size)
+        made.append(structure(positions[:size], numbers, box, None, charge, spin))
+    return made[:2], made[2]

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mlff import quantities
+from keras_mlff.export.domain import DomainChecks
 from keras_mlff.export.search import centered, neighbor_list, require, sensible, triplets
-from keras_mlff.graph import INPUT_LEVELS, MAX_ATOMIC_NUMBER, Tensor, has_volume, level
+from keras_mlff.graph import INPUT_LEVELS, Tensor, has_volume, level
 from keras_mlff.models import ForceField
 from keras_mlff.quantities import Level
 
@@ -76,10 +77,7 @@ class Server(tf.Module):
         self._cutoff, self._dtype = model.cutoff, model.compute_dtype
         self._uses_triplets, self._heads = model.uses_triplets, tuple(model.heads)
         self._keys = signature_keys(model)
-        known = model.preset.elements if model.preset is not None else ()
-        table = np.zeros(MAX_ATOMIC_NUMBER + 1, np.bool_)
-        table[[0, *known] if known else slice(None)] = True
-        self._known = table
+        self._domain_checks = DomainChecks(model)
         keys = [key for key in _SHAPES if self._uses_triplets or not key.startswith("triplet")]
         periodic = {key: self._spec(key, self._dtype) for key in keys}
         molecule = {
@@ -144,18 +142,12 @@ class Server(tf.Module):
 
     def _predict(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         numbers = graph["atomic_numbers"]
-        known = require(
-            tf.reduce_all(tf.gather(self._known, tf.clip_by_value(numbers, 0, MAX_ATOMIC_NUMBER)))
-            & tf.reduce_all((numbers >= 0) & (numbers <= MAX_ATOMIC_NUMBER)),
-            "The model was not trained on an element that it was given. It knows the atomic "
-            f"numbers {np.flatnonzero(self._known)[1:].tolist()}.",
-        )
         real, ids = numbers > 0, graph["graph_ids"]
         filled = require(
             tf.reduce_all(real[:-1] | ~real[1:] | (ids[1:] != ids[:-1])),
             "Padding atoms (number 0) must stand after the real atoms of their graph.",
         )
-        with tf.control_dependencies([known, filled]):
+        with tf.control_dependencies([*self._domain_checks(graph), filled]):
             graph["atomic_numbers"] = tf.identity(numbers)
         graph = centered(_complete(graph, self._uses_triplets))
         rounded = {

@@ -1,4 +1,4 @@
-"""The weights of the best validation, kept as a file."""
+"""The model of the best validation, kept as a file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Writes the weights of the best validation, a whole file at any time.
+    """Writes the model with the weights of the best validation, a whole file at any time.
 
     Epochs without a validation are left out, where `keras.callbacks.ModelCheckpoint` would write
     theirs.
 
     Args:
-        path: Path of the file, which ends in `.weights.h5`.
+        path: Path of the file, which ends in `.keras`: `keras.models.load_model` loads it, with
+            everything that was fitted.
         monitor: Name of the log whose smallest value is the best. Defaults to `"val_loss"`.
 
     Attributes:
@@ -38,7 +39,7 @@ class BestWeights(keras.callbacks.Callback):
         if self.monitor in logs:
             if logs[self.monitor] < self.best:
                 self.best = float(logs[self.monitor])
-                self.model.save_weights(self.path)
+                self.model.save(self.path)
         elif not self.monitor.startswith("val_") or any(name.startswith("val_") for name in logs):
             raise ValueError(
                 f"Nothing of that name is measured. Received: monitor='{self.monitor}'; there are "

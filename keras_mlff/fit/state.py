@@ -13,13 +13,13 @@ import numpy as np
 
 from keras_mlff import saving
 from keras_mlff.backend import keras_private
-from keras_mlff.fit.averages import AveragedWeights
+from keras_mlff.fit.averages import raw_by_variable
 from keras_mlff.graph import Array
+from keras_mlff.heads import Head
 from keras_mlff.packing.loader import GraphLoader
 
 # what Keras's own callbacks remember between epochs
 _REMEMBERED = ("best", "wait", "best_epoch", "stopped_epoch", "cooldown_counter")
-_MEASURED = ("references", "shift", "scale")  # of a head, from data
 _ROUNDING = 1e-4  # relative, of what is measured again on another machine or device
 
 
@@ -42,10 +42,6 @@ class TrainingState(keras.callbacks.Callback):
         steps: Number of steps of an epoch after which the state is written, whatever the time.
             Defaults to 0, which goes by time alone.
 
-    Attributes:
-        averages: The callback that averages weights in the same `fit`, which sets it; `None`
-            where none does.
-
     Example:
         ```python
         state = TrainingState("state.npz", loader)
@@ -66,7 +62,6 @@ class TrainingState(keras.callbacks.Callback):
         self.path = Path(path)
         self.loader = loader
         self.others = others or []
-        self.averages: AveragedWeights | None = None
         self.seconds = seconds
         self.steps = steps
         self._written = time.monotonic()
@@ -135,7 +130,7 @@ class TrainingState(keras.callbacks.Callback):
         Raises:
             FloatingPointError: If weights are no numbers any more; the state before them stays.
         """
-        raw = self.averages.raw_weights() if self.averages else {}
+        raw = raw_by_variable(self.model)
         arrays = {
             f"{index:05d}": raw.get(id(variable), keras.ops.convert_to_numpy(variable))
             for index, variable in enumerate(self._variables())
@@ -155,7 +150,7 @@ class TrainingState(keras.callbacks.Callback):
             "epoch": next_epoch,
             "position": position,
             "settings": self._settings,
-            "heads": _measured(self.model),
+            "heads": [head.fitted for head in self.model.heads],
             "memory": self._remembered(),
             "cpu_seconds": self.cpu_seconds,
         }
@@ -212,6 +207,7 @@ class TrainingState(keras.callbacks.Callback):
                 [(variable, file[f"{index:05d}"]) for index, variable in enumerate(variables)]
             )
             self._metrics = [file[name] for name in metrics]
+        model.raw_weights = None  # the state holds them in place of the averages
         self._next_epoch = about["epoch"]  # a finished training may have no further epoch
         self._memory = about["memory"]
         self._has_stopped = any(
@@ -251,12 +247,8 @@ def _unnamed(part: Any) -> dict[str, Any]:
     """
     config = {key: value for key, value in part.get_config().items() if key != "name"}
     for head in config.get("heads", ()):
-        head["config"] = {k: v for k, v in head["config"].items() if k not in _MEASURED}
+        head["config"] = {k: v for k, v in head["config"].items() if k not in Head.fitted_names}
     return config
-
-
-def _measured(model: Any) -> list[dict[str, Any]]:
-    return [{name: getattr(head, name) for name in _MEASURED} for head in model.heads]
 
 
 def _restore_measured(model: Any, earlier: list[dict[str, Any]]) -> bool:
@@ -265,19 +257,16 @@ def _restore_measured(model: Any, earlier: list[dict[str, Any]]) -> bool:
     References are fitted again at each start, by linear algebra that differs between processors,
     and from predictions that differ between runs of one GPU.
     """
-    pairs = []
     for head, item in zip(model.heads, earlier, strict=True):
-        references = {int(number): value for number, value in item["references"].items()}
-        if references.keys() != head.references.keys():
+        if item["references"].keys() != head.fitted["references"].keys():
             return False
-        pairs.append((head, item | {"references": references}))
-        old = [item["shift"], item["scale"], *references.values()]
-        new = [head.shift, head.scale, *(head.references[number] for number in references)]
+        old, new = (
+            [f["shift"], f["scale"], *f["references"].values()] for f in (item, head.fitted)
+        )
         if not np.allclose(old, new, rtol=_ROUNDING, atol=_ROUNDING):
             return False
-    for head, item in pairs:
-        for name, value in item.items():
-            setattr(head, name, value)
+    for head, item in zip(model.heads, earlier, strict=True):
+        head.fitted = head.fitted | item
     return True
 
 

@@ -36,6 +36,7 @@ class EnergyHead(ScalarHead):
     """
 
     is_differentiated: ClassVar[bool] = True
+    fitted_names: ClassVar[tuple[str, ...]] = (*ScalarHead.fitted_names, "element_scales")
 
     def __init__(
         self,

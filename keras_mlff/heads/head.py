@@ -37,10 +37,13 @@ class Head(abc.ABC):
             has layers of its own.
     """
 
+    total: str = ""  # what of the structure the values of its atoms add up to
     num_scalars: int = 1
     num_vectors: int = 0
     use_bias: ClassVar[bool] = True
     is_differentiated: ClassVar[bool] = False  # whether forces and stress are its derivatives
+    # attributes that are fitted to data, change predictions, and travel with the weights
+    fitted_names: ClassVar[tuple[str, ...]] = ("references", "shift", "scale")
 
     def __init__(
         self,
@@ -169,6 +172,24 @@ class Head(abc.ABC):
             self.references[number] = self.references.get(number, 0.0) + value
 
     # Saving
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What was fitted to data, as JSON knows it; setting it takes it over."""
+        return {name: _plain(getattr(self, name)) for name in self.fitted_names}
+
+    @fitted.setter
+    def fitted(self, values: Mapping[str, Any]) -> None:
+        for name in self.fitted_names:
+            value = values[name]
+            if isinstance(value, Mapping):
+                value = {int(z): float(item) for z, item in value.items()}
+            setattr(self, name, value)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether something was fitted to data, or given as if it were."""
+        return self.has_offset or self.scale != 1.0
 
     def get_config(self) -> dict[str, Any]:
         """Lists the constructor's arguments, and what its outputs mean where nobody else says so.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -19,6 +20,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from keras_mlff import presets, quantities
 from keras_mlff.backend import keras_private
+from keras_mlff.core.deviations import Policy, check_policy
 from keras_mlff.graph import Array, Graph, charge_and_spin, count, has_volume, structure
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list
@@ -57,11 +59,13 @@ class MLFFCalculator(Calculator):
         dtype: `"float64"` computes with a copy of the model in that precision, for tight
             relaxations, vibrations and energy conservation. `None` leaves the model as it is.
         skin: Å. 0 searches neighbors at every step.
+        domain: What happens to atoms unlike those that the model has learned from: `"refuse"`,
+            `"warn"` or `"ignore"`; see `ForceField.predict` for what `None` does.
         **kwargs: Of ASE's `Calculator`.
 
     Raises:
         TypeError: If `model` is not a model of this package.
-        ValueError: If the skin is negative, or if a preset has never seen an element.
+        ValueError: If the skin is negative or `domain` is no such word.
 
     Example:
         ```python
@@ -75,8 +79,14 @@ class MLFFCalculator(Calculator):
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
     def __init__(
-        self, model: ForceField, dtype: str | None = None, skin: float = 0.5, **kwargs: Any
+        self,
+        model: ForceField,
+        dtype: str | None = None,
+        skin: float = 0.5,
+        domain: Policy | None = None,
+        **kwargs: Any,
     ) -> None:
+        check_policy(domain)
         if not isinstance(model, ForceField):
             raise TypeError(
                 "MLFFCalculator needs a model, such as CMRET.from_preset('ch2'). "
@@ -87,6 +97,8 @@ class MLFFCalculator(Calculator):
         super().__init__(**kwargs)
         self.model = _in_dtype(model, dtype)
         self.skin = float(skin)
+        self.domain = domain
+        self._has_told = False  # that charges or moments of the atoms do not fit `info`
         self._quantities = {
             quantity.ase: quantity
             for quantity in map(quantities.get, model.outputs_with_stress)
@@ -130,7 +142,8 @@ class MLFFCalculator(Calculator):
             tol: The largest change, in ASE's units, that does not count.
         """
         changes = list(super().check_state(atoms, tol))
-        if self.atoms is not None and charge_and_spin(self.atoms.info) != charge_and_spin(atoms.info):
+        before = {} if self.atoms is None else charge_and_spin(self.atoms.info)
+        if self.atoms is not None and before != charge_and_spin(atoms.info):
             changes.append("info")
         return changes
 
@@ -153,9 +166,9 @@ class MLFFCalculator(Calculator):
                 in any case.
 
         Raises:
-            CalculationFailed: If a prediction is NaN or infinite.
+            CalculationFailed: If a prediction is NaN, infinite, or far beyond anything learned.
             PropertyNotImplementedError: If the preset was not trained on what is asked for.
-            ValueError: If the preset has never seen an element.
+            ValueError: If the model cannot answer for the atoms, see `domain`.
         """
         with self._lock:
             super().calculate(atoms, properties, system_changes)
@@ -165,11 +178,14 @@ class MLFFCalculator(Calculator):
         for name in set(properties) & set(self.implemented_properties):
             self._check_trained(name)
         graph = self._graph(self.atoms)
-        predicted = self.model.predict(GraphLoader([graph], budget=self._budget(graph)))
+        loader = GraphLoader([graph], budget=self._budget(graph))
+        try:
+            predicted = self.model.predict(loader, domain=self.domain)
+        except FloatingPointError as error:  # ASE's own kind
+            raise CalculationFailed(str(error)) from error
         if not _has_volume(self.atoms):
             keys = [key for key in predicted if not quantities.get(key).needs_volume]
             predicted = {key: predicted[key] for key in keys}
-        self._check_finite(predicted)
         results: dict[str, Any] = {}
         for name, quantity in self._quantities.items():
             if not self._is_trained(name) or quantity.name not in predicted:
@@ -187,6 +203,7 @@ class MLFFCalculator(Calculator):
         return len(self.model.compilations["predict"])
 
     def _graph(self, atoms: Atoms) -> Graph:
+        self._compare_initial(atoms)
         periodic = bool(np.any(atoms.pbc))
         graph = structure(
             atoms.positions,
@@ -250,19 +267,22 @@ class MLFFCalculator(Calculator):
             # ASE's own kind, or its writers of trajectories would stop here
             raise PropertyNotImplementedError(str(error)) from error
 
-    def _check_finite(self, predicted: dict[str, Array]) -> None:
-        wrong = [key for key, value in predicted.items() if not np.all(np.isfinite(value))]
-        if not wrong:
-            return
-        positions = self.atoms.positions
-        forces = predicted.get("forces", np.zeros_like(positions))
-        rows = np.flatnonzero(~np.isfinite(forces).all(axis=1))
-        named = name_atoms(self.atoms, rows if len(rows) else np.arange(len(positions)))
-        raise CalculationFailed(
-            f"The model predicts NaN or infinite values of {wrong}. Received: atoms {named}, "
-            f"{len(positions)} in all. Look for atoms that are too close or far from the training "
-            "data; in dynamics, take a shorter time step."
-        )
+    def _compare_initial(self, atoms: Atoms) -> None:
+        """Warns once of charges and moments of the atoms that do not fit what is read."""
+        state = charge_and_spin(atoms.info)
+        charge, spin = state.get("total_charge", 0.0), state.get("spin_multiplicity", 1)
+        found = {}
+        for name, total in (("initial_charges", charge), ("initial_magmoms", spin - 1)):
+            if atoms.has(name) and abs(np.sum(atoms.arrays[name])) != 0.0:
+                found[name] = abs(np.sum(atoms.arrays[name]) - total)
+        if max(found.values(), default=0.0) > 1e-3 and not self._has_told:
+            self._has_told = True
+            warnings.warn(
+                f"{sorted(found)} of the atoms are not read, and do not fit what is: "
+                f"info['charge']={charge:g}, info['spin']={spin:g}. Set both in `atoms.info`: the "
+                "total charge, and 2S+1, the number of unpaired electrons plus one.",
+                stacklevel=2,
+            )
 
 
 def name_atoms(atoms: Atoms, rows: Array) -> str:

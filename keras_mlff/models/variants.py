@@ -23,11 +23,19 @@ class Switches:
 
     Raises:
         ValueError: If a field of text holds a word that is not among its choices.
+        TypeError: If a switch that is True or False holds something else.
     """
 
     CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in ("bool", bool) and not isinstance(value, bool):
+                raise TypeError(
+                    f"`{field.name}` of {type(self).__name__} is True or False. "
+                    f"Received: {value!r}."
+                )
         for name, choices in self.CHOICES.items():
             value = getattr(self, name)
             if value not in choices:

@@ -31,12 +31,15 @@ class Feed:
             on TensorFlow, whose batches have one shape, is announced once, by its specification.
         check_inputs: Called with the inputs of each batch as it is prepared; raises an error where
             the model must not see them.
+        learn: Called with the inputs of each batch and its labels without offsets, as they are
+            prepared.
         add_wait: Called with the seconds that a step has waited for its batch.
     """
 
     offsets: Tables = dataclasses.field(default_factory=dict)
     notice_shapes: Callable[[Mapping[str, Any]], None] | None = None
     check_inputs: Callable[[Mapping[str, Any]], None] | None = None
+    learn: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None
     add_wait: Callable[[float], None] | None = None
     _error: Exception | None = dataclasses.field(default=None, init=False)
 
@@ -55,13 +58,16 @@ class Feed:
             except Exception as error:
                 self._error = error
                 raise
-        return centered(inputs), {
+        prepared = {
             # a missing label is NaN and stays so
             key: value - label_offsets(level(key), inputs, *self.offsets[key])
             if key in self.offsets
             else value
             for key, value in labels.items()
         }
+        if self.learn is not None:
+            self.learn(inputs, prepared)
+        return centered(inputs), prepared
 
     @contextlib.contextmanager
     def original_errors(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from keras_mlff.publish.measure import pinned_values as pinned_values
 from keras_mlff.publish.metadata import Metadata as Metadata
 from keras_mlff.publish.publishing import add_figure as add_figure
 from keras_mlff.publish.publishing import check as check
+from keras_mlff.publish.publishing import describe as describe
 from keras_mlff.publish.publishing import example_structure as example_structure
 from keras_mlff.publish.publishing import learning_curve as learning_curve
 from keras_mlff.publish.publishing import publish as publish

@@ -28,6 +28,7 @@ def card(preset: preset_store.Preset) -> str:
         "Architecture": preset.architecture,
         "Parameters": f"{about['num_parameters']:,}",
         "Elements": ", ".join(str(z) for z in preset.elements),
+        "Learned from": _domain(about.get("domain", {})),
         "Properties": ", ".join(preset.properties),
         "Precision": f"{about['dtype']}, without TF32" if about.get("dtype") else "",
         "Cutoff": f"{about['cutoff']} Å" if about["cutoff"] else "none: all pairs of a molecule",
@@ -42,6 +43,8 @@ def card(preset: preset_store.Preset) -> str:
         "Reference": about.get("citation", ""),
     }
     lines = [f"# {preset.architecture} / {preset.name}", "", preset.description, ""]
+    for text in preset.warnings:
+        lines += [f"**Warning.** {text}", ""]
     lines += ["```python", "import keras_mlff", "", f"model = keras_mlff.models.{name}", "```", ""]
     lines += ["This card is written by the program that published the preset.", ""]
     lines += ["| | |", "|---|---|"]
@@ -77,6 +80,19 @@ def card(preset: preset_store.Preset) -> str:
     for file, caption in about.get("figures", {}).items():
         lines += ["", f"![{Path(file).stem}]({file})", "", caption]
     return "\n".join(lines) + "\n"
+
+
+def _domain(stated: Mapping[str, Any]) -> str:
+    """Says in a line what structures a model has learned from, where that is known."""
+    found: list[str] = []
+    if stated.get("sizes"):
+        least, largest = stated["sizes"]
+        found.append(f"{least} to {largest} atoms" if least < largest else f"{least} atoms")
+    states = [f"charge {charge:g} with 2S+1 = {spin}" for charge, spin in stated.get("states", ())]
+    found += states[:4] + (["..."] if len(states) > 4 else [])
+    kinds = {0: "molecules", 1: "chains", 2: "slabs", 3: "crystals"}
+    found += [kinds[number] for number in stated.get("periodic", ())]
+    return ", ".join(found)
 
 
 def _without_copies(curve: Mapping[str, Any]) -> dict[str, Any]:

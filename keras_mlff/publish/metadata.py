@@ -34,6 +34,8 @@ class Metadata(TypedDict, total=False):
     license: str
     citation: str
     notes: list[str]  # sentences that users must know
+    warnings: list[str]  # sentences that `from_preset` shows
+    domain: dict[str, Any]  # what was learned from, see `keras_mlff.core.domain.Domain`
     metrics: dict[str, Measured]  # by property
     metrics_of_parts: dict[str, dict[str, Measured]]  # by part of the test, then by property
     published: dict[str, dict[str, float]]  # by source, then by property, in the units of `metrics`

@@ -12,6 +12,7 @@ import numpy as np
 import keras_mlff
 from keras_mlff import datasets, models, saving
 from keras_mlff import presets as preset_store
+from keras_mlff.core.domain import Domain
 from keras_mlff.fit.logs import read_log
 from keras_mlff.graph import Graph, structure
 from keras_mlff.models import ForceField
@@ -65,7 +66,7 @@ def publish(
     pinned = []
     for example in examples:
         arguments = _arguments(example)
-        predictions = double.predict(structure(**arguments))
+        predictions = double.predict(structure(**arguments), domain="ignore")
         plain = {key: value.tolist() for key, value in predictions.items()}
         pinned.append({"structure": arguments, "predictions": plain})
     saving.write_json(folder / REFERENCE, pinned)
@@ -150,6 +151,26 @@ def add_figure(folder: str | Path, name: str, figure: Any, caption: str) -> pres
     with saving.replacing(preset.folder / name) as file:
         figure.savefig(file, dpi=100)
     return _update(preset, figures={**preset.metadata.get("figures", {}), name: caption})
+
+
+def describe(
+    folder: str | Path, domain: Domain | None = None, warnings: Sequence[str] | None = None
+) -> preset_store.Preset:
+    """States what a preset has learned from, or what its users must know, in metadata and card.
+
+    Presets that are trained today know their domain; this is for those that were before.
+
+    Args:
+        folder: The folder of the preset.
+        domain: What the model has learned from; as it is stated where `None`.
+        warnings: Whole sentences, which `from_preset` shows; as they are where `None`.
+    """
+    changes: dict[str, Any] = {}
+    if domain is not None:
+        changes["domain"] = domain.to_config()
+    if warnings is not None:
+        changes["warnings"] = list(warnings)
+    return _update(preset_store.read(folder), **changes)
 
 
 def _update(preset: preset_store.Preset, **changes: Any) -> preset_store.Preset:

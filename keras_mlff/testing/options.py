@@ -65,7 +65,7 @@ def charge_and_spin_can_be_told(subject: Subject) -> None:
     start = molecule(5, seed=6)
     states = [
         start | {"total_charge": np.asarray([charge]), "spin_multiplicity": np.asarray([spin])}
-        for charge, spin in [(0.0, 1), (1.0, 1), (-1.0, 1), (0.0, 3)]
+        for charge, spin in [(0.0, 1), (1.0, 1), (-1.0, 1), (0.0, 2)]
     ]
     step = 1e-4
     line = np.random.default_rng(2).normal(size=start["positions"].shape)

@@ -17,7 +17,7 @@ def forces_turn_with_the_molecule(subject: Subject) -> None:
     """An orthogonal matrix on the positions gives the same matrix on the forces."""
     matrices = [rotation(seed, sign) for seed in range(3) for sign in (1, -1)]
     matrices.append(np.diag([1.0, 1.0, -1.0]))
-    for charge, multiplicity in [(0.0, 1), (1.0, 2), (-1.0, 3)]:
+    for charge, multiplicity in [(0.0, 1), (1.0, 2), (-1.0, 4)]:
         start = molecule(total_charge=charge, spin_multiplicity=multiplicity)
         turned = [moved(start, positions=start["positions"] @ matrix) for matrix in matrices]
         before, *after = subject.predict([start, *turned])

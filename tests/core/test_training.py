@@ -310,3 +310,15 @@ def test_compiling_again_leaves_no_metrics_behind(pair_net):
         model.compile("sgd", loss={"energy": fit.PerAtom("mae")}, metrics={"energy": "mae"})
     assert len(model.metrics) == 3
     assert len(model.metrics_variables) == 6
+
+
+def test_what_keras_offers_and_force_fields_do_not_is_named(pair_net):
+    model = compiled(pair_net)
+    for wrong in ({"steps_per_execution": 2}, {"weighted_metrics": ["mae"]}):
+        with pytest.raises(TypeError, match=f"does not support.*{next(iter(wrong))}"):
+            model.compile("sgd", loss={"energy": "mse"}, **wrong)
+    with pytest.raises(ValueError, match=r"validation_split\. Give `validation_data`"):
+        model.fit(make_graphs(4), validation_split=0.25)
+    for call in (model.fit, model.predict, model.evaluate, model.fit_offsets, model.adapt_offsets):
+        with pytest.raises(ValueError, match="an empty list"):
+            call([])

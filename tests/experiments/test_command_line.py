@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from keras_mlff import cli, datasets, models, quantities
@@ -118,7 +119,7 @@ def test_recipes_are_listed_and_shown(capsys):
 def test_a_quantity_that_the_package_does_not_know_is_learned_by_command(folder):
     """Its level stands in the command, and in the recipe of the preset, which knows it alone."""
     quantities.register("spin_densities", level="atom")
-    frames = [{**frame, "spin_densities": np.asarray([2.0, 0.1, 0.1])} for frame in make_frames()]
+    frames = [{**frame, "spin_densities": np.asarray([2.0, 0.1, 0.1])} for frame in make_frames(12)]
     datasets.save(folder / "spins.xyz", frames)
     quantities.unregister("spin_densities")
     output = folder / "spins"

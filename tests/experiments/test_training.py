@@ -175,19 +175,19 @@ def test_references_fitted_anew_may_differ_by_rounding(graphs, tmp_path):
 @pytest.mark.once
 def test_epochs_without_validation_are_not_the_best(graphs, tmp_path):
     model, _ = make(graphs)
-    best = fit.BestWeights(tmp_path / "best.weights.h5")
+    best = fit.BestWeights(tmp_path / "best.keras")
     best.set_model(model)
     best.on_epoch_end(0, {"loss": 0.1})
-    assert not (tmp_path / "best.weights.h5").exists()
+    assert not (tmp_path / "best.keras").exists()
     best.on_epoch_end(1, {"val_loss": 2.0})
-    written = (tmp_path / "best.weights.h5").stat().st_mtime_ns
+    written = (tmp_path / "best.keras").stat().st_mtime_ns
     best.on_epoch_end(2, {"loss": 0.1})
     best.on_epoch_end(3, {"val_loss": 3.0})
     best.on_epoch_end(4, {"val_loss": float("nan")})
-    assert (tmp_path / "best.weights.h5").stat().st_mtime_ns == written
+    assert (tmp_path / "best.keras").stat().st_mtime_ns == written
     assert best.best == 2.0
     with pytest.raises(ValueError, match="monitor='val_los'"):
-        fit.BestWeights(tmp_path / "x.weights.h5", "val_los").on_epoch_end(0, {"val_loss": 1})
+        fit.BestWeights(tmp_path / "x.keras", "val_los").on_epoch_end(0, {"val_loss": 1})
 
 
 @pytest.mark.once

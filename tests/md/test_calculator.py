@@ -117,9 +117,9 @@ def test_charge_and_spin_are_absent_or_plain_numbers(model, water, key):
     energy = water.get_potential_energy()
     water.info[key] = None
     assert water.get_potential_energy() == energy
-    for value in (np.array([1, 1]), np.array([1]), "1", True, np.nan):
+    for value in (np.array([1, 1]), "1", True, np.nan):
         water.info[key] = value
-        with pytest.raises(ValueError, match=rf"info\['{key}'\]="):
+        with pytest.raises(ValueError, match=rf"'{key}' (is one finite|needs) number"):
             water.get_potential_energy()
 
 
@@ -280,13 +280,32 @@ def test_properties_a_preset_was_not_trained_on_are_refused(trained, water, tmp_
         writer.write()
 
 
-def test_nan_is_an_error_that_names_the_atoms(model, water, monkeypatch):
-    predicted = model.predict(structure(water.positions, water.numbers))
-    predicted["forces"][2, 0] = np.nan
-    monkeypatch.setattr(model, "predict", lambda *args, **kwargs: predicted)
+@pytest.mark.parametrize("value", [np.nan, 1e12])
+def test_numbers_without_meaning_are_an_error_that_names_the_atoms(
+    model, water, monkeypatch, value
+):
+    original = model.predict_on_batch
+
+    def broken(inputs):
+        predicted = {key: keras.ops.convert_to_numpy(x) for key, x in original(inputs).items()}
+        predicted["forces"] = predicted["forces"].copy()
+        predicted["forces"][2, 0] = value
+        return predicted
+
+    monkeypatch.setattr(model, "predict_on_batch", broken)
     water.calc = MLFFCalculator(model)
-    with pytest.raises(CalculationFailed, match=r"\['forces'\]\. Received: atoms H2, 3 in all"):
+    message = r"of \['forces'\]. Received: structure 0, atoms 2 \(element 1\) of 3"
+    with pytest.raises(CalculationFailed, match=message):
         water.get_forces()
+
+
+def test_charges_and_moments_of_atoms_that_are_not_read_are_told(model, water):
+    water.calc = MLFFCalculator(model)
+    water.set_initial_magnetic_moments([2.0, 0.0, 0.0])
+    with pytest.raises(UserWarning, match=r"initial_magmoms.*info\['spin'\]=1"):
+        water.get_potential_energy()
+    water.info["spin"] = 3
+    water.get_potential_energy()  # they fit now
 
 
 def test_a_lone_atom_has_no_force(model):
@@ -300,6 +319,7 @@ def test_a_lone_atom_has_no_force(model):
         ({"model": "cmret/ch2"}, TypeError, "from_preset"),
         ({"skin": -1.0}, ValueError, "skin=-1.0"),
         ({"dtype": "float16"}, ValueError, "dtype='float16'"),
+        ({"domain": "all"}, ValueError, "Received: 'all'"),
     ],
 )
 def test_wrong_arguments_are_refused(model, arguments, error, message):

@@ -57,11 +57,16 @@ def test_a_variant_is_a_name_an_object_or_a_dict(name):
         kind(**SMALL, variant=3)
 
 
-def test_charge_and_spin_are_switched_by_a_bool():
-    """Text was taken for True once, and an old name of CMRET's option is no mode here."""
-    for kind in (models.EGNN, models.CMRET):
-        with pytest.raises(TypeError, match=r"charge_spin='invariant'.*charge_spin_channels"):
-            kind(**SMALL, charge_spin="invariant")
+@pytest.mark.parametrize("value", ["invariant", {}, 1, None])
+@pytest.mark.parametrize("option", ["charge_spin", "element_affine", "variant"])
+def test_flags_are_true_or_false(option, value):
+    """Text, such as an old name of CMRET's option, was taken for True once."""
+    field = next(f.name for f in dataclasses.fields(models.EGNN.Variant) if f.type == "bool")
+    given = {"variant": {field: value}} if option == "variant" else {option: value}
+    with pytest.raises(TypeError, match=rf"True or False. Received: .*{value!r}"):
+        models.EGNN(**SMALL, **given)
+    with pytest.raises(TypeError, match="charge_spin='invariant'"):
+        models.CMRET(**SMALL, charge_spin="invariant")
 
 
 def test_an_architecture_without_a_port_says_so(pair_net):

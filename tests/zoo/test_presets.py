@@ -1,12 +1,15 @@
 """Every preset must load and give, on each backend, the numbers it was published with."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 from keras_mlff import models, presets, publish
+from keras_mlff.core.deviations import deviations
+from keras_mlff.core.domain import Domain
 
 PUBLISHED = {
     name: preset for name, preset in presets.available().items() if "runs" not in str(preset.folder)
@@ -26,11 +29,14 @@ def test_the_zoo_is_not_empty():
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 2e-5), ("float64", 1e-10)])
 def test_predictions_are_the_published_ones(preset, dtype, rtol):
     """float32 may differ by rounding; a preset whose numbers move is another model."""
-    model = models.load_preset(str(preset.folder), dtype=dtype)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        model = models.load_preset(str(preset.folder), dtype=dtype)
+    assert [str(item.message).partition(": ")[2] for item in told] == list(preset.warnings)
     # two structures are not worth compiling for, except on JAX, which compiles each operation
     model.run_eagerly = keras.backend.backend() != "jax"
     pinned = publish.pinned_values(preset.folder)
-    predicted = model.predict([item["structure"] for item in pinned])
+    predicted = model.predict([item["structure"] for item in pinned], domain="ignore")
     for key in preset.properties:
         expected = np.concatenate([np.asarray(item["predictions"][key]) for item in pinned])
         scale = np.abs(expected).max()
@@ -57,6 +63,17 @@ def test_a_card_shows_no_loss_that_is_an_error_beside_it(preset):
 def test_the_readme_names_the_preset(preset):
     readme = preset.folder.parents[2] / "README.md"
     assert f"(zoo/{preset.folder.parent.name}/{preset.name}/README.md)" in readme.read_text("utf-8")
+
+
+def test_a_preset_knows_its_domain(preset):
+    domain = Domain.from_config(preset.metadata["domain"])
+    assert tuple(domain.elements) == preset.elements
+    assert domain.states
+    assert domain.periodic
+    assert domain.num_structures
+    for item in publish.pinned_values(preset.folder):
+        found = deviations(domain, item["structure"], True, preset.name)
+        assert not [deviation for deviation in found if deviation.is_grave]
 
 
 def test_every_backend_was_verified(preset):

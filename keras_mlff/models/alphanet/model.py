@@ -303,21 +303,7 @@ class AlphaNet(ForceField):
         weights = distances.envelope if self.variant.message_envelope else distances.mask
         return EdgeGeometry(distances.directions, distances.basis, structure, weights)
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, all fields of the variant included."""
-        return super().get_config() | {"variant": self.variant.as_dict()}
-
-    @classmethod
-    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Turns arguments that were written at any time into those of today.
-
-        Args:
-            config: Arguments of the constructor, from `get_config` of this or an earlier version.
-
-        Returns:
-            Arguments that the constructor accepts, for the same network.
-        """
-        return upgrade_config(config)
+    upgrade_config = staticmethod(upgrade_config)
 
 
 def _embedding(number: int, width: int) -> Any:

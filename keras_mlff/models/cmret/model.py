@@ -232,9 +232,10 @@ class CMRET(ForceField):
         per_atom = segment.mask(per_atom, graph["atom_mask"])
         return ops.repeat(per_atom[:, :, None], self.num_features, axis=2)
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, the variant switch by switch."""
-        return {**super().get_config(), "variant": self.variant.as_dict()}
+    @property
+    def sees_states(self) -> bool:
+        """Whether total charge or spin multiplicity take part in predictions."""
+        return self.charge_spin_channels != "none" or super().sees_states
 
     @classmethod
     def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:

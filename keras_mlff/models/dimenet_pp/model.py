@@ -178,10 +178,6 @@ class DimeNetPP(ForceField):
             numbers.num_scalars, len(self.outputs_per_block), self.variant.output_init
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, the variant switch by switch."""
-        return {**super().get_config(), "variant": self.variant.as_dict()}
-
     @classmethod
     def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
         """Moves switches that were arguments of their own once into `variant`."""

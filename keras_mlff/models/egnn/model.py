@@ -242,10 +242,6 @@ class EGNN(ForceField):
             self.readout_kind == "graph",
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, the variant switch by switch."""
-        return {**super().get_config(), "variant": self.variant.as_dict()}
-
     @classmethod
     def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
         """Moves switches that were arguments of their own once into `variant`."""

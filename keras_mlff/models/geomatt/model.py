@@ -226,12 +226,8 @@ class GeomAtt(ForceField):
             )
 
     def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, orders as a list and the variant by its switches."""
-        return {
-            **super().get_config(),
-            "orders": list(self.orders),
-            "variant": self.variant.as_dict(),
-        }
+        """Lists the constructor's arguments, orders as a list."""
+        return {**super().get_config(), "orders": list(self.orders)}
 
     @classmethod
     def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:

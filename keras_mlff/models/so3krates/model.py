@@ -252,21 +252,7 @@ class So3krates(ForceField):
                 matrix = pairs.as_matrix(inside[f"{name}_coefficients"])
                 self.record(f"layer{index}/{name}s/attention", matrix)
 
-    def get_config(self) -> dict[str, Any]:
-        """Lists the constructor's arguments, all fields of the variant included."""
-        return super().get_config() | {"variant": self.variant.as_dict()}
-
-    @classmethod
-    def upgrade_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Turns arguments that were written at any time into those of today.
-
-        Args:
-            config: Arguments of the constructor, from `get_config` of this or an earlier version.
-
-        Returns:
-            Arguments that the constructor accepts, for the same network.
-        """
-        return upgrade_config(config)
+    upgrade_config = staticmethod(upgrade_config)
 
 
 def _check(

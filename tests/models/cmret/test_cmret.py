@@ -28,7 +28,7 @@ def build(**kwargs):
 
 def predict(model, structures):
     graphs = [add_edges(item, model.cutoff) for item in structures]
-    return model.predict(GraphLoader(graphs, budget=BUDGET))
+    return model.predict(GraphLoader(graphs, budget=BUDGET), domain="ignore")
 
 
 def molecule(charge=0.0, multiplicity=1, num_atoms=5, seed=0, turn=None):
@@ -162,7 +162,7 @@ VARIANTS = [
 def test_every_option_counts_and_keeps_graphs_apart(variant):
     """A further structure in the batch must not matter, whatever normalizes the attention."""
     # chromium has another configuration in its ground state
-    chromium = structure([[0, 0, 0], [0, 0.2, 1.7], [1.5, 0, 0.3]], [24, 8, 8], total_charge=1.0)
+    chromium = structure([[0, 0, 0], [0, 0.2, 1.7], [1.5, 0, 0.3]], [24, 8, 8], None, None, 1.0, 2)
     company = [molecule(num_atoms=3, seed=5), molecule(1.0, 2, num_atoms=7, seed=6)]
     model = build(**variant)
     alone = predict(model, [chromium])
@@ -237,22 +237,22 @@ def charged(request):
 def test_only_the_difference_of_spin_and_charge_enters(charged):
     """Finding 2 of the specification; the mode with two components tells them apart."""
     mode, model = charged
-    # (Q, 2S+1): S - Q is 0, 0, 1, 1
-    states = [(0.0, 1), (1.0, 3), (0.0, 3), (-1.0, 1)]
-    neutral, same, triplet, anion = predict(model, [molecule(*state) for state in states])["energy"]
-    assert abs(triplet - neutral) > 1e-7
+    # (Q, 2S+1): S - Q is 0, 0, 1, 1; the number of electrons is odd without a charge
+    states = [(0.0, 1), (1.0, 3), (1.0, 5), (-1.0, 1)]
+    neutral, same, quintet, anion = predict(model, [molecule(*state) for state in states])["energy"]
+    assert abs(quintet - neutral) > 1e-7
     if mode == "invariant_qs":
         assert abs(same - neutral) > 1e-8
-        assert abs(anion - triplet) > 1e-8
+        assert abs(anion - quintet) > 1e-8
     else:
         np.testing.assert_allclose(same, neutral, rtol=1e-14)
-        np.testing.assert_allclose(anion, triplet, rtol=1e-14)
+        np.testing.assert_allclose(anion, quintet, rtol=1e-14)
 
 
 def test_cation_and_anion_differ_only_where_charge_has_its_component(charged):
     """Finding 3: the others are even in S - Q, so benzene's ions have one energy."""
     mode, model = charged
-    neutral, cation, anion = predict(model, [benzene(charge) for charge in (0.0, 1.0, -1.0)])[
+    neutral, cation, anion = predict(model, [benzene(charge) for charge in (0.0, 2.0, -2.0)])[
         "energy"
     ]
     difference = abs(cation - anion)
@@ -266,7 +266,7 @@ def test_only_the_papers_vector_depends_on_orientation(charged):
     """Finding 1: eq. 9 gives every atom a vector along (1, 1, 1)."""
     mode, model = charged
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    for state in ((0.0, 1), (1.0, 2)):
+    for state in ((0.0, 1), (1.0, 1)):
         before, after = predict(model, [molecule(*state), molecule(*state, turn=turn)])["energy"]
         if mode == "vector" and state != (0.0, 1):
             assert abs(after - before) > 1e-9
@@ -316,6 +316,7 @@ PATHS = [
     "layers/gated_readout/output_scalars/vars/1",
     "layers/layer_normalization/vars/0",
     "layers/layer_normalization/vars/1",
+    "vars/fitted_state",  # of the whole model
 ]
 
 
