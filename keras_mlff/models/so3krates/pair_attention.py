@@ -65,6 +65,8 @@ class PairAttention(keras.layers.Layer):
             leaves them out.
         use_bias: Whether queries, keys and values have biases.
         activation: Name of the activation of the filters.
+        divisor: What products of queries and keys are divided by, sqrt(C') and sqrt(C'') where
+            `None`.
 
     Reference: Frank, Unke and Müller, 2022 (So3krates), eqs. 12 to 15,
     https://arxiv.org/abs/2205.14276
@@ -80,10 +82,11 @@ class PairAttention(keras.layers.Layer):
         spherical_hidden: Sequence[int] | None,
         use_bias: bool = True,
         activation: str = "silu",
+        divisor: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_features, self.num_heads = num_features, num_heads
+        self.num_features, self.num_heads, self.divisor = num_features, num_heads, divisor
         self.degrees, self.invariants = tuple(degrees), invariants
         self.head_width = num_features // num_heads
         self.degree_width = num_features // len(self.degrees)
@@ -158,10 +161,10 @@ class PairAttention(keras.layers.Layer):
         return [ops.reshape(part, (-1, num_heads * width)) for part in parts]
 
     def _sum_heads(self, products: Tensor, num_heads: int) -> Tensor:
-        """Sums within each head, over the root of its width: `(num_pairs, num_heads)`."""
+        """Sums within each head, over the divisor: `(num_pairs, num_heads)`."""
         width = products.shape[-1] // num_heads
         sums = ops.sum(ops.reshape(products, (-1, num_heads, width)), axis=-1)
-        return sums * width**-0.5
+        return sums / (self.divisor or width**0.5)
 
 
 def _per_head(num_heads: int, width: int, number: int, use_bias: bool) -> Any:
