@@ -74,6 +74,15 @@ def neighbor_list(
     return senders, receivers, shifts + tf.gather(moves, receivers) - tf.gather(moves, senders)
 
 
+def each_once(
+    senders: Tensor, receivers: Tensor, shifts: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keeps of each two opposite pairs one, as `neighbors.with_long_edges` does."""
+    forward = tf.reduce_sum(tf.sign(shifts) * [4, 2, 1], axis=1) > 0
+    once = (senders > receivers) | ((senders == receivers) & forward)
+    return tuple(tf.boolean_mask(x, once) for x in (senders, receivers, shifts))
+
+
 def triplets(senders: Tensor, receivers: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     """Does in TensorFlow what `neighbors.triplets` does in NumPy, in the same order."""
     num_atoms = tf.reduce_max(tf.concat([senders, receivers, [-1]], axis=0)) + 1

@@ -19,7 +19,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from keras_mlff import presets, quantities
 from keras_mlff.graph import Array, Graph, count, structure
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list
+from keras_mlff.neighbors import (
+    NeighborList,
+    edge_vectors,
+    neighbor_list,
+    with_edge_list,
+    with_long_edges,
+)
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
@@ -88,6 +94,7 @@ class MLFFCalculator(Calculator):
         self.implemented_properties = list(self._quantities)
         self.num_searches = 0  # of neighbors, since the calculator was made
         self._neighbors: SkinList | None = None
+        self._far: SkinList | None = None  # pairs of the model's long-range terms
         self._budgets: dict[tuple[int, bool], Budget] = {}
 
     def get_property(
@@ -179,8 +186,10 @@ class MLFFCalculator(Calculator):
         if self._neighbors is None or not self._neighbors.covers(graph):
             self._neighbors = SkinList(graph, self.model.cutoff, self.skin)
             self.num_searches += 1
-        edges = self._neighbors.edges(graph)
-        return with_edge_list(graph, edges, self.model.uses_triplets)
+            if self.model.long_range_cutoff is not None:
+                self._far = SkinList(graph, self.model.long_range_cutoff, self.skin)
+        complete = with_edge_list(graph, self._neighbors.edges(graph), self.model.uses_triplets)
+        return complete if self._far is None else with_long_edges(complete, self._far.edges(graph))
 
     def _budget(self, graph: Graph) -> Budget:
         num_atoms, num_edges = count(graph, "atom"), count(graph, "edge")
@@ -194,6 +203,11 @@ class MLFFCalculator(Calculator):
             budget = budget._replace(num_edges=room)
         if num_triplets > budget.num_triplets:
             budget = budget._replace(num_triplets=math.ceil(_GROWTH * num_triplets))
+        num_long_edges = count(graph, "long_edge")
+        if num_long_edges > budget.num_long_edges:
+            most = math.inf if "cell" in graph else num_atoms * (num_atoms - 1) // 2
+            room = int(min(math.ceil(_GROWTH * num_long_edges), most))
+            budget = budget._replace(num_long_edges=room)
         self._budgets[key] = budget
         return budget
 
