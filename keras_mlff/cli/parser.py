@@ -88,13 +88,18 @@ def _parser() -> argparse.ArgumentParser:
         if output:
             flag("--output", help="file for the table; it is printed, if not given")
 
-    zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
-    inside = zoo.add_subparsers(required=True, metavar="list|results|show|verify")
+    zoo = commands.add_parser("zoo", help="Lists, shows, imports or verifies presets.")
+    inside = zoo.add_subparsers(required=True, metavar="list|results|show|import|verify")
     add_table_settings(add(inside, actions.zoo_list, "list"))
     flag = add(inside, actions.zoo_results, "results")
     flag("sources", nargs="*", help="presets or folders of experiments; all presets, if not given")
     add_table_settings(flag)
     add(inside, actions.zoo_show, "show")("preset")
+    flag = add(inside, actions.zoo_import, "import")
+    flag("program", choices=("so3lr",), help="whose parameters they are")
+    flag("path", help="file of parameters: params.pkl or .npz")
+    flag("--long-range-cutoff", type=float, default=12.0, help="Å, of charges and dispersion")
+    flag("--output", help="folder of the preset, if not so3krates/so3lr in the user's zoo")
     add(inside, actions.zoo_verify, "verify")("preset")
 
     data_sets = commands.add_parser("data", help="Lists, shows, prepares or checks data sets.")

@@ -184,9 +184,7 @@ class ForceField(Inspection, Persistence, Prediction):
                 properties["energy"] = properties["energy"] + added
         return properties
 
-    def _physical_terms(
-        self, graph: Graph, properties: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def _physical_terms(self, graph: Graph, properties: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Computes what is added to the energies of atoms, each `(num_atoms,)`, eV, by name."""
         terms: dict[str, Tensor] = {}
         if self.repulsion is not None:

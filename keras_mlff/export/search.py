@@ -74,9 +74,7 @@ def neighbor_list(
     return senders, receivers, shifts + tf.gather(moves, receivers) - tf.gather(moves, senders)
 
 
-def each_once(
-    senders: Tensor, receivers: Tensor, shifts: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def each_once(senders: Tensor, receivers: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Keeps of each two opposite pairs one, as `neighbors.with_long_edges` does."""
     forward = tf.reduce_sum(tf.sign(shifts) * [4, 2, 1], axis=1) > 0
     once = (senders > receivers) | ((senders == receivers) & forward)

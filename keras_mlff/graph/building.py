@@ -199,9 +199,7 @@ def _label(quantity: quantities.Quantity, value: npt.ArrayLike, num_atoms: int) 
     return label
 
 
-def dummy_graph(
-    periodic: bool = False, triplets: bool = False, long_edges: bool = False
-) -> Graph:
+def dummy_graph(periodic: bool = False, triplets: bool = False, long_edges: bool = False) -> Graph:
     """Makes a small graph of every key a model may read; weights are created from it.
 
     Args:

@@ -58,11 +58,13 @@ class LongRange:
                 f"cutoff={cutoff}, electrostatics={electrostatics}, dispersion={dispersion}."
             )
         self.cutoff = float(cutoff)
-        made = {"electrostatics": (DampedCoulomb, electrostatics)}
-        made |= {"dispersion": (HirshfeldDispersion, dispersion)}
-        self.terms = {
+        asked: dict[str, tuple[type, Any]] = {
+            "electrostatics": (DampedCoulomb, electrostatics),
+            "dispersion": (HirshfeldDispersion, dispersion),
+        }
+        self.terms: dict[str, Any] = {
             name: term(self.cutoff, codata=codata, **({} if arguments is True else arguments))
-            for name, (term, arguments) in made.items()
+            for name, (term, arguments) in asked.items()
             if arguments is not False
         }
 

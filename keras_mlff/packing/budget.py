@@ -209,7 +209,9 @@ def _in_order(table: Array, budget: Budget) -> Array:
     bounds, used = [0], np.zeros_like(room)
     while bounds[-1] < len(table):
         limits = used + room
-        fits = (np.searchsorted(end, limit, "right") for end, limit in zip(ends, limits, strict=True))
+        fits = (
+            np.searchsorted(end, limit, "right") for end, limit in zip(ends, limits, strict=True)
+        )
         bounds.append(int(min(fits)))
         used = ends[:, bounds[-1] - 1]
     return np.asarray(bounds)
@@ -219,4 +221,7 @@ def empty(batch: Mapping[str, Any]) -> Graph:
     """Makes a batch of the same keys and shapes that is nothing but padding."""
     nothing = {key: np.asarray(value)[:0] for key, value in batch.items()}
     counts = [count(batch, what) for what in LEVELS]
-    return pad(nothing, *counts[:4], num_long_edges=counts[4])
+    num_graphs, num_atoms, num_edges, num_triplets, num_long_edges = counts
+    return pad(
+        nothing, num_graphs, num_atoms, num_edges, num_triplets, num_long_edges=num_long_edges
+    )

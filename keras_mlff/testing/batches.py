@@ -70,8 +70,12 @@ def padding_changes_nothing(subject: Subject) -> None:
         _packed(graphs),  # no padding at all
         # no spare graph: padding atoms belong to a real one
         _packed(
-            **{"graphs": graphs, "num_atoms": 3, "num_edges": 5, "num_triplets": triplets},
-            **{"max_atoms": 2, "num_long_edges": 4},
+            graphs,
+            num_atoms=3,
+            num_edges=5,
+            num_triplets=triplets,
+            max_atoms=2,
+            num_long_edges=4,
         ),
         # no spare atom: padding edges point at a real one
         _packed(graphs, num_graphs=1, num_edges=5, num_triplets=triplets),
@@ -80,7 +84,8 @@ def padding_changes_nothing(subject: Subject) -> None:
         raw = {
             key: np.asarray(value) for key, value in subject.model.predict_on_batch(inputs).items()
         }
-        for key, value in raw.items():
+        for key in expected[0]:
+            value = raw[key]
             assert np.all(np.isfinite(value)), key
             real = np.concatenate([np.atleast_1d(item[key]) for item in expected])
             np.testing.assert_allclose(value[: len(real)], real, **EXACT, err_msg=key)

@@ -105,7 +105,8 @@ class Subject:
             model: What predicts, `self.model` by default.
 
         Returns:
-            Predictions by name, of each structure.
+            Predictions by name, of each structure: energy, forces, stress and what belongs to
+            atoms. Vectors and tensors of other heads, which turn, are left out.
         """
         graphs = [self.edges(item) for item in structures]
         budget = BUDGET
@@ -116,6 +117,7 @@ class Subject:
         by_key = {
             key: np.split(value, bounds) if level(key) == "atom" else value
             for key, value in predicted.items()
+            if level(key) == "atom" or key in ("energy", "stress")
         }
         return [{key: value[i] for key, value in by_key.items()} for i in range(len(graphs))]
 

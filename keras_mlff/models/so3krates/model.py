@@ -55,8 +55,8 @@ class So3krates(ForceField):
 
     Where paper and program differ, `variant` chooses: `"smooth"`, this package's, has energies
     without jumps and forces without kinks or NaN, at any geometry whose atoms are apart; `"paper"`
-    is as published; `"so3krates_v1"` is the network that the authors went on with, and `"so3lr"` that of
-    their general force field, see `from_so3lr`.
+    is as published; `"so3krates_v1"` is the network that the authors went on with, and `"so3lr"`
+    that of their general force field, see `from_so3lr`.
 
     Args:
         num_features: Width of the features; divisible by `num_heads`.

@@ -189,11 +189,17 @@ def _assign(reader: PortedWeights, model: Any) -> None:
 def _assign_layer(reader: PortedWeights, name: str, interaction: Any) -> None:
     """Assigns attention, exchange, norms and perceptron of one layer."""
     block, attention = f"{name}/attention_block", interaction.attention
-    for parallel, kind in ((attention.filters.radial, "radial"), (attention.filters.spherical, "spherical")):
+    for parallel, kind in (
+        (attention.filters.radial, "radial"),
+        (attention.filters.spherical, "spherical"),
+    ):
         _dense(reader, parallel.first, *(f"{block}/{kind}_filter{k}_layer_1" for k in (1, 2)))
         for k, (last,) in enumerate(parallel.chains, start=1):
             _dense(reader, last, f"{block}/{kind}_filter{k}_layer_2")
-    for maps, letters in ((attention.feature_maps, ("Wq1", "Wk1", "Wv1")), (attention.coordinate_maps, ("Wq2", "Wk2"))):
+    for maps, letters in (
+        (attention.feature_maps, ("Wq1", "Wk1", "Wv1")),
+        (attention.coordinate_maps, ("Wq2", "Wk2")),
+    ):
         # theirs are (head, out, in)
         values = [reader.array(f"{block}/{letter}").swapaxes(1, 2) for letter in letters]
         reader.values.append((maps.kernel, np.concatenate(values, axis=2)))
