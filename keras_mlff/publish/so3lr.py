@@ -23,15 +23,15 @@ Measured in float64, with all pairs; errors of forces are mean absolute ones bes
 | relative energies, meV | 26.0 | 45.0 | |
 
 Interaction energies of 224 neutral dimers of SAPT10k: 1.06 kcal/mol of 2.89. Of 36 charged \
-ones: 16.6 against separate monomers, 1.42 with the charge of each monomer kept (`graph.structure(..., \
-fragments=..., fragment_charges=...)`) and the reference at a large distance.
+ones: 16.6 against separate monomers, 1.42 with the charge of each monomer kept \
+(`graph.structure(..., fragments=..., fragment_charges=...)`) and the reference at a large distance.
 
 ## What does not hold
 
 - Stacked benzene is under-bound: -1.4 kcal/mol near 3.9 Å, where the reference has -2.8 at 3.6 Å.
 - Energies with a net charge are not size-consistent: embedding and partial charges share the \
-charge over all atoms, so that water and ammonium 300 Å apart differ by 0.73 eV from their sum. Fragments \
-with charges of their own mend it.
+charge over all atoms, so that water and ammonium 300 Å apart differ by 0.73 eV from their sum. \
+Fragments with charges of their own mend it.
 - Energies of different formulas cannot be compared: there are no atomization or reaction energies.
 - Energies depend on the cutoff of the long-range terms (alanine dipeptide: -39.472 eV at 12 Å, \
 -40.029 eV with all pairs). One cutoff belongs to one study."""
