@@ -106,7 +106,12 @@ class So3kratesInteraction(keras.layers.Layer):
             norm.build()
 
     def call(
-        self, features: Tensor, coordinates: Tensor, known: PairGeometry, pairs: Pairs
+        self,
+        features: Tensor,
+        coordinates: Tensor,
+        known: PairGeometry,
+        pairs: Pairs,
+        from_zero: bool = False,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Computes new features, new coordinates, and what to record.
 
@@ -115,6 +120,7 @@ class So3kratesInteraction(keras.layers.Layer):
             coordinates: `(num_atoms, width(degrees))`.
             known: Geometry of the pairs.
             pairs: Which atoms send to which.
+            from_zero: Whether all coordinates are zero.
 
         Returns:
             Features and coordinates in the same shapes, and intermediate values by name.
@@ -123,9 +129,8 @@ class So3kratesInteraction(keras.layers.Layer):
         reach = None
         if self.reach is not None and isinstance(pairs, AllPairs):
             reach = self.reach(coordinates, pairs=pairs)  # (num_pairs, 1)
-        attended = self.attention(
-            _apply(self.pre_norms, 0, features), coordinates, known, reach, pairs=pairs
-        )
+        seen = _apply(self.pre_norms, 0, features)
+        attended = self.attention(seen, coordinates, known, reach, pairs=pairs, from_zero=from_zero)
         features = _apply(self.residuals, 0, features + attended.features)
         coordinates = coordinates + attended.coordinates
         inside = {

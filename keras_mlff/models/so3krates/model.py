@@ -217,7 +217,10 @@ class So3krates(ForceField):
 
         # 2. to 4. Filters, attention and exchange
         for index, interaction in enumerate(self.interactions):
-            features, coordinates, inside = interaction(features, coordinates, known, pairs=pairs)
+            from_zero = index == 0 and self.variant.start == "zeros"
+            features, coordinates, inside = interaction(
+                features, coordinates, known, pairs=pairs, from_zero=from_zero
+            )
             inside |= {"features": features, "coordinates": coordinates}
             for name, value in inside.items():
                 self.record(f"layer{index}/{name}", value)

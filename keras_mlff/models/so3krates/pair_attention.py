@@ -110,6 +110,7 @@ class PairAttention(keras.layers.Layer):
         geometry: PairGeometry,
         reach: Tensor | None,
         pairs: Pairs,
+        from_zero: bool = False,
     ) -> Attended:
         """Computes what features and coordinates get from other atoms.
 
@@ -120,6 +121,7 @@ class PairAttention(keras.layers.Layer):
             reach: nu, `(num_pairs, 1)`, added to the envelope of coordinates; `None` in a local
                 model.
             pairs: Which atoms send to which.
+            from_zero: Whether all coordinates are zero, so that no pair differs from another.
 
         Returns:
             Additions to features and coordinates, and the coefficients of each pair.
@@ -129,13 +131,17 @@ class PairAttention(keras.layers.Layer):
             self.coordinate_maps, features[:, : self.coordinate_width], len(self.degrees), 2
         )
         wide, both = self.num_features, self.num_features + self.coordinate_width
-        end = both + coordinates.shape[-1]
-        received = pairs.from_receivers(ops.concatenate([query, degree_query, coordinates], axis=1))
-        sent = pairs.from_senders(ops.concatenate([key, degree_key, coordinates, value], axis=1))
+        start = coordinates[:, :0] if from_zero else coordinates
+        end = both + start.shape[-1]
+        received = pairs.from_receivers(ops.concatenate([query, degree_query, start], axis=1))
+        sent = pairs.from_senders(ops.concatenate([key, degree_key, start, value], axis=1))
         query, degree_query, here = ops.split(received, [wide, both], axis=1)
         key, degree_key, there, value = ops.split(sent, [wide, both, end], axis=1)
         # Step 2: filters
-        distances = measure_degrees(here - there, self.degrees, self.invariants)
+        if from_zero:  # one row serves all pairs
+            distances = ops.zeros((1, len(self.degrees)), ops.dtype(coordinates))
+        else:
+            distances = measure_degrees(here - there, self.degrees, self.invariants)
         feature_filter, coordinate_filter = self.filters(geometry.basis, distances)
         # Step 3: attention
         scores = query * key * feature_filter
