@@ -1,5 +1,6 @@
 """Charges, ratios and the far pairs that interact by them, in any architecture."""
 
+import json
 import math
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_mlff.graph import join, split, structure
-from keras_mlff.heads import EnergyHead, HirshfeldHead, PartialChargesHead
+from keras_mlff.heads import DipoleHead, EnergyHead, HirshfeldHead, PartialChargesHead
 from keras_mlff.layers import cutoff as cutoffs
 from keras_mlff.models import EGNN
 from keras_mlff.neighbors import GraphSpec
@@ -55,6 +56,7 @@ def test_terms_are_those_of_the_formulas(model, cutoff):
     """Of molecules and a crystal in one batch; charges and ratios are the model's."""
     options = {"electrostatics": {"damping": 3.0}, "dispersion": True, "cutoff": cutoff}
     model = EGNN(**SMALL | {"long_range": options}, cutoff=4.0, dtype="float64")
+    model.run_eagerly = keras.backend.backend() != "jax"
     structures = [molecule(6, seed=2, total_charge=1.0), molecule(1), molecule(4)]
     structures += [] if cutoff == math.inf else [crystal()]
     graph = join([model.graph_spec.add_edges(item) for item in structures])
@@ -172,3 +174,19 @@ def test_far_pairs_of_atoms_and_images():
     chain = structure([[0.0, 0.0, 0.0]], [1], cell=np.eye(3) * [2.0, 9.0, 9.0])
     graph = GraphSpec(1.0, long_range_cutoff=5.0).add_edges(chain)
     np.testing.assert_array_equal(graph["long_cell_shifts"], [[1, 0, 0], [2, 0, 0]])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one writer is enough")
+def test_the_saved_model_finds_far_pairs_by_itself(model, tmp_path):
+    """Writing compares all signatures with the model: molecules, a small cell, both as files."""
+    from keras_mlff import export
+
+    folder = export.export_saved_model(model, tmp_path / "far")
+    about = json.loads((folder / export.METADATA).read_text(encoding="utf-8"))
+    assert about["long_range_cutoff"] == 7.0
+    assert {"long_senders", "long_cell_shifts"} <= about["signatures"]["periodic"]["inputs"].keys()
+
+
+def test_a_quantity_has_one_head():
+    with pytest.raises(ValueError, match="several predict"):
+        EGNN(heads=[EnergyHead(), PartialChargesHead(), DipoleHead()])

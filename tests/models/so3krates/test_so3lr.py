@@ -146,40 +146,50 @@ def test_a_preset_keeps_terms_and_numbers(model, tmp_path):
         np.testing.assert_allclose(after[key], value, atol=1e-13, err_msg=key)
 
 
-@functools.cache
-def published(cutoff):
-    model = So3krates.from_so3lr(GOLDEN / "so3lr_params.npz", cutoff, dtype="float64")
-    return eager(model)
+def expected_of(golden):
+    """Lists what one file states, by our names."""
+    expected = {ours: golden[theirs] for ours, theirs in TERMS.items()}
+    expected |= {key: golden[key][None] for key in ("energy",)}
+    expected |= {key: golden[key] for key in ("forces", "hirshfeld_ratios")}
+    center = golden["z"] @ golden["R"] / golden["z"].sum()  # ours count from it
+    dipole = golden["dipole"] - golden["total_charge"] * center
+    return expected | {"partial_charges": golden["charges"], "dipole": dipole[None]}
 
 
 @pytest.mark.skipif(not FILES, reason="KERAS_MLFF_DATA has no folder golden/so3lr beside it")
-@pytest.mark.parametrize("file", FILES or [None], ids=lambda path: path and path.stem)
-def test_published_parameters_give_the_published_numbers(file):
-    with np.load(file) as content:
-        golden = dict(content)
-    model = published(float(golden["lr_cutoff"]))
-    charge = float(golden["total_charge"])
-    item = structure(
-        golden["R"],
-        golden["z"],
-        cell=golden.get("cell"),
-        total_charge=charge,
-        spin_multiplicity=int(golden["num_unpaired"]) + 1,
-    )
-    graph = model.graph_spec.add_edges(item)
-    got = model.predict([graph])
-    got |= model.inspect(graph)
-    expected = {ours: golden[theirs] for ours, theirs in TERMS.items()}
-    expected |= {key: golden[key] for key in ("energy", "forces", "hirshfeld_ratios")}
-    center = golden["z"] @ golden["R"] / golden["z"].sum()  # ours count from it
-    expected |= {"partial_charges": golden["charges"]}
-    expected |= {"dipole": golden["dipole"] - charge * center}
-    for layer in range(3 if "h_0" in golden else 0):
-        expected[f"layer{layer}/features"] = golden[f"h_{layer}"]
-        expected[f"layer{layer}/coordinates"] = golden[f"q_{layer}"]
-    for key, theirs in expected.items():
+@pytest.mark.parametrize("cutoff", [1000.0, 12.0])
+def test_published_parameters_give_the_published_numbers(cutoff):
+    """All systems of a cutoff in one batch, which JAX compiles once."""
+    files = [dict(np.load(path)) for path in FILES]
+    files = [golden for golden in files if golden["lr_cutoff"] == cutoff]
+    model = eager(So3krates.from_so3lr(GOLDEN / "so3lr_params.npz", cutoff, dtype="float64"))
+    graphs = [
+        model.graph_spec.add_edges(
+            structure(
+                golden["R"],
+                golden["z"],
+                cell=golden.get("cell"),
+                total_charge=float(golden["total_charge"]),
+                spin_multiplicity=int(golden["num_unpaired"]) + 1,
+            )
+        )
+        for golden in files
+    ]
+    got = model.predict(graphs)
+    got |= model.inspect(join(graphs))
+    expected = [expected_of(golden) for golden in files]
+    for key in expected[0]:
+        theirs = np.concatenate([item[key] for item in expected])
         tolerance = 1e-10 * max(1.0, np.max(np.abs(theirs)))
-        np.testing.assert_allclose(np.squeeze(got[key]), theirs, atol=tolerance, err_msg=key)
+        np.testing.assert_allclose(got[key], theirs, atol=tolerance, err_msg=key)
+    ends = np.cumsum([len(golden["z"]) for golden in files])
+    for golden, end in zip(files, ends, strict=True):
+        rows = slice(end - len(golden["z"]), end)
+        for layer in range(3 if "h_0" in golden else 0):
+            for ours, theirs in (("features", f"h_{layer}"), ("coordinates", f"q_{layer}")):
+                values = got[f"layer{layer}/{ours}"][rows]
+                tolerance = 1e-10 * np.max(np.abs(golden[theirs]))
+                np.testing.assert_allclose(values, golden[theirs], atol=tolerance)
 
 
 def test_parameters_are_imported_into_the_users_zoo(path, tmp_path, monkeypatch, capsys):
