@@ -120,9 +120,11 @@ class GraphSpec:
     Args:
         cutoff: Distance in Å up to which atoms are neighbors; infinite for all pairs of a molecule.
         triplets: Whether pairs of edges that share an atom are read too. Defaults to False.
+        long_range_cutoff: Distance in Å up to which far pairs are read too, infinite for all pairs
+            of a molecule; `None` for none.
 
     Raises:
-        ValueError: If the cutoff is not positive.
+        ValueError: If a cutoff is not positive.
 
     Example:
         >>> from keras_mlff.graph import structure
@@ -133,12 +135,11 @@ class GraphSpec:
 
     cutoff: float
     triplets: bool = False
+    long_range_cutoff: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.cutoff > 0.0:
-            raise ValueError(
-                f"The cutoff is a length in Å above 0. Received: cutoff={self.cutoff}."
-            )
+        if not self.cutoff > 0.0 or not (self.long_range_cutoff or 1.0) > 0.0:
+            raise ValueError(f"A cutoff is a length in Å above 0. Received: {self}.")
 
     @classmethod
     def of(cls, model_or_spec: Any) -> GraphSpec:
@@ -160,7 +161,10 @@ class GraphSpec:
 
     def add_edges(self, structure: Graph) -> Graph:
         """Returns a copy of a structure with the edges of this specification; see `add_edges`."""
-        return add_edges(structure, self.cutoff, self.triplets)
+        graph = add_edges(structure, self.cutoff, self.triplets)
+        if self.long_range_cutoff is None:
+            return graph
+        return with_long_edges(graph, _neighbors_of(structure, self.long_range_cutoff))
 
 
 def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
@@ -180,10 +184,31 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
             "Edges are added to one structure at a time, before joining and padding. Received: "
             f"{count(graph, 'structure')} structures, {np.sum(~graph['atom_mask'])} padding atoms."
         )
-    positions = graph["positions"]
-    periodic = "cell" in graph
-    cell, pbc = (graph["cell"][0], graph["pbc"][0]) if periodic else (None, None)
-    return with_edge_list(graph, neighbor_list(positions, cutoff, cell, pbc), triplets)
+    return with_edge_list(graph, _neighbors_of(graph, cutoff), triplets)
+
+
+def _neighbors_of(graph: Graph, cutoff: float) -> NeighborList:
+    cell, pbc = (graph["cell"][0], graph["pbc"][0]) if "cell" in graph else (None, None)
+    return neighbor_list(graph["positions"], cutoff, cell, pbc)
+
+
+def with_long_edges(graph: Graph, edges: NeighborList) -> Graph:
+    """Returns a copy of a structure with far pairs, each of which it holds once.
+
+    Args:
+        graph: A single structure, without padding. Far pairs it already has are replaced.
+        edges: All ordered pairs, sorted by receiver, such as those of `neighbor_list`.
+    """
+    senders, receivers, shifts = edges
+    # of an atom's own images, one of each two that lie opposite
+    forward = np.sign(shifts) @ [4, 2, 1] > 0
+    once = (senders > receivers) | ((senders == receivers) & forward)
+    complete = dict(graph)
+    complete["long_senders"], complete["long_receivers"] = senders[once], receivers[once]
+    complete["long_edge_mask"] = np.ones(int(once.sum()), "bool")
+    if "cell" in graph:
+        complete["long_cell_shifts"] = shifts[once].astype(graph["positions"].dtype)
+    return complete
 
 
 def with_edge_list(graph: Graph, edges: NeighborList, triplets: bool = False) -> Graph:

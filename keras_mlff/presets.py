@@ -24,6 +24,7 @@ from keras_mlff.graph import MAX_ATOMIC_NUMBER
 FORMAT_VERSION = 2  # 2: the weights bring what was fitted beside them
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 ZOO_ENVIRONMENT = "KERAS_MLFF_ZOO"  # further folders, separated as in PATH
+_USER_ZOO = Path("~/.keras_mlff/zoo")
 # the types of metadata that programs read, where they are stated
 _TYPES: dict[str, Any] = {
     "format_version": int,
@@ -84,9 +85,14 @@ def zoo_folders() -> list[Path]:
         if item
     ]
     package = Path(__file__).resolve().parent
-    candidates = [*named, package / "zoo", package.parent / "zoo"]
-    candidates.append(Path.home() / ".keras_mlff" / "zoo")
+    candidates = [*named, package / "zoo", package.parent / "zoo", _USER_ZOO.expanduser()]
     return [folder for folder in candidates if folder.is_dir()]
+
+
+def user_zoo() -> Path:
+    """Names the folder for presets of the user: the first of `KERAS_MLFF_ZOO`, else the home's."""
+    named = [item for item in os.environ.get(ZOO_ENVIRONMENT, "").split(os.pathsep) if item]
+    return Path(named[0] if named else _USER_ZOO).expanduser()
 
 
 def available(architecture: str | None = None) -> dict[str, Preset]:

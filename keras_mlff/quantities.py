@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 from typing import Literal, NamedTuple
 
-Level = Literal["structure", "atom", "edge", "triplet"]
+Level = Literal["structure", "atom", "edge", "triplet", "long_edge"]
 LEVELS: tuple[Level, ...] = ("structure", "atom", "edge")  # of what may be registered
 
 

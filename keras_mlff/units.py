@@ -44,6 +44,13 @@ electron_bohr = bohr  # atomic unit of the dipole moment
 debye = 1e-11 / (_light_speed * _elementary_charge)  # 1e-18 statC·cm, 0.2082 e·Å
 coulomb_constant = hartree * bohr  # e²/(4π ε0), eV·Å: energy of two unit charges 1 Å apart
 
+# Energy and length of the atomic unit and the fine structure constant, by the year of CODATA, for
+# models that were fitted with older values
+CODATA = {
+    2014: (27.211386024367243, 0.5291772105638411, 0.007297352566206496),
+    2018: (hartree, bohr, 7.2973525693e-3),
+}
+
 # Mass and time, amu and Å·sqrt(amu/eV)
 electron_mass = 5.48579909065e-4  # atomic unit of mass
 femtosecond = 1e-5 * (_elementary_charge / _atomic_mass) ** 0.5  # 0.0982 Å·sqrt(amu/eV)

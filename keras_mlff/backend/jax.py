@@ -118,18 +118,21 @@ def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
     return keras.tree.map_structure(np.asarray, step(state, inputs))
 
 
-def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
+def segment_sum(
+    values: Tensor, segment_ids: Tensor, num_segments: int, ascending: bool = True
+) -> Tensor:
     """Sums rows with the same id.
 
     Args:
         values: `(num_rows, ...)`.
-        segment_ids: `(num_rows,)`, ascending.
+        segment_ids: `(num_rows,)`.
         num_segments: Number of sums.
+        ascending: Whether the ids are.
 
     Returns:
         `(num_segments, ...)`, zero where no row has the id.
     """
-    return jax.ops.segment_sum(values, segment_ids, num_segments, indices_are_sorted=True)
+    return jax.ops.segment_sum(values, segment_ids, num_segments, indices_are_sorted=ascending)
 
 
 def global_sum(value: Tensor) -> Tensor:

@@ -25,9 +25,10 @@ _SWITCH = Switch(
     False,
 )
 # the inputs that `Feed.prepare` changes, or makes the step wait for, and those that it reads
-_CHANGED_BY_FEED = ("atomic_numbers", "positions", "cell_shifts")
+_CHANGED_BY_FEED = ("atomic_numbers", "positions", "cell_shifts", "long_cell_shifts")
 _READ_BY_FEED = (
     *("atom_mask", "graph_ids", "graph_mask", "senders", "receivers", "cell", "pbc"),
+    *("long_senders", "long_receivers"),
     *("total_charge", "spin_multiplicity"),
 )
 
@@ -94,13 +95,16 @@ def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
     return keras.Model.predict_on_batch(model, inputs)
 
 
-def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
+def segment_sum(
+    values: Tensor, segment_ids: Tensor, num_segments: int, ascending: bool = True
+) -> Tensor:
     """Sums rows with the same id.
 
     Args:
         values: `(num_rows, ...)`.
-        segment_ids: `(num_rows,)`, ascending.
+        segment_ids: `(num_rows,)`.
         num_segments: Number of sums.
+        ascending: Whether the ids are.
 
     Returns:
         `(num_segments, ...)`, zero where no row has the id.

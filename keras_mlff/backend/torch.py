@@ -93,13 +93,16 @@ def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
     return keras.Model.predict_on_batch(model, inputs)
 
 
-def segment_sum(values: Tensor, segment_ids: Tensor, num_segments: int) -> Tensor:
+def segment_sum(
+    values: Tensor, segment_ids: Tensor, num_segments: int, ascending: bool = True
+) -> Tensor:
     """Sums rows with the same id.
 
     Args:
         values: `(num_rows, ...)`.
-        segment_ids: `(num_rows,)`, ascending.
+        segment_ids: `(num_rows,)`.
         num_segments: Number of sums.
+        ascending: Whether the ids are.
 
     Returns:
         `(num_segments, ...)`, zero where no row has the id.

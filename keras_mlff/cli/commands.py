@@ -64,6 +64,17 @@ def zoo_show(preset: str) -> None:
         print(f"\n{card.read_text(encoding='utf-8')}")
 
 
+def zoo_import(program: str, path: str, long_range_cutoff: float, output: str | None) -> None:
+    """Makes a preset of another program's parameters, which a user has."""
+    from keras_mlff.publish import so3lr
+
+    preset = so3lr.import_so3lr(path, long_range_cutoff, output)
+    print(f"written: {preset.folder}")
+    print(
+        f'load it: {preset.architecture}.from_preset("{preset.name}"); its limits: README.md there'
+    )
+
+
 def zoo_verify(preset: str) -> None:
     """Measures a preset on this backend and writes the figures into its metadata and card."""
     import keras

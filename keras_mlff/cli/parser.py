@@ -129,13 +129,19 @@ def _parser() -> Parser:
             text = "file for the table; it is printed, if not given"
             flag("--output", type=values.output(), help=text)
 
-    zoo = commands.add_parser("zoo", help="Lists, shows or verifies presets.")
-    inside = zoo.add_subparsers(required=True, metavar="list|results|show|verify")
+    zoo = commands.add_parser("zoo", help="Lists, shows, imports or verifies presets.")
+    inside = zoo.add_subparsers(required=True, metavar="list|results|show|import|verify")
     add_table_settings(add(inside, actions.zoo_list, "list"))
     flag = add(inside, actions.zoo_results, "results")
     flag("sources", nargs="*", help="presets or folders of experiments; all presets, if not given")
     add_table_settings(flag)
     add(inside, actions.zoo_show, "show")("preset", type=values.preset)
+    flag = add(inside, actions.zoo_import, "import")
+    flag("program", choices=("so3lr",), help="whose parameters they are")
+    flag("path", type=values.file, help="file of parameters: params.pkl or .npz")
+    text = "Å, of charges and dispersion"
+    flag("--long-range-cutoff", type=values.number(above=0.0), default=12.0, help=text)
+    flag("--output", help="folder of the preset, if not so3krates/so3lr in the user's zoo")
     add(inside, actions.zoo_verify, "verify")("preset", type=values.preset)
 
     data_sets = commands.add_parser("data", help="Lists, shows, prepares or checks data sets.")

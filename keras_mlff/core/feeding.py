@@ -38,6 +38,7 @@ class Feeding:
 
     cutoff: float
     uses_triplets: bool
+    long_range_cutoff: float | None
     heads: list[Head]
     jit_compile: bool
     domain: Domain
@@ -72,7 +73,7 @@ class Feeding:
     @property
     def graph_spec(self) -> GraphSpec:
         """The edges that the model reads; `model.graph_spec.add_edges(structure)` makes them."""
-        return GraphSpec(self.cutoff, self.uses_triplets)
+        return GraphSpec(self.cutoff, self.uses_triplets, self.long_range_cutoff)
 
     def make_loader(self, x: Any, batch_size: int = 32, shuffle: bool = False) -> Any:
         """Makes a loader of what `fit`, `evaluate` and `predict` take.
@@ -179,13 +180,18 @@ class Feeding:
             inputs: The inputs of a batch, or their specification.
 
         Raises:
-            ValueError: If the model reads triplets and there are none.
+            ValueError: If the model reads triplets or far pairs and there are none.
         """
         if self.uses_triplets and "triplet_in" not in inputs:
             raise ValueError(
                 f"{type(self).__name__} needs triplets, the pairs of edges that share an atom. "
                 f"Received: a batch with {sorted(inputs)}. Make its graphs by "
                 "`model.graph_spec.add_edges(structure)`."
+            )
+        if self.long_range_cutoff is not None and "long_senders" not in inputs:
+            raise ValueError(
+                f"The model's long-range terms read far pairs. Received: a batch with "
+                f"{sorted(inputs)}. Make its graphs by `model.graph_spec.add_edges(structure)`."
             )
         shapes = tuple(sorted((key, tuple(value.shape)) for key, value in inputs.items()))
         known = self.compilations[mode]
@@ -214,7 +220,8 @@ class Feeding:
                 "`keras_mlff.graph.structure(positions, atomic_numbers)` makes them all."
             )
         complete: Graph = dict(graph)
-        return complete if "senders" in graph else self.graph_spec.add_edges(complete)
+        wanted = {"senders"} if self.long_range_cutoff is None else {"senders", "long_senders"}
+        return complete if wanted <= graph.keys() else self.graph_spec.add_edges(complete)
 
 
 def _unknown_data(x: Any) -> str:

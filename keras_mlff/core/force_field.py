@@ -18,9 +18,11 @@ from keras_mlff.core.persistence import Persistence
 from keras_mlff.core.prediction import Prediction
 from keras_mlff.graph import Graph, Tensor, centered, dummy_graph, has_volume, inputs_and_labels
 from keras_mlff.heads import AtomNumbers, Head, collection
+from keras_mlff.heads.charges import check_predicted, totals
 from keras_mlff.layers import zbl as zbl_layer
 from keras_mlff.layers.charge_spin import ChargeSpinEmbedding
 from keras_mlff.layers.element_affine import ElementAffine
+from keras_mlff.layers.long_range import LongRange
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.ops import geometry, segment
 
@@ -47,6 +49,11 @@ class ForceField(Inspection, Persistence, Prediction):
             False.
         charge_spin: Whether total charge and spin take part, see
             `keras_mlff.layers.charge_spin.ChargeSpinEmbedding`. Defaults to False.
+        long_range: Interactions of far pairs that are added to the energy, the arguments of
+            `keras_mlff.layers.long_range.LongRange`: `{"cutoff": 12.0, "electrostatics": True}`
+            reads charges from a `PartialChargesHead` among the heads, `"dispersion": True` ratios
+            from a `HirshfeldHead`. Forces and stress are derivatives of these terms too, through
+            charges and ratios. `None` for none.
         element_affine: Whether atomic energies have a learned factor and term for each element,
             beside the fixed ones of the head. Defaults to False.
 
@@ -85,6 +92,7 @@ class ForceField(Inspection, Persistence, Prediction):
         zbl: bool | Mapping[str, Any] = False,
         charge_spin: bool = False,
         element_affine: bool = False,
+        long_range: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(dtype=dtype, name=name)
         if cutoff <= 0.0:
@@ -92,6 +100,11 @@ class ForceField(Inspection, Persistence, Prediction):
         self.cutoff = float(cutoff)
         self.heads = collection.make(heads)
         self.repulsion = zbl_layer.get(zbl, self.cutoff)
+        self.long_range = None if long_range is None else LongRange(**long_range)
+        self.long_range_cutoff = None if self.long_range is None else self.long_range.cutoff
+        if self.long_range is not None:
+            check_predicted(self.heads, self.long_range.reads)
+            self.is_size_consistent = False  # charges depend on all atoms of a structure
         self.charge_spin = ChargeSpinEmbedding() if charge_spin else None
         self.element_affine = ElementAffine() if element_affine else None
 
@@ -156,13 +169,25 @@ class ForceField(Inspection, Persistence, Prediction):
         affine = self.element_affine
         transform = None if affine is None else lambda numbers: affine(numbers, graph)
         for group, readout in zip(collection.grouped(self.heads), self.readouts, strict=True):
-            scalars, vectors = readout(features)
-            properties |= collection.properties(group, graph, scalars, vectors, transform)
-        if self.repulsion is not None and "energy" in properties:
-            repulsion = self.repulsion(graph)  # (num_atoms,)
-            properties["atomic_energies"] = properties["atomic_energies"] + repulsion
-            properties["energy"] = properties["energy"] + segment.sum_over_atoms(repulsion, graph)
+            read = readout(features)
+            properties |= collection.properties(group, graph, read[0], read[1], transform)
+        if "energy" in properties:
+            for name, energies in self._physical_terms(graph, properties).items():
+                self.record(name, energies)
+                properties["atomic_energies"] = properties["atomic_energies"] + energies
+                added = segment.sum_over_atoms(energies, graph)
+                properties["energy"] = properties["energy"] + added
         return properties
+
+    def _physical_terms(self, graph: Graph, properties: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Computes what is added to the energies of atoms, each `(num_atoms,)`, eV, by name."""
+        terms: dict[str, Tensor] = {}
+        if self.repulsion is not None:
+            terms["repulsion"] = self.repulsion(graph)
+        if self.long_range is not None:
+            read = totals(self.heads, self.long_range.reads, properties, graph)
+            terms |= self.long_range(graph, read)
+        return terms
 
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights; the constructor calls it."""
@@ -173,7 +198,9 @@ class ForceField(Inspection, Persistence, Prediction):
             for group in collection.grouped(self.heads)
         ]
         self.built = True  # or Keras would come back here
-        inputs, _ = inputs_and_labels(dummy_graph(triplets=self.uses_triplets))
+        long_edges = self.long_range is not None
+        graph = dummy_graph(triplets=self.uses_triplets, long_edges=long_edges)
+        inputs, _ = inputs_and_labels(graph)
         # without forces, whose graph takes long to trace and has no weights of its own
         if backend.RUNS_EAGERLY:
             properties = self._properties(as_tensors(inputs, self.compute_dtype), False)

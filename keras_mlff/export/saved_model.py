@@ -42,6 +42,8 @@ def export_saved_model(
       `total_charge` and `spin_multiplicity` of one or many molecules, as in `Graph`.
     - `periodic`: the same and `cell`, `pbc`, `cell_shifts`; gives `stress` too. Left out where
       the architecture is for molecules only.
+    - Both also take `long_senders`, `long_receivers` (and `long_cell_shifts`) where the model has
+      long-range terms: pairs up to `long_range_cutoff`, each once, ascending by receiver.
     - `structure`: `positions`, `atomic_numbers`, `total_charge`, `spin_multiplicity` and, unless
       for molecules only, `cell` and `pbc` (all False for a molecule) of a single structure.
       Neighbors are found inside by comparing all atoms with all images.
@@ -160,7 +162,8 @@ def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
         "preset": preset.name if preset is not None else None,
         "written_by": keras.backend.backend(),
         "dtype": model.compute_dtype,
-        "cutoff": model.cutoff if np.isfinite(model.cutoff) else None,
+        "cutoff": _finite(model.cutoff),
+        "long_range_cutoff": _finite(model.long_range_cutoff),  # of `long_senders`, each pair once
         "elements": sorted(model.domain.elements) or None,
         "domain": model.domain.to_config(),
         "trained_properties": list(preset.properties) if preset is not None else None,
@@ -172,6 +175,11 @@ def _metadata(model: ForceField, folder: Path) -> dict[str, Any]:
             for name in signature_keys(model)
         },
     }
+
+
+def _finite(cutoff: float | None) -> float | None:
+    """Gives a cutoff that JSON can hold; `None` stands for all pairs too."""
+    return None if cutoff is None or not np.isfinite(cutoff) else cutoff
 
 
 # Reading back

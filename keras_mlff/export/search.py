@@ -78,6 +78,13 @@ def neighbor_list(
     return senders, receivers, shifts + tf.gather(moves, receivers) - tf.gather(moves, senders)
 
 
+def each_once(senders: Tensor, receivers: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Keeps of each two opposite pairs one, as `neighbors.with_long_edges` does."""
+    forward = tf.reduce_sum(tf.sign(shifts) * [4, 2, 1], axis=1) > 0
+    once = (senders > receivers) | ((senders == receivers) & forward)
+    return tuple(tf.boolean_mask(x, once) for x in (senders, receivers, shifts))
+
+
 def triplets(senders: Tensor, receivers: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
     """Does in TensorFlow what `neighbors.triplets` does in NumPy, in the same order."""
     num_atoms = tf.reduce_max(tf.concat([senders, receivers, [-1]], axis=0)) + 1
@@ -133,8 +140,12 @@ def centered(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
         middles = tf.atan2(sums(tf.sin(angles)), sums(tf.cos(angles)))  # (num_graphs, 3)
         cells_away = tf.round((angles - tf.gather(middles, ids)) / (2 * np.pi))
         positions -= tf.einsum("ij,ijk->ik", cells_away, tf.gather(lattices, ids))
-        change = tf.gather(cells_away, graph["senders"]) - tf.gather(cells_away, graph["receivers"])
-        moved["cell_shifts"] = graph["cell_shifts"] + change
+        for kind in ("", "long_"):
+            if f"{kind}senders" in graph:
+                ends = [
+                    tf.gather(cells_away, graph[f"{kind}{end}"]) for end in ("senders", "receivers")
+                ]
+                moved[f"{kind}cell_shifts"] = graph[f"{kind}cell_shifts"] + ends[0] - ends[1]
     counts = tf.maximum(sums(tf.ones_like(real)), 1.0)
     moved["positions"] = positions - tf.gather(sums(positions) / counts, ids)
     return moved

@@ -11,11 +11,19 @@ import tensorflow as tf
 
 from keras_mlff import quantities
 from keras_mlff.export.domain import DomainChecks
-from keras_mlff.export.search import centered, neighbor_list, require, sensible, triplets
+from keras_mlff.export.search import (
+    centered,
+    each_once,
+    neighbor_list,
+    require,
+    sensible,
+    triplets,
+)
 from keras_mlff.graph import INPUT_LEVELS, Tensor, has_volume, level
 from keras_mlff.models import ForceField
 from keras_mlff.quantities import Level
 
+LONG_KEYS = ("long_senders", "long_receivers")  # where the model's terms read far pairs
 # what a client gives; masks, the atom table and triplets follow from it
 MOLECULE_KEYS = (
     *("positions", "atomic_numbers", "graph_ids", "senders", "receivers"),
@@ -28,9 +36,14 @@ AXES: dict[Level, str] = {  # what clients call the first axis of a tensor
     "atom": "num_atoms",
     "edge": "num_edges",
     "triplet": "num_triplets",
+    "long_edge": "num_long_edges",
 }
-_ROWS: dict[str, tuple[str | int, ...]] = {"cell_shifts": (3,), "atom_table": ("max_atoms",)}
-_FLOATS = ("positions", "cell", "cell_shifts", "total_charge")
+_SHIFTS = ("cell_shifts", "long_cell_shifts")
+_ROWS: dict[str, tuple[str | int, ...]] = {
+    **dict.fromkeys(_SHIFTS, (3,)),
+    "atom_table": ("max_atoms",),
+}
+_FLOATS = ("positions", "cell", "total_charge", *_SHIFTS)
 
 
 def _shape(key: str) -> tuple[str | int, ...]:
@@ -52,11 +65,12 @@ def signature_keys(model: ForceField) -> dict[str, tuple[str, ...]]:
     Returns:
         The keys of the inputs of `serving_default`, `periodic` and `structure`, by signature.
     """
+    far: tuple[str, ...] = () if model.long_range_cutoff is None else LONG_KEYS
     if not model.supports_periodic:
-        return {"serving_default": MOLECULE_KEYS, "structure": _STRUCTURE_KEYS}
+        return {"serving_default": (*MOLECULE_KEYS, *far), "structure": _STRUCTURE_KEYS}
     return {
-        "serving_default": MOLECULE_KEYS,
-        "periodic": PERIODIC_KEYS,
+        "serving_default": (*MOLECULE_KEYS, *far),
+        "periodic": (*PERIODIC_KEYS, *far, *(("long_cell_shifts",) if far else ())),
         "structure": (*_STRUCTURE_KEYS, "cell", "pbc"),
     }
 
@@ -75,13 +89,16 @@ class Server(tf.Module):
     def __init__(self, model: ForceField) -> None:
         super().__init__()
         self._cutoff, self._dtype = model.cutoff, model.compute_dtype
+        self._long_cutoff = model.long_range_cutoff
         self._uses_triplets, self._heads = model.uses_triplets, tuple(model.heads)
         self._keys = signature_keys(model)
         self._domain_checks = DomainChecks(model)
-        keys = [key for key in _SHAPES if self._uses_triplets or not key.startswith("triplet")]
+        left_out = ["fragment", *([] if self._uses_triplets else ["triplet"])]
+        left_out += [] if self._long_cutoff is not None else ["long"]
+        keys = [key for key in _SHAPES if not key.startswith(tuple(left_out))]
         periodic = {key: self._spec(key, self._dtype) for key in keys}
         molecule = {
-            key: spec for key, spec in periodic.items() if key not in ("cell", "pbc", "cell_shifts")
+            key: spec for key, spec in periodic.items() if key not in ("cell", "pbc", *_SHIFTS)
         }
         network, self.weights = _network(model)
         self._molecule_network = _function(network, molecule)
@@ -133,6 +150,11 @@ class Server(tf.Module):
         graph |= {"senders": senders, "receivers": receivers}
         if "cell" in given:
             graph["cell_shifts"] = tf.cast(shifts, tf.float64)
+        if self._long_cutoff is not None:
+            found = each_once(*neighbor_list(positions, self._long_cutoff, cell, pbc))
+            graph |= {key: tf.gather(real, x) for key, x in zip(LONG_KEYS, found[:2], strict=True)}
+            if "cell" in given:
+                graph["long_cell_shifts"] = tf.cast(found[2], tf.float64)
         outputs = self._predict(graph)
         return {key: x if level(key) == "atom" else x[0] for key, x in outputs.items()}
 
@@ -236,16 +258,19 @@ def _complete(graph: dict[str, Tensor], uses_triplets: bool) -> dict[str, Tensor
     """
     # JAX compiles for sizes above zero, and a lone atom has no edge
     last = tf.shape(graph["atomic_numbers"])[0] - 1
-    for key in ("senders", "receivers"):
-        graph[key] = tf.concat([graph[key], last[None]], axis=0)
-    shifts = tf.zeros((tf.size(graph["senders"]), 3), tf.float64)
-    if "cell_shifts" in graph:
-        shifts = graph["cell_shifts"] = tf.pad(graph["cell_shifts"], [[0, 1], [0, 0]])
     graph["atom_mask"] = graph["atomic_numbers"] > 0
-    moved = (graph["senders"] != graph["receivers"]) | tf.reduce_any(shifts != 0.0, axis=1)
-    for key in ("senders", "receivers"):
-        moved &= tf.gather(graph["atom_mask"], graph[key])
-    graph["edge_mask"] = moved
+    for prefix in ("", "long_") if "long_senders" in graph else ("",):
+        senders, receivers = f"{prefix}senders", f"{prefix}receivers"
+        for key in (senders, receivers):
+            graph[key] = tf.concat([graph[key], last[None]], axis=0)
+        moved = graph[senders] != graph[receivers]
+        if f"{prefix}cell_shifts" in graph:
+            shifts = tf.pad(graph[f"{prefix}cell_shifts"], [[0, 1], [0, 0]])
+            graph[f"{prefix}cell_shifts"] = shifts
+            moved |= tf.reduce_any(shifts != 0.0, axis=1)
+        for key in (senders, receivers):
+            moved &= tf.gather(graph["atom_mask"], graph[key])
+        graph[f"{prefix}edge_mask"] = moved
 
     num_graphs = tf.shape(graph["total_charge"])[0]
     ids = graph["graph_ids"]
@@ -256,6 +281,7 @@ def _complete(graph: dict[str, Tensor], uses_triplets: bool) -> dict[str, Tensor
     table = tf.cumsum(places, exclusive=True)[:, None] + columns
     graph["atom_table"] = tf.where(columns < sizes[:, None], table, -1)
     if uses_triplets:
+        shifts = graph.get("cell_shifts", tf.zeros((tf.size(graph["senders"]), 3), tf.float64))
         incoming, outgoing = triplets(graph["senders"], graph["receivers"], shifts)
         real = tf.gather(graph["edge_mask"], incoming) & tf.gather(graph["edge_mask"], outgoing)
         padding = tf.size(graph["senders"]) - 1
@@ -271,11 +297,12 @@ def _checked(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
     num_atoms = tf.shape(graph["atomic_numbers"])[0]
     sizes = {"graph_ids": tf.shape(graph["total_charge"])[0]}
     checks = []
-    for key in ("graph_ids", "senders", "receivers"):
+    far = LONG_KEYS if "long_senders" in graph else ()
+    for key in ("graph_ids", "senders", "receivers", *far):
         index, size = graph[key], sizes.get(key, num_atoms)
         inside = tf.reduce_all((index >= 0) & (index < size))
         checks.append(require(inside, f"`{key}` must count from 0 and stay below what it counts."))
-        if key != "senders":
+        if not key.endswith("senders"):
             ascending = tf.reduce_all(index[1:] >= index[:-1])
             checks.append(require(ascending, f"`{key}` must ascend."))
     with tf.control_dependencies(checks):

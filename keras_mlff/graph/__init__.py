@@ -19,10 +19,16 @@ Padding comes after the real entries and is marked by the masks; it changes no r
 | `total_charge` | `(num_graphs,)` float | e |
 | `spin_multiplicity` | `(num_graphs,)` int32 | 2S+1, 1 = singlet |
 | `graph_mask` | `(num_graphs,)` bool | True = real |
+| `fragments` | `(num_atoms,)` int32 | first atom of each atom's molecule; only on request |
+| `fragment_charges` | `(num_atoms,)` float | e, charge of that molecule; only on request |
 | `atom_table` | `(num_graphs, max_atoms)` int32 | the atoms of each graph, -1 = none |
 | `triplet_in` | `(num_triplets,)` int32 | edge k -> j; only on request |
 | `triplet_out` | `(num_triplets,)` int32 | edge j -> i; only on request |
 | `triplet_mask` | `(num_triplets,)` bool | only on request |
+| `long_senders` | `(num_long_edges,)` int32 | far pairs, each once; only on request |
+| `long_receivers` | `(num_long_edges,)` int32 | ascending, none above its sender |
+| `long_edge_mask` | `(num_long_edges,)` bool | True = real |
+| `long_cell_shifts` | `(num_long_edges, 3)` float | whole numbers; only periodic graphs |
 """
 
 from keras_mlff.graph.batches import join as join
@@ -37,9 +43,11 @@ from keras_mlff.graph.cells import centered as centered
 from keras_mlff.graph.cells import check_search as check_search
 from keras_mlff.graph.cells import has_volume as has_volume
 from keras_mlff.graph.keys import INPUT_LEVELS as INPUT_LEVELS
+from keras_mlff.graph.keys import LEVELS as LEVELS
 from keras_mlff.graph.keys import MASKS as MASKS
 from keras_mlff.graph.keys import MAX_ATOMIC_NUMBER as MAX_ATOMIC_NUMBER
 from keras_mlff.graph.keys import PERIODIC_KEYS as PERIODIC_KEYS
+from keras_mlff.graph.keys import POINTS_AT as POINTS_AT
 from keras_mlff.graph.keys import Array as Array
 from keras_mlff.graph.keys import Graph as Graph
 from keras_mlff.graph.keys import Tensor as Tensor

@@ -117,6 +117,8 @@ def with_periodic_keys(graph: Graph) -> Graph:
     extended["pbc"] = np.zeros((num_graphs, 3), np.bool_)
     if "senders" in graph:
         extended["cell_shifts"] = np.zeros((len(graph["senders"]), 3))
+    if "long_senders" in graph:
+        extended["long_cell_shifts"] = np.zeros((len(graph["long_senders"]), 3))
     return extended
 
 
@@ -140,6 +142,9 @@ def split(graph: Mapping[str, Any]) -> list[Graph]:
     if "senders" in graph:
         levels["edge"] = levels["atom"][np.asarray(graph["receivers"])]
         masks["edge"] = np.asarray(graph["edge_mask"])
+    if "long_senders" in graph:
+        levels["long_edge"] = levels["atom"][np.asarray(graph["long_receivers"])]
+        masks["long_edge"] = np.asarray(graph["long_edge_mask"])
     if "triplet_out" in graph:
         levels["triplet"] = levels["edge"][np.asarray(graph["triplet_out"])]
         masks["triplet"] = np.asarray(graph["triplet_mask"])
@@ -165,6 +170,7 @@ def pad(
     num_edges: int,
     num_triplets: int = 0,
     max_atoms: int | None = None,
+    num_long_edges: int = 0,
 ) -> Graph:
     """Fills a graph up to fixed sizes, so that compiled code meets few shapes.
 
@@ -179,6 +185,7 @@ def pad(
         num_triplets: Its pairs of edges, where the graph has them. Defaults to 0.
         max_atoms: Width of the atom table, the largest structure's number of atoms. The table keeps
             its width where `None`.
+        num_long_edges: Its far pairs, where the graph has them. Defaults to 0.
 
     Raises:
         ValueError: If the graph is larger than a size; nothing is ever cut off.
@@ -188,6 +195,7 @@ def pad(
         "atom": num_atoms,
         "edge": num_edges,
         "triplet": num_triplets,
+        "long_edge": num_long_edges,
     }
     for what, size in sizes.items():
         if count(graph, what) > size:
@@ -197,8 +205,7 @@ def pad(
             )
     fills: dict[str, float] = {
         "graph_ids": num_graphs - 1,
-        "senders": num_atoms - 1,
-        "receivers": num_atoms - 1,
+        **{key: num_atoms - 1 for key, what in POINTS_AT.items() if what == "atom"},
         "spin_multiplicity": 1,
         "atom_table": -1,
         "triplet_in": num_edges - 1,

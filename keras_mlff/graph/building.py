@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,9 @@ def structure(
     cell: npt.ArrayLike | None = None,
     pbc: npt.ArrayLike | None = None,
     total_charge: float | None = 0.0,
-    spin_multiplicity: int | None = 1,
+    spin_multiplicity: float | None = 1,
+    fragments: npt.ArrayLike | None = None,
+    fragment_charges: Sequence[float] | None = None,
     **labels: npt.ArrayLike,
 ) -> Graph:
     """Checks and casts one structure, the graph that has no edges yet.
@@ -30,6 +34,11 @@ def structure(
         pbc: One or three bools; all True where only `cell` is given.
         total_charge: e.
         spin_multiplicity: 2S+1, at least 1.
+        fragments: `(num_atoms,)`, a number for each molecule of the system, whose atoms stand
+            together; models of partial charges then keep the charge of each. Whole systems where
+            `None`.
+        fragment_charges: e, the charge of each fragment in the order in which they occur; zero
+            where `None`.
         **labels: Known values by the names of `keras_mlff.quantities`, in their shapes and units:
             `energy` in eV, `forces` `(num_atoms, 3)` in eV/Å, `stress` `(3, 3)` in eV/Å³, and so
             on. What is not known is `None`, or NaN: a whole value of the structure, or all numbers
@@ -65,17 +74,19 @@ def structure(
             f"Received: atomic_numbers={np.unique(numbers).tolist()}."
         )
     state = charge_and_spin({"total_charge": total_charge, "spin_multiplicity": spin_multiplicity})
-    num_atoms = len(numbers)
+    charge, num_atoms = state.get("total_charge", 0.0), len(numbers)
     graph: dict[str, Array] = {
         "positions": coordinates,
         "atomic_numbers": numbers.astype(np.int32),
         "graph_ids": np.zeros(num_atoms, np.int32),
         "atom_mask": np.ones(num_atoms, np.bool_),
-        "total_charge": np.asarray([state.get("total_charge", 0.0)], np.float64),
+        "total_charge": np.asarray([charge], np.float64),
         "spin_multiplicity": np.asarray([state.get("spin_multiplicity", 1)], np.int32),
         "graph_mask": np.ones(1, np.bool_),
         "atom_table": np.arange(num_atoms, dtype=np.int32)[None],
     }
+    if fragments is not None or fragment_charges is not None:
+        graph |= _fragments(fragments, fragment_charges, num_atoms, charge)
     periodic = np.any(np.asarray(pbc)) if pbc is not None else cell is not None
     if periodic:
         if cell is None:
@@ -109,6 +120,38 @@ def structure(
         if value is not None:
             graph[key] = _label(quantities.get(key), value, num_atoms)
     return graph
+
+
+def _fragments(
+    fragments: npt.ArrayLike | None,
+    charges: Sequence[float] | None,
+    num_atoms: int,
+    total_charge: float,
+) -> dict[str, Array]:
+    """Numbers the fragment of each atom by its first atom, and gives atoms its charge."""
+    numbers = np.asarray(fragments)
+    if fragments is None or numbers.shape != (num_atoms,) or numbers.dtype.kind not in "iu":
+        raise ValueError(
+            "`fragments` has a whole number for each atom, that of its molecule. Received: "
+            f"fragments of shape {numbers.shape} and dtype {numbers.dtype} for {num_atoms} atoms."
+        )
+    firsts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
+    known = np.zeros(len(firsts)) if charges is None else np.asarray(charges, np.float64)
+    if len(np.unique(numbers)) != len(firsts):
+        raise ValueError(
+            "The atoms of a fragment stand together, one molecule after the other. "
+            f"Received: fragments={numbers.tolist()}. Sort the atoms."
+        )
+    if known.shape != firsts.shape or abs(known.sum() - total_charge) > 1e-6:
+        raise ValueError(
+            f"{len(firsts)} fragments have as many charges, which add up to the total charge of "
+            f"{total_charge:g} e. Received: fragment_charges={known.tolist()}."
+        )
+    sizes = np.diff(np.append(firsts, num_atoms))
+    return {
+        "fragments": np.repeat(firsts, sizes).astype(np.int32),
+        "fragment_charges": np.repeat(known, sizes),
+    }
 
 
 def _label(quantity: quantities.Quantity, value: npt.ArrayLike, num_atoms: int) -> Array:
@@ -157,12 +200,13 @@ def _label(quantity: quantities.Quantity, value: npt.ArrayLike, num_atoms: int) 
     return label
 
 
-def dummy_graph(periodic: bool = False, triplets: bool = False) -> Graph:
+def dummy_graph(periodic: bool = False, triplets: bool = False, long_edges: bool = False) -> Graph:
     """Makes a small graph of every key a model may read; weights are created from it.
 
     Args:
         periodic: Whether it has a cell.
         triplets: Whether it has pairs of edges.
+        long_edges: Whether it has far pairs.
 
     Returns:
         A water molecule, or three atoms in a large cell, with all edges.
@@ -177,6 +221,12 @@ def dummy_graph(periodic: bool = False, triplets: bool = False) -> Graph:
     graph["edge_mask"] = np.ones(6, np.bool_)
     if periodic:
         graph["cell_shifts"] = np.zeros((6, 3))
+    if long_edges:
+        graph["long_receivers"] = np.asarray([0, 0, 1], np.int32)
+        graph["long_senders"] = np.asarray([1, 2, 2], np.int32)
+        graph["long_edge_mask"] = np.ones(3, np.bool_)
+        if periodic:
+            graph["long_cell_shifts"] = np.zeros((3, 3))
     if triplets:
         graph["triplet_in"] = np.asarray([3, 5, 1, 4, 0, 2], np.int32)
         graph["triplet_out"] = np.asarray([0, 1, 2, 3, 4, 5], np.int32)

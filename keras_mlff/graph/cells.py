@@ -46,8 +46,8 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
         graph: A graph or a batch of NumPy arrays, with edges or without.
 
     Returns:
-        A graph with other `positions` and, in crystals, other `cell_shifts`, whose edges have the
-        same vectors.
+        A graph with other `positions` and, in crystals, other `cell_shifts`, whose edges and far
+        pairs have the same vectors.
     """
     dtype = np.asarray(graph["positions"]).dtype
     positions = np.asarray(graph["positions"], np.float64)
@@ -66,10 +66,12 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
         middles = np.arctan2(sums(np.sin(angles)), sums(np.cos(angles)))  # (num_graphs, 3)
         cells_away = np.round((angles - middles[ids]) / (2 * np.pi))
         positions = positions - np.einsum("ij,ijk->ik", cells_away, lattices[ids])
-        if "senders" in graph:
-            shifts = np.asarray(graph["cell_shifts"])
-            change = cells_away[graph["senders"]] - cells_away[graph["receivers"]]
-            moved["cell_shifts"] = (shifts + change).astype(shifts.dtype)
+        for kind in ("", "long_"):
+            if f"{kind}senders" in graph:
+                shifts = np.asarray(graph[f"{kind}cell_shifts"])
+                ends = graph[f"{kind}senders"], graph[f"{kind}receivers"]
+                change = cells_away[ends[0]] - cells_away[ends[1]]
+                moved[f"{kind}cell_shifts"] = (shifts + change).astype(shifts.dtype)
     counts = np.maximum(np.bincount(ids, weights, num_graphs), 1.0)
     centers = sums(positions) / counts[:, None]
     moved["positions"] = (positions - centers[ids]).astype(dtype)

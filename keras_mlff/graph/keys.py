@@ -39,7 +39,14 @@ INPUT_LEVELS: dict[str, Level] = {
     "triplet_in": "triplet",
     "triplet_out": "triplet",
     "triplet_mask": "triplet",
+    "fragments": "atom",
+    "fragment_charges": "atom",
+    "long_senders": "long_edge",
+    "long_receivers": "long_edge",
+    "long_edge_mask": "long_edge",
+    "long_cell_shifts": "long_edge",
 }
+LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet", "long_edge")
 # what an index key counts: joining adds the number of these that came before
 POINTS_AT: dict[str, Level] = {
     "graph_ids": "structure",
@@ -48,20 +55,25 @@ POINTS_AT: dict[str, Level] = {
     "atom_table": "atom",
     "triplet_in": "edge",
     "triplet_out": "edge",
+    "fragments": "atom",
+    "long_senders": "atom",
+    "long_receivers": "atom",
 }
-_COUNTED_BY: dict[Level, str] = {
+COUNTED_BY: dict[Level, str] = {
     "atom": "atomic_numbers",
     "edge": "senders",
     "structure": "graph_mask",
     "triplet": "triplet_in",
+    "long_edge": "long_senders",
 }
 MASKS: dict[Level, str] = {
     "atom": "atom_mask",
     "edge": "edge_mask",
     "structure": "graph_mask",
     "triplet": "triplet_mask",
+    "long_edge": "long_edge_mask",
 }
-PERIODIC_KEYS = ("cell", "pbc", "cell_shifts")
+PERIODIC_KEYS = ("cell", "pbc", "cell_shifts", "long_cell_shifts")
 
 
 def level(key: str) -> Level:
@@ -77,13 +89,13 @@ def level(key: str) -> Level:
 
 
 def count(graph: Mapping[str, Any], what: Level) -> int:
-    """Counts the atoms, edges, structures or triplets of a graph, padding included.
+    """Counts the atoms, edges, structures, triplets or far pairs of a graph, padding included.
 
     Args:
         graph: A graph or a batch.
         what: What to count; 0 where the graph has no such key, such as edges of a structure.
     """
-    key = _COUNTED_BY[what]
+    key = COUNTED_BY[what]
     return len(graph[key]) if key in graph else 0
 
 

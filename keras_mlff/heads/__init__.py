@@ -2,6 +2,8 @@
 
 import keras_mlff.frameworks  # noqa: F401 - before Keras
 from keras_mlff.heads.atomic import AtomicHead as AtomicHead
+from keras_mlff.heads.charges import HirshfeldHead as HirshfeldHead
+from keras_mlff.heads.charges import PartialChargesHead as PartialChargesHead
 from keras_mlff.heads.choice import for_label as for_label
 from keras_mlff.heads.choice import for_labels as for_labels
 from keras_mlff.heads.collection import AtomNumbers as AtomNumbers

@@ -39,6 +39,13 @@ def make(heads: Sequence[Head | dict[str, Any]] | None) -> list[Head]:
             f"Received: heads={heads!r}."
         )
     names = [head.name for head in made]
+    predicted = [quantity.name for head in made for quantity in head.outputs]
+    twice = sorted({name for name in predicted if predicted.count(name) > 1})
+    if twice and len(set(names)) == len(names):
+        raise ValueError(
+            "Each quantity is predicted by one head; a PartialChargesHead predicts the dipole too. "
+            f"Received: heads={names}, of which several predict {twice}. Leave one of them out."
+        )
     if len(set(names)) < len(names):
         raise ValueError(f"Each head needs a name of its own. Received: {names}.")
     taken = sorted(set(names) & (INPUT_LEVELS.keys() | {"forces", "stress", "atomic_energies"}))

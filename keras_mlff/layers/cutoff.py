@@ -6,6 +6,7 @@ where d = 0, to zero, from d = r_c on.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -61,14 +62,30 @@ def smooth(edge_lengths: Tensor, cutoff: float) -> Tensor:
     return ops.where(inside, ops.exp(1.0 - 1.0 / gap), ops.zeros_like(x))
 
 
+def switch(lengths: Tensor, first: float, last: float) -> Tensor:
+    """Goes from one, at and below `first`, to zero, at and beyond `last`, with all derivatives.
+
+    With u = (d - first) / (last - first) and S(t) = exp(-1 / t) it is S(1 - u) / (S(1 - u) + S(u)).
+
+    Args:
+        lengths: d, of any shape.
+        first: Where the decay begins, in the unit of the lengths.
+        last: Where it ends, above `first`.
+    """
+    # beyond these limits it is one or zero to the last digit, and its derivatives are zero
+    u = ops.clip((lengths - first) / (last - first), 1e-3, 1.0 - 1e-3)
+    return ops.sigmoid(1.0 / u - 1.0 / (1.0 - u))
+
+
 CUTOFFS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "cosine": cosine,
     "polynomial": polynomial,
+    "polynomial3": functools.partial(polynomial, exponent=3),
     "smooth": smooth,
 }
 
 # how many derivatives of each are continuous; 100 stands for all
-NUM_CONTINUOUS_DERIVATIVES = {"cosine": 1, "polynomial": 2, "smooth": 100}
+NUM_CONTINUOUS_DERIVATIVES = {"cosine": 1, "polynomial": 2, "polynomial3": 2, "smooth": 100}
 
 
 def get(name: str) -> Callable[[Tensor, float], Tensor]:

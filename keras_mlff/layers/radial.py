@@ -134,15 +134,16 @@ class BernsteinBasis(keras.layers.Layer):
     Args:
         num_radial: Number of functions.
         cutoff: Not used; the functions decay by themselves.
+        decay: 1/Å, the inverse of 2 bohr.
 
     Reference: Unke et al., 2021 (SpookyNet), eq. 13, https://arxiv.org/abs/2105.00304
     """
 
-    decay = 0.9448630629  # 1/Å
-
-    def __init__(self, num_radial: int, cutoff: float, **kwargs: Any) -> None:
+    def __init__(
+        self, num_radial: int, cutoff: float, decay: float = 0.9448630629, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.num_radial, self.cutoff = num_radial, cutoff
+        self.num_radial, self.cutoff, self.decay = num_radial, cutoff, decay
 
     def call(self, edge_lengths: Tensor) -> Tensor:
         last = self.num_radial - 1
@@ -163,6 +164,10 @@ BASES: dict[str, Callable[[int, float], keras.layers.Layer]] = {
     "bessel": BesselBasis,
     "bessel_from_zero": functools.partial(BesselBasis, first=0),
     "bernstein": BernsteinBasis,
+    # the decay as the SO3LR authors' program has it, rounded to single precision
+    "bernstein_so3lr": functools.partial(
+        BernsteinBasis, decay=float(np.float32(0.9448630629184640))
+    ),
     "fixed_gaussian": GaussianBasis,
     "fixed_exponential": FixedExponentialGaussianBasis,
 }

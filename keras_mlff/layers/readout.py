@@ -16,6 +16,7 @@ class AtomFeatures(NamedTuple):
 
     scalars: Tensor  # (num_atoms, num_features)
     vectors: Tensor | None = None  # (num_atoms, 3, num_features), turns with the molecule
+    elements: Tensor | None = None  # (num_atoms,), for readouts with weights of each element
 
 
 @keras.saving.register_keras_serializable("keras_mlff")

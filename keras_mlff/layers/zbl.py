@@ -59,6 +59,9 @@ class ZBLRepulsion(keras.layers.Layer):
         cutoff_function: Name of the envelope w, see `keras_mlff.layers.cutoff`.
         learned: Whether the constants of the screening are where learning begins; they stay
             positive, and the weights of its terms keep the sum of one.
+        switch: Distance in Å, up to `cutoff`, where a smooth switch from one at zero distance ends,
+            by which the repulsion is multiplied besides; `None` for none.
+        codata: Year of the constants of nature, 2018 or 2014.
 
     Raises:
         ValueError: If the cutoff is not positive or a name is unknown.
@@ -72,6 +75,8 @@ class ZBLRepulsion(keras.layers.Layer):
         screening: str = "universal",
         cutoff_function: str = "polynomial",
         learned: bool = False,
+        switch: float | None = None,
+        codata: int = 2018,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,6 +87,14 @@ class ZBLRepulsion(keras.layers.Layer):
         if cutoff <= 0.0:
             raise ValueError(f"The repulsion ends at a length above 0. Received: {cutoff} Å.")
         self.cutoff, self.screening = float(cutoff), SCREENINGS[screening]
+        self.switch = float(cutoff) if switch is None else float(switch)
+        if not 0.0 < self.switch <= self.cutoff:
+            raise ValueError(
+                f"The switch ends between 0 and the cutoff, {cutoff} Å. Received: {switch} Å."
+            )
+        self.has_switch = switch is not None
+        hartree, bohr, _ = units.CODATA[codata]
+        self.coulomb_constant = hartree * bohr
         self.envelope = cutoffs.get(cutoff_function)
         self.learned = learned
 
@@ -113,8 +126,8 @@ class ZBLRepulsion(keras.layers.Layer):
         edge_vectors = geometry.edge_vectors(graph, 2.0 * self.cutoff)
         lengths = geometry.edge_lengths(edge_vectors)
         # beyond its reach the repulsion must be finite, or its gradient would not be zero
-        near = ops.logical_and(lengths < self.cutoff, graph["edge_mask"])
-        lengths = ops.where(near, lengths, ops.zeros_like(lengths) + self.cutoff)
+        near = ops.logical_and(lengths < self.switch, graph["edge_mask"])
+        lengths = ops.where(near, lengths, ops.zeros_like(lengths) + self.switch)
         screening = self._screening()
         charges = ops.convert_to_tensor(np.arange(MAX_ATOMIC_NUMBER + 1.0), lengths.dtype)
         # padding has charge zero, whose power has no derivative
@@ -129,8 +142,11 @@ class ZBLRepulsion(keras.layers.Layer):
             screening.weights[term] * ops.exp(-screening.rates[term] * scaled)
             for term in range(len(self.screening.weights))
         )
-        energies = units.coulomb_constant * senders[:, 0] * receivers[:, 0] * screened / lengths
-        energies = segment.mask(energies * self.envelope(lengths, self.cutoff), near)
+        energies = self.coulomb_constant * senders[:, 0] * receivers[:, 0] * screened / lengths
+        envelope = self.envelope(lengths, self.cutoff)
+        if self.has_switch:
+            envelope = envelope * cutoffs.switch(lengths, 0.0, self.switch)
+        energies = segment.mask(energies * envelope, near)
         return 0.5 * segment.sum_over_edges(energies, graph)
 
 

@@ -23,7 +23,13 @@ from keras_mlff.backend import keras_private
 from keras_mlff.core.deviations import Policy, check_policy
 from keras_mlff.graph import Array, Graph, charge_and_spin, count, has_volume, structure
 from keras_mlff.models import ForceField
-from keras_mlff.neighbors import NeighborList, edge_vectors, neighbor_list, with_edge_list
+from keras_mlff.neighbors import (
+    NeighborList,
+    edge_vectors,
+    neighbor_list,
+    with_edge_list,
+    with_long_edges,
+)
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
 
@@ -205,21 +211,28 @@ class MLFFCalculator(Calculator):
     def _graph(self, atoms: Atoms) -> Graph:
         self._compare_initial(atoms)
         periodic = bool(np.any(atoms.pbc))
+        stated = charge_and_spin(atoms.info)
         graph = structure(
             atoms.positions,
             atoms.numbers,
             cell=atoms.cell.array if periodic else None,
             pbc=atoms.pbc if periodic else None,
-            **charge_and_spin(atoms.info),
+            total_charge=stated.get("total_charge"),
+            spin_multiplicity=stated.get("spin_multiplicity"),
         )
-        edges = self._skin_list(graph).edges(graph)
-        return with_edge_list(graph, edges, self.model.uses_triplets)
+        edges = self._skin_list(graph, self.model.cutoff).edges(graph)
+        complete = with_edge_list(graph, edges, self.model.uses_triplets)
+        far = self.model.long_range_cutoff
+        if far is None:
+            return complete
+        return with_long_edges(complete, self._skin_list(graph, far).edges(graph))
 
-    def _skin_list(self, graph: Graph) -> SkinList:
-        found = next((item for item in self._lists if item.covers(graph)), None)
+    def _skin_list(self, graph: Graph, cutoff: float) -> SkinList:
+        known = (item for item in self._lists if item.cutoff == cutoff and item.covers(graph))
+        found = next(known, None)
         if found is None:
-            found = SkinList(graph, self.model.cutoff, self.skin)
-            self.num_searches += 1
+            found = SkinList(graph, cutoff, self.skin)
+            self.num_searches += cutoff == self.model.cutoff
         others = [item for item in self._lists if item is not found][: _MOST_LISTS - 1]
         ends = np.cumsum([len(item.wide.senders) for item in others])
         self._lists = [found, *others[: int(np.searchsorted(ends, _MOST_PAIRS))]]
@@ -229,12 +242,12 @@ class MLFFCalculator(Calculator):
         """Finds room for a graph: exact for the first size, then for a range of sizes."""
         periodic = "cell" in graph
         known = self._budgets[periodic]
-        num_atoms, num_edges, num_triplets = (
-            count(graph, what) for what in ("atom", "edge", "triplet")
+        num_atoms, num_edges, num_triplets, num_long_edges = (
+            count(graph, what) for what in ("atom", "edge", "triplet", "long_edge")
         )
         near = [room for room in known if num_atoms <= room.num_atoms <= _WASTE * num_atoms]
         for room in sorted(near):
-            if num_edges <= room.num_edges and num_triplets <= room.num_triplets:
+            if np.all([1, num_atoms, num_edges, num_triplets, num_long_edges] <= room.room):
                 return room
         if len(known) == _MOST_SHAPES:
             known.clear()
@@ -244,7 +257,8 @@ class MLFFCalculator(Calculator):
         # a molecule cannot have more edges than ordered pairs
         most = math.inf if periodic else size * (size - 1)
         edges = int(min(math.ceil(growth * num_edges), most))
-        room = Budget(1, size, max(edges, 1), math.ceil(growth * num_triplets), size)
+        far = int(min(math.ceil(growth * num_long_edges), most / 2))
+        room = Budget(1, size, max(edges, 1), math.ceil(growth * num_triplets), size, far)
         known.append(room)
         return room
 

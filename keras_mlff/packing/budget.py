@@ -8,16 +8,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from keras_mlff.graph import (
+    LEVELS,
     Array,
     Graph,
     count,
     join,
     pad,
 )
-from keras_mlff.quantities import Level
 
 Batch = tuple[Graph, dict[str, Array]]  # inputs, labels
-_LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet")
 _OPEN_BINS = 32  # enough for fill rates above 95 %, few enough to search in microseconds
 _CHUNK = 65_536  # graphs whose sizes are Python numbers at a time
 
@@ -31,6 +30,7 @@ class Budget(NamedTuple):
         num_edges: Room for edges of all graphs together.
         num_triplets: Room for pairs of edges, for models that read them.
         max_atoms: Number of atoms of the largest graph, the width of `atom_table`.
+        num_long_edges: Room for far pairs, for models that read them.
     """
 
     num_graphs: int
@@ -38,6 +38,12 @@ class Budget(NamedTuple):
     num_edges: int
     num_triplets: int
     max_atoms: int
+    num_long_edges: int = 0
+
+    @property
+    def room(self) -> Array:
+        """What the graphs of a batch may add up to, in the order of `graph.LEVELS`."""
+        return np.asarray([*self[:4], self.num_long_edges], np.int64)
 
 
 @runtime_checkable
@@ -51,23 +57,18 @@ class Packable(Protocol):
 
 
 def sizes(graphs: Sequence[Graph]) -> Array:
-    """Counts graphs, atoms, edges and triplets of each graph.
+    """Counts graphs, atoms, edges, triplets and far pairs of each graph.
 
     Args:
         graphs: Graphs, or a store of them, which knows their sizes.
 
     Returns:
-        `(len(graphs), 4)`, int64.
+        `(len(graphs), 5)`, int64, in the order of `graph.LEVELS`.
     """
     if isinstance(graphs, Packable):
         return np.asarray(graphs.sizes, np.int64)
-    return np.asarray(
-        [
-            [count(graph, what) for what in ("structure", "atom", "edge", "triplet")]
-            for graph in graphs
-        ],
-        np.int64,
-    ).reshape(-1, 4)
+    rows = [[count(graph, what) for what in LEVELS] for graph in graphs]
+    return np.asarray(rows, np.int64).reshape(-1, len(LEVELS))
 
 
 def choose_budget(graphs: Sequence[Graph], batch_size: int) -> Budget:
@@ -100,9 +101,10 @@ def _budget(table: Array, batch_size: int) -> Budget:
         # small structures are many: leave the count of graphs room to exceed the mean
         total[0] = max(np.ceil(1.15 * batch_size), largest[0])
     edges = total[2] if np.all(table[:, 2] == table[0, 2]) else -(-total[2] // 8) * 8
+    long_edges = max(total[4], 1 if total[4:].any() else 0)
     # one at least, of padding if need be: PyTorch cannot train where there is none
     edges, triplets = max(edges, 1), max(total[3], 1)
-    return Budget(int(total[0]), int(total[1]), int(edges), int(triplets), int(largest[1]))
+    return Budget(*map(int, (total[0], total[1], edges, triplets, largest[1], long_edges)))
 
 
 def pack(graphs: Sequence[Graph], budget: Budget) -> Graph:
@@ -127,7 +129,7 @@ def plan(table: Array, budget: Budget, seed: int = 0) -> list[list[int]]:
     Each graph, in random order, goes where it leaves the least room for atoms.
 
     Args:
-        table: `(num_structures, 4)`, what `sizes` returns.
+        table: `(num_structures, 5)`, what `sizes` returns.
         budget: The room in one batch.
         seed: Fixes the order in which the graphs are placed. Defaults to 0.
 
@@ -137,12 +139,12 @@ def plan(table: Array, budget: Budget, seed: int = 0) -> list[list[int]]:
     Raises:
         ValueError: If a graph alone is larger than the budget.
     """
-    room = np.asarray(budget[:4], np.int64)
+    room = budget.room
     too_large = np.flatnonzero(np.any(table > room, axis=1))
     if len(too_large):
         raise ValueError(
             f"{len(too_large)} graphs are larger than the budget, the first is number "
-            f"{too_large[0]} with (graphs, atoms, edges, triplets) = "
+            f"{too_large[0]} with (graphs, atoms, edges, triplets, far pairs) = "
             f"{table[too_large[0]].tolist()}; the budget is {room.tolist()}."
         )
     # plain numbers: NumPy takes five times longer for so few bins
@@ -153,14 +155,16 @@ def plan(table: Array, budget: Budget, seed: int = 0) -> list[list[int]]:
     for first in range(0, len(order), _CHUNK):
         part = order[first : first + _CHUNK]
         for index, size in zip(part.tolist(), table[part].tolist(), strict=True):
-            graphs, atoms, edges, triplets = size
+            graphs, atoms, edges, triplets, long_edges = size
             best, least = -1, budget.num_atoms + 1
-            for number, (free_graphs, free_atoms, free_edges, free_triplets) in enumerate(free):
+            for number, room_left in enumerate(free):
+                free_graphs, free_atoms, free_edges, free_triplets, free_long_edges = room_left
                 if (
                     atoms <= free_atoms < least
                     and graphs <= free_graphs
                     and edges <= free_edges
                     and triplets <= free_triplets
+                    and long_edges <= free_long_edges
                 ):
                     best, least = number, free_atoms
             if best < 0:
@@ -193,18 +197,22 @@ def _size_classes(table: Array) -> Array:
 
 def _in_order(table: Array, budget: Budget) -> Array:
     """Fills one batch after the other without changing the order; returns their bounds."""
-    room = np.asarray(budget[:4], np.int64)
+    room = budget.room
     too_large = np.flatnonzero(np.any(table > room, axis=1))
     if len(too_large):
         raise ValueError(
-            f"Graph {too_large[0]} is larger than the budget: (graphs, atoms, edges, triplets) = "
+            f"Graph {too_large[0]} is larger than the budget: (graphs, atoms, edges, triplets, far "
+            f"pairs) = "
             f"{table[too_large[0]].tolist()}, the budget is {room.tolist()}."
         )
     ends = np.cumsum(table.T, axis=1)
-    bounds, used = [0], np.zeros(4, np.int64)
+    bounds, used = [0], np.zeros_like(room)
     while bounds[-1] < len(table):
         limits = used + room
-        bounds.append(min(int(np.searchsorted(ends[i], limits[i], "right")) for i in range(4)))
+        fits = (
+            np.searchsorted(end, limit, "right") for end, limit in zip(ends, limits, strict=True)
+        )
+        bounds.append(int(min(fits)))
         used = ends[:, bounds[-1] - 1]
     return np.asarray(bounds)
 
@@ -212,4 +220,8 @@ def _in_order(table: Array, budget: Budget) -> Array:
 def empty(batch: Mapping[str, Any]) -> Graph:
     """Makes a batch of the same keys and shapes that is nothing but padding."""
     nothing = {key: np.asarray(value)[:0] for key, value in batch.items()}
-    return pad(nothing, *(count(batch, what) for what in _LEVELS))
+    counts = [count(batch, what) for what in LEVELS]
+    num_graphs, num_atoms, num_edges, num_triplets, num_long_edges = counts
+    return pad(
+        nothing, num_graphs, num_atoms, num_edges, num_triplets, num_long_edges=num_long_edges
+    )

@@ -183,7 +183,7 @@ class GraphLoader(keras.utils.PyDataset):
         """Lets graphs of different sizes change places, in pairs of batches, where both fit."""
         firsts, lengths = self._bounds[:-1], np.diff(self._bounds)
         used = np.add.reduceat(self._table[order], firsts, axis=0)  # (num_batches, 4)
-        room = np.asarray(self.budget[:4], np.int64)
+        room = self.budget.room
         half = len(lengths) // 2
         for _ in range(_EXCHANGES * -(-len(order) // len(lengths))):
             # no batch is in two pairs, so that all of them can be looked at together

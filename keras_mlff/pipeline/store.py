@@ -17,21 +17,32 @@ import numpy as np
 
 from keras_mlff import graph as graph_module
 from keras_mlff import neighbors, quantities, saving
-from keras_mlff.graph import INPUT_LEVELS, MASKS, Array, Graph, count, level, with_periodic_keys
+from keras_mlff.graph import (
+    INPUT_LEVELS,
+    LEVELS,
+    MASKS,
+    POINTS_AT,
+    Array,
+    Graph,
+    count,
+    level,
+    with_periodic_keys,
+)
+from keras_mlff.graph.keys import COUNTED_BY
 from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget
 from keras_mlff.pipeline.columns import Column
 from keras_mlff.pipeline.seals import check_seal, seal
-from keras_mlff.quantities import Level
 
 _VERSION = 2  # of the folder's layout; the first had no checksums
 _ABOUT = "about.json"
 # what follows from the rest
 _DERIVED = frozenset(
-    {"graph_ids", "atom_mask", "edge_mask", "graph_mask", "triplet_mask", "atom_table"}
+    {"graph_ids", "atom_mask", "edge_mask", "graph_mask", "triplet_mask", "long_edge_mask"}
+    | {"atom_table"}
 )
-_LEVELS: tuple[Level, ...] = ("structure", "atom", "edge", "triplet")
-_STORED_AS = {"cell_shifts": np.dtype(np.int32)}  # whole numbers
+_SHIFTS = ("cell_shifts", "long_cell_shifts")
+_STORED_AS = dict.fromkeys(_SHIFTS, np.dtype(np.int32))  # whole numbers
 
 
 class GraphStore(Sequence[Graph]):
@@ -64,7 +75,9 @@ class GraphStore(Sequence[Graph]):
                     raise ValueError(f"{name} is cut off")
             for quantity in about.get("quantities", ()):  # another process may have registered it
                 quantities.declare(quantities.Quantity(**quantity))
-            self.sizes: Array = np.load(self.folder / "sizes.npy")
+            sizes = np.load(self.folder / "sizes.npy")
+            # stores that were written before graphs could have far pairs
+            self.sizes: Array = np.pad(sizes, ((0, 0), (0, len(LEVELS) - sizes.shape[1])))
             self._arrays: dict[str, Array] = {
                 key: np.asarray(np.load(self.folder / f"{key}.npy", mmap_mode="r"))
                 for key in about["keys"]
@@ -80,7 +93,7 @@ class GraphStore(Sequence[Graph]):
             ) from error
         self._starts = {
             what: np.concatenate([[0], np.cumsum(self.sizes[:, column], dtype=np.int64)])
-            for column, what in enumerate(_LEVELS)
+            for column, what in enumerate(LEVELS)
         }
         self._periodic = "cell" in self._arrays
         self.labels = [key for key in self._arrays if key not in INPUT_LEVELS]
@@ -101,7 +114,7 @@ class GraphStore(Sequence[Graph]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"There are {len(self)} graphs. Received: index={index}.")
         index %= len(self)
-        _, num_atoms, num_edges, num_triplets = self.sizes[index].tolist()
+        _, num_atoms, num_edges, num_triplets, num_long_edges = self.sizes[index].tolist()
         graph: dict[str, Array] = {
             "graph_ids": np.zeros(num_atoms, np.int32),
             "atom_mask": np.ones(num_atoms, np.bool_),
@@ -111,15 +124,18 @@ class GraphStore(Sequence[Graph]):
         }
         if "triplet_in" in self._arrays:
             graph["triplet_mask"] = np.ones(num_triplets, np.bool_)
+        if "long_senders" in self._arrays:
+            graph["long_edge_mask"] = np.ones(num_long_edges, np.bool_)
         for key, array in self._arrays.items():
             starts = self._starts[level(key)]
             graph[key] = array[starts[index] : starts[index + 1]]
         if self._periodic:
             if graph["pbc"].any():
-                graph["cell_shifts"] = graph["cell_shifts"].astype(graph["positions"].dtype)
+                for key in graph.keys() & _SHIFTS:
+                    graph[key] = graph[key].astype(graph["positions"].dtype)
             else:  # a molecule among crystals
                 for key in graph_module.PERIODIC_KEYS:
-                    del graph[key]
+                    graph.pop(key, None)
         return graph
 
     @property
@@ -140,16 +156,16 @@ class GraphStore(Sequence[Graph]):
         chosen = np.asarray(indices, np.int64)
         table = self.sizes[chosen]
         totals = table.sum(axis=0)
-        if np.any(totals > np.asarray(budget[:4])) or table[:, 1].max() > budget.max_atoms:
+        if np.any(totals > budget.room) or table[:, 1].max() > budget.max_atoms:
             raise ValueError(
-                f"The graphs do not fit. Received: (graphs, atoms, edges, triplets) = "
+                f"The graphs do not fit. Received: (graphs, atoms, edges, triplets, far pairs) = "
                 f"{totals.tolist()}, largest {table[:, 1].max()} atoms; the budget is {budget}."
             )
-        room = dict(zip(_LEVELS, budget[:4], strict=True))
+        room = dict(zip(LEVELS, budget.room.tolist(), strict=True))
         ends = np.cumsum(table, axis=0)
-        firsts = ends - table  # of each graph in the batch, (num_chosen, 4)
+        firsts = ends - table  # of each graph in the batch, (num_chosen, 5)
         rows, numbers = {}, {}
-        for column, what in enumerate(_LEVELS):
+        for column, what in enumerate(LEVELS):
             numbers[what] = np.repeat(np.arange(len(chosen)), table[:, column])
             # the place in the store minus the place in the batch is the same for a whole graph
             shifts = self._starts[what][chosen] - firsts[:, column]
@@ -157,22 +173,22 @@ class GraphStore(Sequence[Graph]):
         packed: dict[str, Array] = {}
         for key, array in self._arrays.items():
             what = level(key)
-            dtype = self._arrays["positions"].dtype if key == "cell_shifts" else array.dtype
+            dtype = self._arrays["positions"].dtype if key in _SHIFTS else array.dtype
             padded = np.zeros((room[what], *array.shape[1:]), dtype)
             taken = padded[: len(rows[what])]
             taken[...] = array[rows[what]]
             packed[key] = padded
-            if key in ("senders", "receivers"):
-                taken += firsts[numbers[what], 1].astype(np.int32)
-                padded[len(taken) :] = budget.num_atoms - 1
-            elif key in ("triplet_in", "triplet_out"):
-                taken += firsts[numbers[what], 2].astype(np.int32)
-                padded[len(taken) :] = budget.num_edges - 1
+            if key in POINTS_AT:
+                column = LEVELS.index(POINTS_AT[key])
+                taken += firsts[numbers[what], column].astype(np.int32)
+                padded[len(taken) :] = room[POINTS_AT[key]] - 1
             elif key == "spin_multiplicity":
                 padded[len(taken) :] = 1
         packed["graph_ids"] = np.full(budget.num_atoms, budget.num_graphs - 1, np.int32)
         packed["graph_ids"][: len(numbers["atom"])] = numbers["atom"]
-        for what in _LEVELS if "triplet_in" in self._arrays else _LEVELS[:3]:
+        for what in LEVELS:
+            if COUNTED_BY[what] not in (*self._arrays, "graph_mask"):
+                continue
             packed[MASKS[what]] = np.arange(room[what]) < len(rows[what])
         places = np.arange(budget.max_atoms, dtype=np.int32)
         packed["atom_table"] = np.full((budget.num_graphs, budget.max_atoms), -1, np.int32)
@@ -237,9 +253,9 @@ def make(
         return GraphStore(folder, verify=False)
 
 
-def names_of(spec: GraphSpec) -> tuple[float, bool]:
+def names_of(spec: GraphSpec) -> tuple[float, bool, float | None]:
     """Lists what a store's name says of the edges in it."""
-    return float(spec.cutoff), spec.triplets
+    return float(spec.cutoff), spec.triplets, spec.long_range_cutoff
 
 
 def _put(finished: Path, folder: Path) -> bool:
@@ -289,8 +305,8 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
             stack.callback(columns[key].close)
             return columns[key]
 
-        sizes = add_column("sizes", np.zeros((0, 4), np.int64))
-        totals = np.zeros(4, np.int64)
+        sizes = add_column("sizes", np.zeros((0, len(LEVELS)), np.int64))
+        totals = np.zeros(len(LEVELS), np.int64)
         for index, graph in enumerate(graphs):
             kept = {key: value for key, value in graph.items() if key not in _DERIVED}
             if count(graph, "structure") != 1 or not np.all(graph["atom_mask"]):
@@ -299,14 +315,14 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
                 for key, value in kept.items():
                     add_column(key, value)
             if "cell" in kept and "cell" not in columns:  # the first crystal among molecules
-                for key in graph_module.PERIODIC_KEYS:
-                    what = _LEVELS.index(level(key))
+                for key in sorted(kept.keys() & graph_module.PERIODIC_KEYS):
+                    what = LEVELS.index(level(key))
                     add_column(key, kept[key]).append_filling(0.0, int(totals[what]))
             if "cell" in columns and "cell" not in kept:
                 extended = with_periodic_keys(graph)
-                kept |= {key: extended[key] for key in graph_module.PERIODIC_KEYS}
+                kept |= {key: extended[key] for key in extended.keys() & graph_module.PERIODIC_KEYS}
             for key in kept.keys() - columns.keys() - INPUT_LEVELS.keys():  # of the ones before
-                what = _LEVELS.index(level(key))
+                what = LEVELS.index(level(key))
                 add_column(key, kept[key]).append_filling(np.nan, int(totals[what]))
             lacking = columns.keys() - kept.keys() - {"sizes"}
             unlike = sorted((kept.keys() - columns.keys()) | (lacking & INPUT_LEVELS.keys()))
@@ -315,7 +331,7 @@ def _write(folder: Path, graphs: Iterable[Graph]) -> None:
                     "Graphs that are stored together must have the same inputs. Received: graph 0 "
                     f"and graph {index} differ in {unlike}."
                 )
-            size = np.asarray([[count(graph, what) for what in _LEVELS]], np.int64)
+            size = np.asarray([[count(graph, what) for what in LEVELS]], np.int64)
             totals += size[0]
             sizes.append(size)
             for key, value in kept.items():

@@ -35,9 +35,9 @@ def card(preset: preset_store.Preset) -> str:
         "Data": about.get("dataset", ""),
         "Level of theory": _sentence(about.get("level_of_theory", "")),
         "Split": _sentence(about.get("split", "")),
-        "Seed": about["seed"],
-        "Training": f"`{about['recipe']}`, log in `{LOG}`",
-        "Training cost": about.get("compute", "see the log"),
+        "Seed": about.get("seed", ""),
+        "Training": f"`{about['recipe']}`, log in `{LOG}`" if "recipe" in about else "",
+        "Training cost": about.get("compute", "see the log" if "recipe" in about else ""),
         "keras_mlff": about.get("keras_mlff_version", ""),
         "License": about.get("license", ""),
         "Reference": about.get("citation", ""),
@@ -49,8 +49,9 @@ def card(preset: preset_store.Preset) -> str:
     lines += ["This card is written by the program that published the preset.", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items() if value != ""]
-    beside = with_published(about["metrics"], about.get("published", {}))
-    lines += ["", "## Errors", "", *_table(beside)]
+    if "metrics" in about:  # not in presets that were made of others' parameters
+        beside = with_published(about["metrics"], about.get("published", {}))
+        lines += ["", "## Errors", "", *_table(beside)]
     for part, measured in about.get("metrics_of_parts", {}).items():
         lines += ["", f"Structures: {part}.", "", *_table(measured)]
     if about.get("learning_curve"):

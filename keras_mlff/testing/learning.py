@@ -15,7 +15,7 @@ from keras_mlff.testing.structures import crystal, molecule, moved, symmetric_mo
 from keras_mlff.testing.subject import Subject
 
 check = Checks()
-_BUDGET = Budget(num_graphs=6, num_atoms=32, num_edges=200, num_triplets=1600, max_atoms=12)
+_BUDGET = Budget(6, 32, 200, 1600, 12, num_long_edges=100)
 
 
 def _labeled_batch(subject: Subject, structures: Sequence[Graph]) -> Any:

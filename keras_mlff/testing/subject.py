@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from keras_mlff.core.force_field import ForceField
-from keras_mlff.graph import Array, Graph, inputs_and_labels
-from keras_mlff.neighbors import add_edges
+from keras_mlff.graph import Array, Graph, inputs_and_labels, level
+from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Budget, pack
 from keras_mlff.packing.loader import GraphLoader
 from keras_mlff.testing.checks import NotApplicable
@@ -20,7 +20,10 @@ from keras_mlff.testing.checks import NotApplicable
 # float64: 1e-16 per operation, some hundred operations and cancellation between terms of order one
 EXACT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-11}
 # one shape for nearly all checks, since compiling takes longer than computing
-BUDGET = Budget(num_graphs=32, num_atoms=224, num_edges=1800, num_triplets=12000, max_atoms=12)
+BUDGET = Budget(
+    **{"num_graphs": 32, "num_atoms": 224, "num_edges": 1800, "num_triplets": 12000},
+    **{"max_atoms": 12, "num_long_edges": 3000},
+)
 SMALL = {"num_features": 16, "num_layers": 2, "cutoff": 4.0}
 
 
@@ -46,6 +49,12 @@ class Subject:
         self.architecture = architecture
         self.arguments = {**SMALL, **(arguments or {}), "dtype": "float64"}
         self.stored = None if stored is None else Path(stored)
+
+    @functools.cached_property
+    def _spec(self) -> GraphSpec:
+        far = self.arguments.get("long_range") or {}
+        triplets = self.architecture.uses_triplets
+        return GraphSpec(self.cutoff, triplets, far.get("cutoff"))
 
     @property
     def cutoff(self) -> float:
@@ -83,10 +92,8 @@ class Subject:
         return model
 
     def edges(self, graph: Graph) -> Graph:
-        """Adds edges to a structure, and triplets where the architecture reads them."""
-        if "senders" in graph:
-            return graph
-        return add_edges(graph, self.cutoff, triplets=self.architecture.uses_triplets)
+        """Adds edges to a structure, and what else the architecture reads."""
+        return graph if "senders" in graph else self._spec.add_edges(graph)
 
     def predict(
         self, structures: Sequence[Graph], model: ForceField | None = None
@@ -98,7 +105,8 @@ class Subject:
             model: What predicts, `self.model` by default.
 
         Returns:
-            Predictions by name, of each structure.
+            Predictions by name, of each structure: energy, forces, stress and what belongs to
+            atoms. Vectors and tensors of other heads, which turn, are left out.
         """
         graphs = [self.edges(item) for item in structures]
         budget = BUDGET
@@ -108,8 +116,9 @@ class Subject:
         predicted = (model or self.model).predict(loader, domain="ignore")  # they learned nothing
         bounds = np.cumsum([len(graph["positions"]) for graph in graphs])[:-1]
         by_key = {
-            key: np.split(value, bounds) if key in ("forces", "atomic_energies") else value
+            key: np.split(value, bounds) if level(key) == "atom" else value
             for key, value in predicted.items()
+            if level(key) == "atom" or key in ("energy", "stress")
         }
         return [{key: value[i] for key, value in by_key.items()} for i in range(len(graphs))]
 

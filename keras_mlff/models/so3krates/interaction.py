@@ -76,13 +76,20 @@ class So3kratesInteraction(keras.layers.Layer):
         # After attention and after exchange; pre-norms come before them
         self.feature_norms, self.pre_norms = (
             [LayerNormalization(epsilon=variant.layer_norm_epsilon) for _ in range(2 * wanted)]
-            for wanted in (variant.feature_layer_norm, variant.pre_layer_norm)
+            for wanted in (
+                variant.feature_layer_norm or variant.post_layer_norm,
+                variant.pre_layer_norm,
+            )
         )
         self.coordinate_norms = [
             CoordinateNormalization(degrees) for _ in range(2 * variant.coordinate_layer_norm)
         ]
         self.residuals: list[Any] = [
             ResidualPerceptron(num_features, activation) for _ in range(2 * variant.residual_mlp)
+        ]
+        self.after_norm: list[Any] = [
+            ResidualPerceptron(num_features, activation, is_open=True)
+            for _ in range(variant.post_layer_norm)
         ]
 
     def build(self, *shapes: Any) -> None:
@@ -92,14 +99,19 @@ class So3kratesInteraction(keras.layers.Layer):
             self.coupling.build()
             self.mix_coupled.build((None, number))
         self.mix.build((None, width + number))
-        parts: list[Any] = [*self.feature_norms, *self.pre_norms, *self.residuals]
+        parts: list[Any] = [*self.feature_norms, *self.pre_norms, *self.residuals, *self.after_norm]
         for part in parts:
             part.build((None, width))
         for norm in self.coordinate_norms:
             norm.build()
 
     def call(
-        self, features: Tensor, coordinates: Tensor, known: PairGeometry, pairs: Pairs
+        self,
+        features: Tensor,
+        coordinates: Tensor,
+        known: PairGeometry,
+        pairs: Pairs,
+        from_zero: bool = False,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Computes new features, new coordinates, and what to record.
 
@@ -108,6 +120,7 @@ class So3kratesInteraction(keras.layers.Layer):
             coordinates: `(num_atoms, width(degrees))`.
             known: Geometry of the pairs.
             pairs: Which atoms send to which.
+            from_zero: Whether all coordinates are zero.
 
         Returns:
             Features and coordinates in the same shapes, and intermediate values by name.
@@ -116,9 +129,8 @@ class So3kratesInteraction(keras.layers.Layer):
         reach = None
         if self.reach is not None and isinstance(pairs, AllPairs):
             reach = self.reach(coordinates, pairs=pairs)  # (num_pairs, 1)
-        attended = self.attention(
-            _apply(self.pre_norms, 0, features), coordinates, known, reach, pairs=pairs
-        )
+        seen = _apply(self.pre_norms, 0, features)
+        attended = self.attention(seen, coordinates, known, reach, pairs=pairs, from_zero=from_zero)
         features = _apply(self.residuals, 0, features + attended.features)
         coordinates = coordinates + attended.coordinates
         inside = {
@@ -129,7 +141,7 @@ class So3kratesInteraction(keras.layers.Layer):
         }
         if reach is not None:
             inside["nonlocal_coefficients"] = reach * attended.coordinate_scores
-        features = _apply(self.feature_norms, 0, features)
+        features = _apply(self.after_norm, 0, _apply(self.feature_norms, 0, features))
         coordinates = _apply(self.coordinate_norms, 0, coordinates)
 
         # Step 4: the atom's own exchange

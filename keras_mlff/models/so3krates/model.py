@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -18,6 +19,7 @@ from keras_mlff.layers.initializers import Normal, lecun_normal
 from keras_mlff.layers.normalization import LayerNormalization
 from keras_mlff.layers.readout import AtomFeatures, PerceptronReadout
 from keras_mlff.models.so3krates import spherical_harmonics as harmonics
+from keras_mlff.models.so3krates.by_element import ElementChargeSpinEmbedding, ElementReadout
 from keras_mlff.models.so3krates.interaction import So3kratesInteraction
 from keras_mlff.models.so3krates.nonlocal_reach import NonlocalReach
 from keras_mlff.models.so3krates.pair_attention import PairAttention, PairGeometry
@@ -53,7 +55,8 @@ class So3krates(ForceField):
 
     Where paper and program differ, `variant` chooses: `"smooth"`, this package's, has energies
     without jumps and forces without kinks or NaN, at any geometry whose atoms are apart; `"paper"`
-    is as published; `"so3krates_v1"` is the network that the authors went on with.
+    is as published; `"so3krates_v1"` is the network that the authors went on with, and `"so3lr"`
+    that of their general force field, see `from_so3lr`.
 
     Args:
         num_features: Width of the features; divisible by `num_heads`.
@@ -62,7 +65,8 @@ class So3krates(ForceField):
         num_heads: Heads of the attention that moves features.
         degrees: Degrees d of the coordinates, ascending.
         cutoff: Radius within which atoms are neighbors, Å.
-        neighbor_scale: What `"smooth"` divides the first coordinates by; 8 by default, 3 with
+        neighbor_scale: What `"smooth"` divides the first coordinates by, and `"so3lr"` products of
+            queries and keys; 8 by default, 3 with
             `nonlocal_`, where coordinates must differ for any atom to be closer than others. Less
             is needed where the cutoff is short: 0.5 suits 2.5 Å. With too little, fresh networks
             overflow.
@@ -135,6 +139,9 @@ class So3krates(ForceField):
         if neighbor_scale is None:
             neighbor_scale = 3.0 if self.nonlocal_ else 8.0
         self.neighbor_scale = neighbor_scale
+        divisor = neighbor_scale if self.variant.attention_divisor == "neighbors" else None
+        if self.charge_spin is not None and self.variant.element_embeddings:
+            self.charge_spin = ElementChargeSpinEmbedding(self.variant.num_embeddings)
         self.envelope = cutoffs.get(self.variant.cutoff_function)
         self.radial_basis = radial.get(radial_basis, num_radial, cutoff, distance_encoding)
 
@@ -151,6 +158,7 @@ class So3krates(ForceField):
                     spherical_hidden,
                     self.variant.attention_bias,
                     activation,
+                    divisor,
                 ),
                 NonlocalReach(
                     self.degrees,
@@ -175,6 +183,8 @@ class So3krates(ForceField):
 
     def make_readout(self, numbers: AtomNumbers) -> keras.layers.Layer:
         # 5. Readout
+        if self.variant.element_ratios and numbers.names == ("hirshfeld_ratios",):
+            return ElementReadout(self.num_features // 2, self.activation)
         return PerceptronReadout(
             numbers.num_scalars,
             self.num_features,
@@ -195,7 +205,10 @@ class So3krates(ForceField):
         """
         # 1. Start
         numbers = ops.minimum(graph["atomic_numbers"], self.variant.num_embeddings - 1)
-        features = self.with_charge_spin(self.embedding(numbers), graph)
+        features = self.embedding(numbers)
+        if self.variant.element_embeddings:
+            features = features * 3.0**-0.5
+        features = self.with_charge_spin(features, graph)
         pairs: Pairs = AllPairs(graph) if self.nonlocal_ else EdgePairs(graph)
         known = self._measure_pairs(pairs)
         coordinates = self._initial_coordinates(known, pairs)
@@ -204,14 +217,40 @@ class So3krates(ForceField):
 
         # 2. to 4. Filters, attention and exchange
         for index, interaction in enumerate(self.interactions):
-            features, coordinates, inside = interaction(features, coordinates, known, pairs=pairs)
+            from_zero = index == 0 and self.variant.start == "zeros"
+            features, coordinates, inside = interaction(
+                features, coordinates, known, pairs=pairs, from_zero=from_zero
+            )
             inside |= {"features": features, "coordinates": coordinates}
             for name, value in inside.items():
                 self.record(f"layer{index}/{name}", value)
             self._record_attention(index, inside, pairs)
 
         # 5. Readout
-        return AtomFeatures(features if self.last_norm is None else self.last_norm(features))
+        features = features if self.last_norm is None else self.last_norm(features)
+        return AtomFeatures(features, elements=graph["atomic_numbers"])
+
+    @classmethod
+    def from_so3lr(cls, path: str | Path, long_range_cutoff: float = 12.0, **kwargs: Any) -> Self:
+        """Reads the parameters of SO3LR, a general force field for H, C, N, O, F, P, S and Cl.
+
+        The parameters are not part of this package; see `keras_mlff.models.so3krates.so3lr`.
+
+        Args:
+            path: `params.pkl` of the authors' repository, or an npz file of its arrays by paths.
+            long_range_cutoff: Distance in Å up to which charges and dispersion act; energies
+                depend on it. At most 1000 for molecules, 12 for boxes, in the authors' program.
+            **kwargs: Replace arguments of the constructor, such as `dtype="float64"`.
+
+        Returns:
+            A model of energy, forces, partial charges, dipole and Hirshfeld ratios.
+
+        Raises:
+            ValueError: If the file holds something else.
+        """
+        from keras_mlff.models.so3krates import so3lr
+
+        return so3lr.build(cls, so3lr.read(path), long_range_cutoff, **kwargs)
 
     def _measure_pairs(self, pairs: Pairs) -> PairGeometry:
         """Computes envelope, radial functions and harmonics of each pair (step 1)."""

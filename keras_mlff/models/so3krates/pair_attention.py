@@ -65,6 +65,8 @@ class PairAttention(keras.layers.Layer):
             leaves them out.
         use_bias: Whether queries, keys and values have biases.
         activation: Name of the activation of the filters.
+        divisor: What products of queries and keys are divided by, sqrt(C') and sqrt(C'') where
+            `None`.
 
     Reference: Frank, Unke and Müller, 2022 (So3krates), eqs. 12 to 15,
     https://arxiv.org/abs/2205.14276
@@ -80,10 +82,11 @@ class PairAttention(keras.layers.Layer):
         spherical_hidden: Sequence[int] | None,
         use_bias: bool = True,
         activation: str = "silu",
+        divisor: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_features, self.num_heads = num_features, num_heads
+        self.num_features, self.num_heads, self.divisor = num_features, num_heads, divisor
         self.degrees, self.invariants = tuple(degrees), invariants
         self.head_width = num_features // num_heads
         self.degree_width = num_features // len(self.degrees)
@@ -107,6 +110,7 @@ class PairAttention(keras.layers.Layer):
         geometry: PairGeometry,
         reach: Tensor | None,
         pairs: Pairs,
+        from_zero: bool = False,
     ) -> Attended:
         """Computes what features and coordinates get from other atoms.
 
@@ -117,6 +121,7 @@ class PairAttention(keras.layers.Layer):
             reach: nu, `(num_pairs, 1)`, added to the envelope of coordinates; `None` in a local
                 model.
             pairs: Which atoms send to which.
+            from_zero: Whether all coordinates are zero, so that no pair differs from another.
 
         Returns:
             Additions to features and coordinates, and the coefficients of each pair.
@@ -126,13 +131,17 @@ class PairAttention(keras.layers.Layer):
             self.coordinate_maps, features[:, : self.coordinate_width], len(self.degrees), 2
         )
         wide, both = self.num_features, self.num_features + self.coordinate_width
-        end = both + coordinates.shape[-1]
-        received = pairs.from_receivers(ops.concatenate([query, degree_query, coordinates], axis=1))
-        sent = pairs.from_senders(ops.concatenate([key, degree_key, coordinates, value], axis=1))
+        start = coordinates[:, :0] if from_zero else coordinates
+        end = both + start.shape[-1]
+        received = pairs.from_receivers(ops.concatenate([query, degree_query, start], axis=1))
+        sent = pairs.from_senders(ops.concatenate([key, degree_key, start, value], axis=1))
         query, degree_query, here = ops.split(received, [wide, both], axis=1)
         key, degree_key, there, value = ops.split(sent, [wide, both, end], axis=1)
         # Step 2: filters
-        distances = measure_degrees(here - there, self.degrees, self.invariants)
+        if from_zero:  # one row serves all pairs
+            distances = ops.zeros((1, len(self.degrees)), ops.dtype(coordinates))
+        else:
+            distances = measure_degrees(here - there, self.degrees, self.invariants)
         feature_filter, coordinate_filter = self.filters(geometry.basis, distances)
         # Step 3: attention
         scores = query * key * feature_filter
@@ -158,10 +167,10 @@ class PairAttention(keras.layers.Layer):
         return [ops.reshape(part, (-1, num_heads * width)) for part in parts]
 
     def _sum_heads(self, products: Tensor, num_heads: int) -> Tensor:
-        """Sums within each head, over the root of its width: `(num_pairs, num_heads)`."""
+        """Sums within each head, over the divisor: `(num_pairs, num_heads)`."""
         width = products.shape[-1] // num_heads
         sums = ops.sum(ops.reshape(products, (-1, num_heads, width)), axis=-1)
-        return sums * width**-0.5
+        return sums / (self.divisor or width**0.5)
 
 
 def _per_head(num_heads: int, width: int, number: int, use_bias: bool) -> Any:

@@ -30,20 +30,28 @@ class So3kratesVariant(Switches):
             energy.
         direction: What unit vectors are: `"sender_minus_receiver"` (the paper's text) or
             `"receiver_minus_sender"` (the authors' program).
-        cutoff_function: `"polynomial"` (second derivatives continuous), `"cosine"` (the paper's,
-            first derivatives) or `"smooth"` (all).
+        cutoff_function: `"polynomial"` or `"polynomial3"` (second derivatives continuous),
+            `"cosine"` (the paper's, first derivatives) or `"smooth"` (all).
         basis_envelope: Whether the radial basis ends at the cutoff; attention does anyway.
         attention_bias: Whether queries, keys and values have biases.
+        attention_divisor: What products of queries and keys are divided by: the root of a head's
+            `"width"`, or the constant of `neighbor_scale` (`"neighbors"`).
         feature_layer_norm: Whether features are normalized, twice in each layer.
         coordinate_layer_norm: Whether coordinates are; not smooth at sites of high symmetry.
         pre_layer_norm: Whether attention and exchange, and the readout, see normalized features,
             while those that are added to are left as they are.
         residual_mlp: Whether each addition to the features is followed by a `ResidualPerceptron`.
+        post_layer_norm: Whether features are normalized after attention and, once more, after
+            exchange, with a perceptron x + W2 act(W1 act(x)) of the normalized ones in between.
         layer_norm_epsilon: Added to the variance of features where they are normalized.
         reach_exponent: Exponent of the envelope of pairs that are near in coordinates (eq. 14).
         reach_in_float32: Whether 1/n is rounded to float32, as in the authors' program.
         num_embeddings: How many elements have an embedding of their own, padding (0) included;
             heavier ones share the last.
+        element_embeddings: Whether the shares of charge and spin are weighed by tables of elements
+            of their own, and all embeddings divided by sqrt(3), see `ElementChargeSpinEmbedding`.
+        element_ratios: Whether Hirshfeld ratios are read with weights of each element, see
+            `ElementReadout`.
 
     Raises:
         ValueError: If a word is not among the choices.
@@ -54,6 +62,7 @@ class So3kratesVariant(Switches):
         "invariants": INVARIANTS,
         "direction": ("sender_minus_receiver", "receiver_minus_sender"),
         "cutoff_function": tuple(cutoffs.CUTOFFS),
+        "attention_divisor": ("width", "neighbors"),
     }
 
     start: str = "scaled_sum"
@@ -64,14 +73,18 @@ class So3kratesVariant(Switches):
     cutoff_function: str = "polynomial"
     basis_envelope: bool = True
     attention_bias: bool = True
+    attention_divisor: str = "width"
     feature_layer_norm: bool = False
     coordinate_layer_norm: bool = False
     pre_layer_norm: bool = False
     residual_mlp: bool = False
+    post_layer_norm: bool = False
     layer_norm_epsilon: float = 1e-6
     reach_exponent: int = 6
     reach_in_float32: bool = False
     num_embeddings: int = 100
+    element_embeddings: bool = False
+    element_ratios: bool = False
 
     @property
     def num_continuous_derivatives(self) -> int:
@@ -81,7 +94,8 @@ class So3kratesVariant(Switches):
         return cutoffs.NUM_CONTINUOUS_DERIVATIVES[self.cutoff_function]
 
 
-# "smooth" is this package's, "paper" as published, "so3krates_v1" what the authors went on with
+# "smooth" is this package's, "paper" as published, "so3krates_v1" what the authors went on with,
+# "so3lr" the network of their general force field
 VARIANTS: dict[str, So3kratesVariant] = {
     "smooth": So3kratesVariant(),
     "paper": So3kratesVariant(
@@ -97,6 +111,18 @@ VARIANTS: dict[str, So3kratesVariant] = {
         cutoff_function="cosine",
         basis_envelope=False,
         attention_bias=False,
+    ),
+    "so3lr": So3kratesVariant(
+        start="zeros",
+        coupling=False,
+        cutoff_function="polynomial3",
+        basis_envelope=False,
+        attention_bias=False,
+        attention_divisor="neighbors",
+        post_layer_norm=True,
+        num_embeddings=119,
+        element_embeddings=True,
+        element_ratios=True,
     ),
 }
 
