@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_mlff import datasets, units
+from keras_mlff import cli, datasets, units
 from keras_mlff.datasets.tools import extxyz, qm9_format, sources
 from keras_mlff.datasets.tools.files import iterate, load_structures
 
@@ -184,6 +184,17 @@ def test_stress_of_vasp_is_noticed(tmp_path):
     with pytest.warns(UserWarning, match=r"120 eV/Å³.*kbar.*stress_sign=-1"):
         graphs = load_structures(path, ["stress"])
     assert "stress: mean of the largest component 120 eV" in str(datasets.report(graphs))
+
+
+def test_commands_take_unit_and_sign_of_stresses(tmp_path, capsys):
+    path = write(tmp_path, frame(f'energy=1 {BOX} stress="-120 3 5 3 -90 2 5 2 -60"'))
+    command = ["data", "validate", str(path), "--labels", "stress"]
+    assert cli.main([*command, "--stress-unit", "kbar", "--stress-sign", "-1"]) == 0
+    printed = capsys.readouterr().out
+    assert "stress: mean of the largest component 0.0749 eV" in printed
+    assert "warning" not in printed
+    assert cli.main(command) == 0
+    assert "warning: The largest component of a stress is 120 eV" in capsys.readouterr().out
 
 
 def test_units_that_a_file_states_are_used_or_compared(tmp_path):
