@@ -77,6 +77,7 @@ heavy = {"keras", "tensorflow", "jax", "torch", "ase", "matplotlib"} & {
     name for name, module in sys.modules.items() if module is not None
 }
 assert not heavy, heavy
+assert keras_mlff.cli.main(["doctor"]) == 0
 from keras_mlff.models import EGNN
 import keras
 assert keras.backend.backend() == sys.argv[1]

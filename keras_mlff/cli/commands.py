@@ -77,6 +77,9 @@ def zoo_import(program: str, path: str, long_range_cutoff: float, output: str | 
 
 def zoo_verify(preset: str) -> None:
     """Measures a preset on this backend and writes the figures into its metadata and card."""
+    import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+    # isort: split
     import keras
 
     from keras_mlff import publish
@@ -184,6 +187,9 @@ def doctor() -> None:
         print(f"zoo: {folder}")
     print(f"presets: {', '.join(presets.available()) or 'none'}")
     try:
+        import keras_mlff.frameworks  # noqa: F401 - before Keras
+
+        # isort: split
         import keras
 
         from keras_mlff import backend, models
