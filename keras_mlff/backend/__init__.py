@@ -17,6 +17,7 @@ from keras_mlff.backend.precision import tf32_is_allowed as tf32_is_allowed
 if keras.backend.backend() == "tensorflow":
     from keras_mlff.backend.tensorflow import COMPILES as COMPILES
     from keras_mlff.backend.tensorflow import RUNS_EAGERLY as RUNS_EAGERLY
+    from keras_mlff.backend.tensorflow import compiled as compiled
     from keras_mlff.backend.tensorflow import devices as devices
     from keras_mlff.backend.tensorflow import double_precision as double_precision
     from keras_mlff.backend.tensorflow import full_float32 as full_float32
@@ -34,6 +35,7 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from keras_mlff.backend.jax import COMPILES as COMPILES
     from keras_mlff.backend.jax import RUNS_EAGERLY as RUNS_EAGERLY
+    from keras_mlff.backend.jax import compiled as compiled
     from keras_mlff.backend.jax import devices as devices
     from keras_mlff.backend.jax import double_precision as double_precision
     from keras_mlff.backend.jax import full_float32 as full_float32
@@ -51,6 +53,7 @@ elif keras.backend.backend() == "jax":
 elif keras.backend.backend() == "torch":
     from keras_mlff.backend.torch import COMPILES as COMPILES
     from keras_mlff.backend.torch import RUNS_EAGERLY as RUNS_EAGERLY
+    from keras_mlff.backend.torch import compiled as compiled
     from keras_mlff.backend.torch import devices as devices
     from keras_mlff.backend.torch import double_precision as double_precision
     from keras_mlff.backend.torch import full_float32 as full_float32

@@ -178,6 +178,24 @@ def run_once(function: Callable[..., Any], inputs: Any) -> Any:
     return jax.jit(function)(inputs)
 
 
+def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """Compiles a function of tensors in which a model is called.
+
+    Args:
+        function: Takes and returns nested tensors.
+        model: The model, whose weights are read anew in each call.
+    """
+
+    def stateless(weights: Any, *inputs: Any) -> Any:
+        mapping = list(zip(_weights(model), weights, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return function(*inputs)
+
+    program = jax.jit(stateless)  # weights as constants would be compiled for long
+    return lambda *inputs: program([variable.value for variable in _weights(model)], *inputs)
+
+
+
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     return [f"{device.platform}:{device.id}" for device in jax.local_devices()]
@@ -220,6 +238,10 @@ def _mapping(model: Any, trainable: Any, non_trainable: Any, metrics: Any) -> li
 
 def _current(scope: keras.StatelessScope, variables: Any) -> list[Tensor]:
     return [scope.get_current_value(variable) for variable in variables]
+
+
+def _weights(model: Any) -> list[Any]:
+    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
 def _name(device: Any) -> str:

@@ -177,6 +177,17 @@ def run_once(function: Callable[..., Any], inputs: Any) -> Any:
     return function(inputs)
 
 
+def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """Compiles a function of tensors in which a model is called.
+
+    Args:
+        function: Takes and returns nested tensors.
+        model: The model, whose weights are read anew in each call.
+    """
+    return tf.function(function, jit_compile=True, autograph=False)
+
+
+
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     found = tf.config.list_logical_devices()

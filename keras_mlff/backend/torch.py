@@ -146,6 +146,22 @@ def run_once(function: Callable[..., Any], inputs: Any) -> Any:
     return function(inputs)
 
 
+def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """Compiles a function of tensors in which a model is called.
+
+    Args:
+        function: Takes and returns nested tensors.
+        model: The model, whose weights are read anew in each call.
+    """
+
+    def without_gradients(*inputs: Any) -> Any:
+        with torch.no_grad():  # the model enables them where it needs them
+            return function(*inputs)
+
+    return without_gradients
+
+
+
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
