@@ -14,7 +14,7 @@ from keras_mlff.core.domain import Domain
 from keras_mlff.graph import Array, Graph, level
 
 _FAR = 1e4  # times the largest number learned from: nothing that a force field can mean
-_ABSURD = 1e8  # eV per atom and eV/Å, where nothing is known of what was learned from
+_ABSURD = 1e8  # eV per atom and eV/Å, whatever was learned from
 
 
 def refuse_nonsense(
@@ -30,7 +30,7 @@ def refuse_nonsense(
         predicted: The network's numbers of a batch, by name.
         inputs: The batch.
         domain: What the model has learned from.
-        policy: `"ignore"` lets through what is finite.
+        policy: `"ignore"` lets through whatever is not absurd.
         first: Number of the first structure, for the message.
 
     Raises:
@@ -43,12 +43,12 @@ def refuse_nonsense(
     }
     reason = "NaN or infinite values"
     if not any(rows.any() for rows in wrong.values()):
-        if policy == "ignore":
-            return
         reason = "numbers far beyond anything that it has learned"
         for key, size in size_by_key(predicted, inputs).items():
             rows = np.zeros(len(masks[level(key)]), np.bool_)
-            limit = _FAR * max(domain.largest[key], 1.0) if key in domain.largest else _ABSURD
+            limit = _ABSURD
+            if policy != "ignore" and key in domain.largest:
+                limit = _FAR * max(domain.largest[key], 1.0)
             rows[masks[level(key)]] = size > limit
             wrong[key] = rows
     kinds = sorted(key for key, rows in wrong.items() if rows.any())
