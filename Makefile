@@ -1,5 +1,5 @@
 # Everything runs in .venv, which the first target to need it creates.
-# Usage: make [demo|test|lint|test-jax|test-slow|format|docs|clean]
+# Usage: make [demo|test|lint|test-jax|test-slow|fuzz|mutants|format|docs|clean]
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # PyTorch's CPU build is pinned: another version may bring gigabytes of CUDA libraries along.
@@ -15,7 +15,7 @@ BACKENDS := tensorflow jax torch
 export MPLBACKEND ?= Agg
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint $(BACKENDS:%=test-%) test-slow format docs clean
+.PHONY: demo test lint $(BACKENDS:%=test-%) test-slow fuzz mutants format docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/python recipes/demo.py
@@ -33,6 +33,12 @@ $(BACKENDS:%=test-%): test-%: .venv/all.stamp
 
 test-slow: .venv/all.stamp
 	$(MAKE) $(BACKENDS:%=test-%) MARKERS="slow and not gpu"
+
+fuzz: .venv/all.stamp
+	KERAS_BACKEND=torch $(BIN)/python -m tests.fuzz --cases 20000
+
+mutants: .venv/all.stamp
+	KERAS_BACKEND=torch $(BIN)/python -m tests.mutants
 
 format: .venv/all.stamp
 	$(BIN)/ruff format

@@ -33,6 +33,8 @@ EXTRAS = {
     "tables": ("pandas",),
     "parquet": ("pandas", "pyarrow"),
     "qm": ("pyscf",),
+    "lmdb": ("ase", "ase_db_backends"),
+    "qm9": ("tensorflow_datasets", "qm9pack"),
 }
 
 

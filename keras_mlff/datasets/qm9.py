@@ -36,7 +36,7 @@ class QM9(AtomisticDatasetBuilder):
 
     Mulliken charges and harmonic frequencies are there too, and tensors of polarizability where the
     data come from `qm9pack`, a package of QM9's first author with the complete data set, which
-    needs no network once it is installed (`pip install qm9pack`). Its tables are taken unless the
+    needs no network once it is installed (the extra `qm9`). Its tables are taken unless the
     archive of the publication is in manual_dir; where both are missing, the archive is downloaded.
 
     QM9 has 133,885 molecules; the 3,054 whose relaxed geometry did not pass the consistency check
@@ -125,7 +125,7 @@ class QM9(AtomisticDatasetBuilder):
                 archive = self.source(dl_manager, "dsgdb9nsd.xyz.tar.bz2", extract=False)
             except ValueError as error:
                 raise ValueError(
-                    f"{error} Or install the same data: pip install qm9pack"
+                    f"{error} Or install the same data: pip install 'keras-mlff[qm9]'"
                 ) from error
             with self.readable("uncharacterized.txt"):
                 excluded = qm9_format.uncharacterized(path)

@@ -159,9 +159,7 @@ class Driver:
         if self.moves_cell:
             cells = self.read("cell").astype(np.float64)
             strains = self.read("strain").astype(np.float64)
-        for index, (system, rows) in enumerate(
-            zip(self.systems, self.layout.rows, strict=True)
-        ):
+        for index, (system, rows) in enumerate(zip(self.systems, self.layout.rows, strict=True)):
             offset = origins[rows]
             if cells is not None:
                 offset = offset @ strains[index]
@@ -198,9 +196,7 @@ class Driver:
 
     def _fail(self, atoms: Array, when: str) -> None:
         named = []
-        for index, (system, rows) in enumerate(
-            zip(self.systems, self.layout.rows, strict=True)
-        ):
+        for index, (system, rows) in enumerate(zip(self.systems, self.layout.rows, strict=True)):
             found = np.flatnonzero(atoms[rows])
             if len(found):
                 named.append(f"system {index}, atoms {system.name(found)}")
