@@ -18,13 +18,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from keras_mlff import presets, quantities
 from keras_mlff.graph import Array, Graph, count, structure
+from keras_mlff.graph.far_pairs import with_long_edges
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import (
     NeighborList,
     edge_vectors,
     neighbor_list,
     with_edge_list,
-    with_long_edges,
 )
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader
