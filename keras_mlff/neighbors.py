@@ -159,10 +159,8 @@ class GraphSpec:
 
     def add_edges(self, structure: Graph) -> Graph:
         """Returns a copy of a structure with the edges of this specification; see `add_edges`."""
-        graph = add_edges(structure, self.cutoff, self.triplets)
-        if self.long_range_cutoff is None:
-            return graph
-        return with_long_edges(graph, _neighbors_of(structure, self.long_range_cutoff))
+        graph, far = add_edges(structure, self.cutoff, self.triplets), self.long_range_cutoff
+        return graph if far is None else with_long_edges(graph, _neighbors_of(structure, far))
 
 
 def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
