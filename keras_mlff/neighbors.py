@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_mlff.graph import Array, Graph, check_search, count
+from keras_mlff.graph.far_pairs import with_long_edges
 
 # Candidate pairs (atoms times atoms and images). Above the first, vesin is faster where installed
 # (importing it takes a second: it imports torch); above the second, NumPy needs too much memory.
@@ -161,10 +162,8 @@ class GraphSpec:
 
     def add_edges(self, structure: Graph) -> Graph:
         """Returns a copy of a structure with the edges of this specification; see `add_edges`."""
-        graph = add_edges(structure, self.cutoff, self.triplets)
-        if self.long_range_cutoff is None:
-            return graph
-        return with_long_edges(graph, _neighbors_of(structure, self.long_range_cutoff))
+        graph, far = add_edges(structure, self.cutoff, self.triplets), self.long_range_cutoff
+        return graph if far is None else with_long_edges(graph, _neighbors_of(structure, far))
 
 
 def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
@@ -190,25 +189,6 @@ def add_edges(graph: Graph, cutoff: float, triplets: bool = False) -> Graph:
 def _neighbors_of(graph: Graph, cutoff: float) -> NeighborList:
     cell, pbc = (graph["cell"][0], graph["pbc"][0]) if "cell" in graph else (None, None)
     return neighbor_list(graph["positions"], cutoff, cell, pbc)
-
-
-def with_long_edges(graph: Graph, edges: NeighborList) -> Graph:
-    """Returns a copy of a structure with far pairs, each of which it holds once.
-
-    Args:
-        graph: A single structure, without padding. Far pairs it already has are replaced.
-        edges: All ordered pairs, sorted by receiver, such as those of `neighbor_list`.
-    """
-    senders, receivers, shifts = edges
-    # of an atom's own images, one of each two that lie opposite
-    forward = np.sign(shifts) @ [4, 2, 1] > 0
-    once = (senders > receivers) | ((senders == receivers) & forward)
-    complete = dict(graph)
-    complete["long_senders"], complete["long_receivers"] = senders[once], receivers[once]
-    complete["long_edge_mask"] = np.ones(int(once.sum()), "bool")
-    if "cell" in graph:
-        complete["long_cell_shifts"] = shifts[once].astype(graph["positions"].dtype)
-    return complete
 
 
 def with_edge_list(graph: Graph, edges: NeighborList, triplets: bool = False) -> Graph:

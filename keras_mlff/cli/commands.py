@@ -189,11 +189,10 @@ def doctor() -> None:
         print(f"zoo: {folder}")
     print(f"presets: {', '.join(presets.available()) or 'none'}")
     try:
-        import keras_mlff.frameworks  # noqa: F401 - before Keras
-
         # isort: split
         import keras
 
+        import keras_mlff.frameworks  # noqa: F401 - before Keras
         from keras_mlff import backend, models
         from keras_mlff.backend import host_memory
 

@@ -22,13 +22,13 @@ from keras_mlff import presets, quantities
 from keras_mlff.backend import keras_private
 from keras_mlff.core.deviations import Policy, check_policy
 from keras_mlff.graph import Array, Graph, charge_and_spin, count, has_volume, structure
+from keras_mlff.graph.far_pairs import with_long_edges
 from keras_mlff.models import ForceField
 from keras_mlff.neighbors import (
     NeighborList,
     edge_vectors,
     neighbor_list,
     with_edge_list,
-    with_long_edges,
 )
 from keras_mlff.packing.budget import Budget
 from keras_mlff.packing.loader import GraphLoader

@@ -109,7 +109,7 @@ def test_predict_shows_its_progress_where_it_is_asked_to(pair_net, capsys, verbo
     assert bool(capsys.readouterr().out) is shown
 
 
-@pytest.mark.eager
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["so3krates/md17_ethanol", "alphanet/mlearn_si"])
 def test_results_of_presets_do_not_depend_on_where_a_structure_lies(name):
     """10,000 Å away and, in a crystal, with every second atom 10,000 cells away, in float32."""

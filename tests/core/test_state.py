@@ -196,7 +196,7 @@ def whole(pair_net):
 
 
 @pytest.mark.parametrize(
-    "way", ["backup", *(pytest.param(w, marks=pytest.mark.eager) for w in ("twice", "keras"))]
+    "way", ["backup", *(pytest.param(w, marks=pytest.mark.once) for w in ("twice", "keras"))]
 )
 def test_a_training_in_two_parts_is_one(pair_net, whole, tmp_path, way):
     """Averages are what is saved and predicted with, raw weights what training goes on with."""
@@ -217,7 +217,7 @@ def test_a_training_in_two_parts_is_one(pair_net, whole, tmp_path, way):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.eager
+@pytest.mark.once
 def test_weights_that_were_replaced_are_what_training_begins_with(pair_net):
     model, loader = averaging(pair_net)
     fit(model, loader, 1)

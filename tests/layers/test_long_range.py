@@ -19,6 +19,7 @@ from keras_mlff.testing import ArchitectureTests
 from keras_mlff.testing.structures import crystal, molecule
 from tests.models.so3krates.so3lr_formulas import coulomb, dispersion, far_pairs, switch
 
+pytestmark = pytest.mark.once
 RATIOS = {1: 0.7, 6: 0.8, 7: 0.9, 8: 1.1, 11: 1.3, 17: 0.95}
 HEADS = [
     EnergyHead(),

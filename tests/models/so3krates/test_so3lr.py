@@ -75,6 +75,7 @@ def test_random_parameters_give_the_numbers_of_the_formulas(model, weights):
         )
 
 
+@pytest.mark.once
 def test_forces_and_stress_are_slopes_of_all_terms(model, weights):
     network = Network(weights, 7.0)
     numbers, positions = [8, 1, 6], np.asarray([[0.1, 0.2, 0], [0.9, 0.3, 0.4], [0, 1.4, 0.2]])
@@ -89,6 +90,7 @@ def test_forces_and_stress_are_slopes_of_all_terms(model, weights):
     np.testing.assert_allclose(got["stress"][0], stress, atol=1e-9)
 
 
+@pytest.mark.once
 def test_far_molecules_with_charges_of_their_own_add_up(model):
     """Without fragments charge and embedding are shared by all atoms, and energies do not."""
     water, ammonium = molecule(3, seed=5), molecule(5, seed=6, total_charge=1.0)
@@ -137,6 +139,7 @@ def test_other_parameters_are_refused(weights, tmp_path, change, message):
         So3krates.from_so3lr(tmp_path / "params.npz")
 
 
+@pytest.mark.once
 def test_a_preset_keeps_terms_and_numbers(model, tmp_path):
     model.save_to_preset(tmp_path / "so3krates" / "mine")
     loaded = eager(So3krates.from_preset(tmp_path / "so3krates" / "mine"))
@@ -192,6 +195,7 @@ def test_published_parameters_give_the_published_numbers(cutoff):
                 np.testing.assert_allclose(values, golden[theirs], atol=tolerance)
 
 
+@pytest.mark.once
 def test_parameters_are_imported_into_the_users_zoo(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERAS_MLFF_ZOO", str(tmp_path / "zoo"))
     (tmp_path / "zoo").mkdir()
