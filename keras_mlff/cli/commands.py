@@ -63,9 +63,7 @@ def zoo_show(preset: str) -> None:
 
 def zoo_verify(preset: str) -> None:
     """Measures a preset on this backend and writes the figures into its metadata and card."""
-    import keras_mlff.frameworks  # noqa: F401 - before Keras
-
-    # isort: split
+    importlib.import_module("keras_mlff.frameworks")  # before Keras
     import keras
 
     from keras_mlff import publish
@@ -166,9 +164,7 @@ def doctor() -> None:
         print(f"zoo: {folder}")
     print(f"presets: {', '.join(presets.available()) or 'none'}")
     try:
-        import keras_mlff.frameworks  # noqa: F401 - before Keras
-
-        # isort: split
+        importlib.import_module("keras_mlff.frameworks")  # before Keras
         import keras
 
         from keras_mlff import backend, models
