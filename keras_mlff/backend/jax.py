@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
-from keras_mlff.backend import host_memory
+from keras_mlff.backend import host_memory, keras_private
 from keras_mlff.backend.precision import keras_float64
 from keras_mlff.graph import Tensor
 from keras_mlff.packing.feed import Feed, FeedLoader, Replicas
@@ -107,12 +107,12 @@ def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
     Keras's own would donate the weights to the step and put them back afterwards, so that another
     thread, or whoever holds an array of them, meanwhile finds none.
     """
-    step = model.predict_function
-    if step is None:
+
+    def make() -> Any:
         step = lambda state, batch: model.predict_step(state, batch)[0]  # noqa: E731
-        if model.jit_compile and not model.run_eagerly:
-            step = jax.jit(step)
-        model.predict_function = step
+        return jax.jit(step) if model.jit_compile and not model.run_eagerly else step
+
+    step = keras_private.predict_function(model, make)
     weights = model.trainable_variables, model.non_trainable_variables
     state = [[variable.value for variable in variables] for variables in weights]
     return keras.tree.map_structure(np.asarray, step(state, inputs))

@@ -144,6 +144,19 @@ def forget_compiled_functions(model: keras.Model) -> None:
         setattr(model, name, None)
 
 
+def predict_function(model: keras.Model, make: Callable[[], Any]) -> Any:
+    """Returns the compiled step of predictions, made anew once Keras or the above forgot it.
+
+    Args:
+        model: The model that keeps it.
+        make: Makes it.
+    """
+    known = _private(model, "predict_function", "keep a compiled step until a constant changes")
+    if known is None:
+        known = model.predict_function = make()
+    return known
+
+
 def is_validation(arguments: dict[str, Any]) -> bool:
     """Removes Keras's mark of a validation from arguments of `evaluate`; tells if it was there.
 

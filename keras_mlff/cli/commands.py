@@ -79,9 +79,7 @@ def zoo_import(program: str, path: str, long_range_cutoff: float, output: str | 
 
 def zoo_verify(preset: str) -> None:
     """Measures a preset on this backend and writes the figures into its metadata and card."""
-    import keras_mlff.frameworks  # noqa: F401 - before Keras
-
-    # isort: split
+    importlib.import_module("keras_mlff.frameworks")  # before Keras
     import keras
 
     from keras_mlff import publish
@@ -189,10 +187,9 @@ def doctor() -> None:
         print(f"zoo: {folder}")
     print(f"presets: {', '.join(presets.available()) or 'none'}")
     try:
-        # isort: split
+        importlib.import_module("keras_mlff.frameworks")  # before Keras
         import keras
 
-        import keras_mlff.frameworks  # noqa: F401 - before Keras
         from keras_mlff import backend, models
         from keras_mlff.backend import host_memory
 

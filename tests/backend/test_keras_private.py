@@ -59,6 +59,15 @@ def private_names(source):
             yield "type(keras.Model)"
 
 
+def test_a_step_of_predictions_is_kept_until_it_is_forgotten():
+    model, made = keras.Sequential(), []
+    for expected in (1, 1, 2):
+        if expected == 2:
+            keras_private.forget_compiled_functions(model)
+        keras_private.predict_function(model, lambda: made.append(1) or "step")
+        assert len(made) == expected
+
+
 def test_nothing_else_uses_private_keras():
     assert set(
         private_names("import keras.src.x\na._jax_state\nf(_use_cached_eval_dataset=1)")

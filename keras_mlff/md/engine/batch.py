@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +82,7 @@ def layout(
         graphs = [with_periodic_keys(graph) for graph in graphs]
     room = _grown(graphs, budget)
     starts = np.cumsum([0, *(len(system.masses) for system in systems)])
-    rows = [slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    rows = [slice(int(a), int(b)) for a, b in itertools.pairwise(starts)]
     inputs, _ = inputs_and_labels(pack(graphs, room))
     made = Layout(inputs, np.zeros((0, 3)), np.zeros(0), rows, room)
     made.origins = made.spread(origins)
