@@ -148,7 +148,7 @@ MUTANTS = (
         "heads/statistics.py",
         "known.values[:, 0] - np.asarray",
         "known.values[:, 0] + np.asarray",
-        "tests/heads/test_statistics.py -k adapt",
+        "tests/core/test_prediction.py -k adapt",
     ),
     Mutant(
         "heads/head.py",
@@ -179,7 +179,7 @@ MUTANTS = (
         "fit/logs.py",
         "int(row[0]) < first_epoch",
         "int(row[0]) <= first_epoch",
-        "tests/experiments/test_training.py -k last_bit",
+        "tests/experiments/test_training.py -k trimmed",
     ),
     Mutant(
         "fit/state.py",

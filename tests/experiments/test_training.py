@@ -17,6 +17,7 @@ import pytest
 from keras_mlff import fit, models
 from keras_mlff.experiments import Parts, Settings, training
 from keras_mlff.fit import schedules
+from keras_mlff.fit.logs import trim_log
 from keras_mlff.graph import structure
 from keras_mlff.packing.loader import GraphLoader
 
@@ -262,6 +263,12 @@ def test_a_training_is_not_overwritten_by_accident(graphs, tmp_path):
     run(graphs, tmp_path)
     with pytest.raises(ValueError, match="resume=True"):
         run(graphs, tmp_path)
+
+
+def test_rows_that_are_written_again_are_trimmed(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,loss\n0,0.5\n1,0.4\n2,0.3\n")
+    trim_log(tmp_path / "log.csv", 1)
+    assert [row["epoch"] for row in read_log(tmp_path)] == ["0"]
 
 
 @pytest.mark.once
