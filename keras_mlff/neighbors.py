@@ -61,8 +61,7 @@ def neighbor_list(
     Raises:
         ValueError: If the cutoff is not positive, or infinite in a crystal, the periodic lattice
             vectors are linearly dependent, a number is not finite, two atoms are at the same
-            place, an atom is 10⁹ cells away, or the cell is so flat, dense or skewed that the
-            search would not end.
+            place, or the search would not end, see `graph.check_search`.
         ImportError: If the system is too large to search without vesin, which is not installed.
     """
     positions = np.asarray(positions, "float64")
@@ -248,7 +247,7 @@ def triplets(
         `(num_triplets,)`, int32, sorted by `triplet_out`, then `triplet_in`.
 
     Raises:
-        ValueError: If the edges are not sorted by receiver, or there are too many pairs of them.
+        ValueError: If the edges are not sorted by receiver, or their pairs are too many.
     """
     if (receivers[1:] < receivers[:-1]).any():
         raise ValueError("Edges must be sorted by receiver, as `neighbor_list` returns them.")
@@ -259,9 +258,8 @@ def triplets(
     num_partners = num_incoming[senders]  # (num_edges,)
     if num_partners.sum() > _MOST_TRIPLETS:
         raise ValueError(
-            "A structure has more pairs of edges than a model could read. Received: "
-            f"{len(senders)} edges of {num_atoms} atoms with {num_partners.sum()} pairs; "
-            f"{_MOST_TRIPLETS} at most. Check the unit of lengths, or take a smaller structure."
+            f"No model could read so many pairs of edges. Received: {len(senders)} edges of "
+            f"{num_atoms} atoms with {num_partners.sum()} pairs; {_MOST_TRIPLETS} at most."
         )
     triplet_out = np.repeat(np.arange(len(senders)), num_partners)
     first_triplet = np.cumsum(num_partners) - num_partners

@@ -112,7 +112,7 @@ def predict_on_batch(model: Any, inputs: Any) -> dict[str, Any]:
         step = lambda state, batch: model.predict_step(state, batch)[0]  # noqa: E731
         return jax.jit(step) if model.jit_compile and not model.run_eagerly else step
 
-    step = keras_private.predict_function(model, make)
+    step = keras_private.kept_predict_step(model, make)
     weights = model.trainable_variables, model.non_trainable_variables
     state = [[variable.value for variable in variables] for variables in weights]
     return keras.tree.map_structure(np.asarray, step(state, inputs))

@@ -144,7 +144,7 @@ def forget_compiled_functions(model: keras.Model) -> None:
         setattr(model, name, None)
 
 
-def predict_function(model: keras.Model, make: Callable[[], Any]) -> Any:
+def kept_predict_step(model: keras.Model, make: Callable[[], Any]) -> Any:
     """Returns the compiled step of predictions, made anew once Keras or the above forgot it.
 
     Args:

@@ -64,7 +64,7 @@ def test_a_step_of_predictions_is_kept_until_it_is_forgotten():
     for expected in (1, 1, 2):
         if expected == 2:
             keras_private.forget_compiled_functions(model)
-        keras_private.predict_function(model, lambda: made.append(1) or "step")
+        keras_private.kept_predict_step(model, lambda: made.append(1) or "step")
         assert len(made) == expected
 
 
