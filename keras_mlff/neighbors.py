@@ -16,8 +16,8 @@ import numpy.typing as npt
 from keras_mlff.graph import Array, Graph, check_search, count
 from keras_mlff.graph.far_pairs import with_long_edges
 
-# Candidate pairs (atoms times atoms and images). Above the first, vesin is faster where installed
-# (importing it takes a second: it imports torch); above the second, NumPy needs too much memory.
+# Candidate pairs (atoms times atoms and images), from which vesin is faster where it is installed
+# (it imports torch for a second), and above which NumPy needs too much memory
 _VESIN_FROM = 40_000
 _NUMPY_UP_TO = 10_000_000
 _COINCIDENT = 1e-6  # Å: rounding of a lattice translation stays below, every bond above
@@ -204,7 +204,8 @@ def with_edge_list(graph: Graph, edges: NeighborList, triplets: bool = False) ->
     if "cell" in graph:
         complete["cell_shifts"] = edges.cell_shifts.astype(graph["positions"].dtype)
     if triplets:
-        complete |= _triplet_keys(edges)
+        complete["triplet_in"], complete["triplet_out"] = triplets(*edges)
+        complete["triplet_mask"] = np.ones(len(complete["triplet_in"]), "bool")
     return complete
 
 
@@ -270,12 +271,6 @@ def triplets(
     if cell_shifts is not None:
         back &= (cell_shifts[triplet_in] + cell_shifts[triplet_out] == 0).all(axis=1)
     return triplet_in[~back].astype("int32"), triplet_out[~back].astype("int32")
-
-
-def _triplet_keys(edges: NeighborList) -> dict[str, Array]:
-    triplet_in, triplet_out = triplets(*edges)
-    mask = np.ones(len(triplet_in), "bool")
-    return {"triplet_in": triplet_in, "triplet_out": triplet_out, "triplet_mask": mask}
 
 
 def _complete_cell(cell: npt.ArrayLike | None, pbc: npt.ArrayLike | None) -> tuple[Array, Array]:

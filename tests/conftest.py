@@ -40,6 +40,7 @@ if keras.backend.backend() != "torch":
     collect_ignore_glob += ["datasets/test_guide.py", "datasets/test_splits.py"]
     collect_ignore_glob += ["test_graph.py", "test_neighbors.py", "test_saving.py"]
     collect_ignore_glob += ["test_tables.py", "test_units.py", "docs/*", "testing/*"]
+    collect_ignore_glob += ["test_command_lines.py", "test_mutants.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from keras_mlff.core import deviations
 from keras_mlff.core.deviations import Policy
 from keras_mlff.core.domain import Domain, check_states
 from keras_mlff.graph import Graph, structure
+from keras_mlff.layers.long_range import LongRange
 from keras_mlff.heads import Head, collection
 from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Packable
@@ -38,6 +39,7 @@ class Feeding:
 
     cutoff: float
     uses_triplets: bool
+    long_range: LongRange | None
     long_range_cutoff: float | None
     heads: list[Head]
     jit_compile: bool
@@ -122,7 +124,7 @@ class Feeding:
             A feed that takes the offsets of the heads out of labels, counts shapes and looks at
             what the model is to see.
         """
-        checks = check_states if mode == "fit" else partial(self.check_domain, domain=domain)
+        checks = self.check_possible if mode == "fit" else partial(self.check_domain, domain=domain)
         return Feed(
             offsets=collection.offset_tables(self.heads),
             notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),
@@ -142,6 +144,16 @@ class Feeding:
     def check_labels(self, graphs: Sequence[Graph]) -> None:
         """Refuses graphs that lack a label; `Training` knows which labels it needs."""
 
+    def check_possible(self, inputs: Mapping[str, Any]) -> None:
+        """Refuses states that cannot be, and elements that a term of the model has no values for.
+
+        Raises:
+            ValueError: With what was received.
+        """
+        check_states(inputs)
+        if self.long_range is not None:
+            self.long_range.check_elements(inputs["atomic_numbers"])
+
     def check_domain(
         self, inputs: Mapping[str, Any], domain: Policy | None = None, first: int = 0
     ) -> None:
@@ -155,6 +167,8 @@ class Feeding:
         Raises:
             ValueError: If a state is impossible, or if something is refused.
         """
+        if self.long_range is not None:
+            self.long_range.check_elements(inputs["atomic_numbers"])
         name = type(self).__name__ if self.preset is None else f"preset='{self.preset.name}'"
         told = self._told
         deviations.check(self.domain, inputs, domain, self.sees_states, told, name, first)

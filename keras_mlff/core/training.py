@@ -12,7 +12,7 @@ import numpy as np
 from keras_mlff import backend
 from keras_mlff.backend import keras_private
 from keras_mlff.core.construction import Complete, in_precision, load_in_precision
-from keras_mlff.core.domain import Domain, check_states
+from keras_mlff.core.domain import Domain
 from keras_mlff.core.feeding import Feeding
 from keras_mlff.core.results import Learner
 from keras_mlff.fit.averages import AveragedWeights
@@ -341,7 +341,7 @@ class Training(Feeding, keras_private.TrainerHooks, keras.Model, metaclass=Compl
         """Updates the weights with one padded batch, labels as they are; `fit` does more."""
         _refuse_weights(kwargs)
         inputs = args[0] if args else kwargs["x"]
-        check_states(inputs)
+        self.check_possible(inputs)
         self.preset = None  # from here on it is another model
         self.learn_domain(self.domain.joined(Domain.of([inputs])))
         return super().train_on_batch(*args, **kwargs)

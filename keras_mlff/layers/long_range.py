@@ -73,6 +73,20 @@ class LongRange:
         """Names of the predictions that the terms read."""
         return [term.reads for term in self.terms.values()]
 
+    def check_elements(self, atomic_numbers: Any) -> None:
+        """Refuses elements without a dispersion coefficient, where dispersion is asked for.
+
+        Raises:
+            ValueError: With the elements.
+        """
+        unknown = sorted({int(z) for z in np.unique(atomic_numbers)} - {0, *FREE_ATOMS})
+        if "dispersion" in self.terms and unknown:
+            raise ValueError(
+                "Dispersion has coefficients of free atoms for 40 elements. Received: atomic "
+                f"numbers {unknown}, of which none are known. Leave `dispersion` out of "
+                "`long_range`, or these structures out."
+            )
+
     def __call__(self, graph: Graph, values: Sequence[Tensor]) -> dict[str, Tensor]:
         """Computes the energies of the atoms.
 
@@ -175,7 +189,7 @@ class HirshfeldDispersion:
     Ratios scale polarizabilities and C6 of free atoms; C8 and C10 follow from the frequency that
     an oscillator has whose van der Waals radius belongs to its polarizability. The energy of a pair
     is the sum of -C_n / (r^n + p^n) for n = 6, 8, 10, times a switch to zero in the last
-    `taper` Å. Elements that `FREE_ATOMS` does not list have none.
+    `taper` Å. Elements that `FREE_ATOMS` does not list are refused.
 
     Args:
         cutoff: L, Å.

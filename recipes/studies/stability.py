@@ -136,11 +136,21 @@ def main(
     drive(
         "nvt",
         lambda num_steps, piece, interval: md.run_nvt(
-            atoms, temperature, num_steps, time_step, friction, seed * 1_000_003 + piece, interval
+            atoms,
+            temperature,
+            num_steps,
+            time_step,
+            friction,
+            seed * 1_000_003 + piece,
+            interval,
+            max_temperature=np.inf,  # how it breaks is what is looked at
         ),
     )
     drive(
-        "nve", lambda num_steps, piece, interval: md.run_nve(atoms, num_steps, time_step, interval)
+        "nve",
+        lambda num_steps, piece, interval: md.run_nve(
+            atoms, num_steps, time_step, interval, max_temperature=np.inf
+        ),
     )
     results = summarize(stored, len(atoms)) | {"settings": settings}
     saving.write_json(Path(folder, RESULTS), results)

@@ -191,3 +191,10 @@ def test_the_saved_model_finds_far_pairs_by_itself(model, tmp_path):
 def test_a_quantity_has_one_head():
     with pytest.raises(ValueError, match="several predict"):
         EGNN(heads=[EnergyHead(), PartialChargesHead(), DipoleHead()])
+
+
+def test_elements_without_coefficients_are_refused(model):
+    uranium = structure([[0.0, 0.0, 0.0]], [92])
+    for act in (model.predict, model.check_possible):
+        with pytest.raises(ValueError, match=r"for 40 elements.*\[92\]"):
+            act(uranium)
