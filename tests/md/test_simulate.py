@@ -133,7 +133,7 @@ def test_volumes_of_an_ideal_gas_have_its_law(ensemble):
     ]
     runs = simulate(
         gas, systems, ensemble, temperature, 6000, 2.0, interval=400, pressure=pressure,
-        thermostat_time=40.0, barostat_time=100.0, compressibility=1 / pressure,
+        thermostat_time=40.0, barostat_time=100.0, compressibility=1 / pressure, skin=4.0,
     )
     volumes = np.concatenate([run.volumes[3:] for run in runs])
     assert stats.kstest(volumes, stats.gamma(num_atoms, scale=scale).cdf).pvalue > 0.01
@@ -146,13 +146,13 @@ def test_a_crystal_answers_to_pressure(springs):
     """The mean pressure inside is that outside, and V times their difference has the mean kT."""
     systems = [crystal() for _ in range(2)]
     runs = simulate(
-        springs, systems, "npt", 100.0, 4000, 4.0, interval=20, pressure=2.0,
+        springs, systems, "npt", 60.0, 2000, 4.0, interval=20, pressure=0.5,
         thermostat_time=40.0, barostat_time=200.0,
     )
     atoms, inside = systems[0].copy(), []
     for run in runs:
         for positions, velocities, cell in zip(
-            run.positions[50::5], run.velocities[50::5], run.cells[50::5], strict=True
+            run.positions[25::5], run.velocities[25::5], run.cells[25::5], strict=True
         ):
             atoms.set_cell(cell)
             atoms.set_positions(positions)
@@ -161,7 +161,7 @@ def test_a_crystal_answers_to_pressure(springs):
             stress = atoms.get_stress(include_ideal_gas=True)
             inside.append(-stress[:3].mean() / units.gigapascal)
     error = np.std(inside) / np.sqrt(len(inside) / 4)
-    assert np.mean(inside) == pytest.approx(2.0, abs=4 * error)
+    assert np.mean(inside) == pytest.approx(0.5, abs=4 * error)
     assert runs[0].volumes[-1] < runs[0].volumes[0]
 
 
