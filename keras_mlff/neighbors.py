@@ -120,8 +120,7 @@ class GraphSpec:
     Args:
         cutoff: Distance in Å up to which atoms are neighbors; infinite for all pairs of a molecule.
         triplets: Whether pairs of edges that share an atom are read too. Defaults to False.
-        long_range_cutoff: Distance in Å up to which far pairs are read too, infinite for all pairs
-            of a molecule; `None` for none.
+        long_range_cutoff: Distance in Å up to which far pairs are read; `None` for none.
 
     Raises:
         ValueError: If a cutoff is not positive.

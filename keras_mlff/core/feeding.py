@@ -15,8 +15,8 @@ from keras_mlff.core import deviations
 from keras_mlff.core.deviations import Policy
 from keras_mlff.core.domain import Domain, check_states
 from keras_mlff.graph import Graph, structure
-from keras_mlff.layers.long_range import LongRange
 from keras_mlff.heads import Head, collection
+from keras_mlff.layers.long_range import LongRange
 from keras_mlff.neighbors import GraphSpec
 from keras_mlff.packing.budget import Packable
 from keras_mlff.packing.feed import Feed

@@ -151,6 +151,7 @@ def test_volumes_of_an_ideal_gas_have_its_law(ensemble):
         thermostat_time=40.0,
         barostat_time=100.0,
         compressibility=1 / pressure,
+        skin=4.0,
     )
     volumes = np.concatenate([run.volumes[3:] for run in runs])
     assert stats.kstest(volumes, stats.gamma(num_atoms, scale=scale).cdf).pvalue > 0.01
@@ -166,18 +167,18 @@ def test_a_crystal_answers_to_pressure(springs):
         springs,
         systems,
         "npt",
-        100.0,
-        4000,
+        60.0,
+        2000,
         4.0,
         interval=20,
-        pressure=2.0,
+        pressure=0.5,
         thermostat_time=40.0,
         barostat_time=200.0,
     )
     atoms, inside = systems[0].copy(), []
     for run in runs:
         for positions, velocities, cell in zip(
-            run.positions[50::5], run.velocities[50::5], run.cells[50::5], strict=True
+            run.positions[25::5], run.velocities[25::5], run.cells[25::5], strict=True
         ):
             atoms.set_cell(cell)
             atoms.set_positions(positions)
@@ -186,7 +187,7 @@ def test_a_crystal_answers_to_pressure(springs):
             stress = atoms.get_stress(include_ideal_gas=True)
             inside.append(-stress[:3].mean() / units.gigapascal)
     error = np.std(inside) / np.sqrt(len(inside) / 4)
-    assert np.mean(inside) == pytest.approx(2.0, abs=4 * error)
+    assert np.mean(inside) == pytest.approx(0.5, abs=4 * error)
     assert runs[0].volumes[-1] < runs[0].volumes[0]
 
 

@@ -148,12 +148,13 @@ def simulate(
         and Parrinello, 2007, https://doi.org/10.1063/1.2408420; Bernetti and Bussi, 2020,
         https://doi.org/10.1063/5.0020514
     """
+    steps = int(num_steps) if np.isfinite(num_steps) else 0
     settings = Settings(
         ensemble,
         time_step,
         num_steps,
         interval,
-        _temperatures(temperature, num_steps),
+        _temperatures(temperature, steps),
         pressure,
         friction,
         thermostat_time,
@@ -329,11 +330,11 @@ def batches(systems: list[System], model: ForceField, max_edges: int) -> list[li
 
 
 def _temperatures(temperature: float | npt.ArrayLike, num_steps: int) -> Array:
-    given = np.asarray(temperature, np.float64)
+    given, num_steps = np.asarray(temperature, np.float64), max(num_steps, 1)
     if given.ndim == 0:
-        return np.full(max(num_steps, 1), float(given))
+        return np.full(num_steps, float(given))
     if given.shape == (2,):
-        return np.linspace(given[0], given[1], max(num_steps, 1))
+        return np.linspace(given[0], given[1], num_steps)
     if given.shape != (num_steps,):
         raise ValueError(
             "`temperature` is a number, the two ends of a ramp, or one for each step. Received: "
