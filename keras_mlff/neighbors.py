@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_mlff.graph import Array, Graph, check_search, count
+from keras_mlff.graph.cells import complete_cell
 from keras_mlff.graph.far_pairs import with_long_edges
 
 # Candidate pairs (atoms times atoms and images), from which vesin is faster where it is installed
@@ -70,7 +71,7 @@ def neighbor_list(
     if not np.isfinite(positions).all():
         atoms = np.flatnonzero(~np.isfinite(positions).all(axis=1))[:10].tolist()
         raise ValueError(f"`positions` must be finite. Received: NaN or inf at atoms {atoms}.")
-    periodic, lattice = _complete_cell(cell, pbc)
+    periodic, lattice = complete_cell(cell, pbc)
     if not cutoff > 0.0 or (cutoff == np.inf and periodic.any()):
         raise ValueError(
             "`cutoff` must be a positive length in Å, and finite in a crystal, whose pairs have no "
@@ -203,8 +204,7 @@ def with_edge_list(graph: Graph, edges: NeighborList, triplets: bool = False) ->
     if "cell" in graph:
         complete["cell_shifts"] = edges.cell_shifts.astype(graph["positions"].dtype)
     if triplets:
-        complete["triplet_in"], complete["triplet_out"] = triplets(*edges)
-        complete["triplet_mask"] = np.ones(len(complete["triplet_in"]), "bool")
+        complete |= _triplet_keys(edges)
     return complete
 
 
@@ -272,38 +272,10 @@ def triplets(
     return triplet_in[~back].astype("int32"), triplet_out[~back].astype("int32")
 
 
-def _complete_cell(cell: npt.ArrayLike | None, pbc: npt.ArrayLike | None) -> tuple[Array, Array]:
-    """Returns the periodic directions `(3,)` and a cell `(3, 3)` that can be inverted.
-
-    Directions that are not periodic get unit vectors perpendicular to all others, so that the
-    distance between two lattice planes depends on the periodic vectors alone.
-    """
-    periodic = np.empty(3, "bool")
-    periodic[:] = cell is not None if pbc is None else pbc
-    if not periodic.any():
-        return periodic, np.eye(3)
-    if cell is None:
-        raise ValueError(
-            f"Periodic directions need a `cell`. Received: cell=None, pbc={periodic.tolist()}."
-        )
-    lattice = np.array(cell, "float64")
-    lattice = np.diag(lattice) if lattice.shape == (3,) else lattice
-    if lattice.shape != (3, 3) or not np.isfinite(lattice[periodic]).all():
-        raise ValueError(
-            "`cell` must hold three finite lattice vectors in rows, (3, 3), or three box lengths, "
-            f"(3,). Received: cell={lattice.tolist()}."
-        )
-    lengths = np.linalg.norm(lattice[periodic], axis=1, keepdims=True)
-    units = lattice[periodic] / np.where(lengths > 0, lengths, 1)
-    _, singular_values, axes = np.linalg.svd(units)
-    if singular_values[-1] < 1e-6:
-        raise ValueError(
-            "The lattice vectors along periodic directions must be linearly independent and longer "
-            f"than zero. Received: cell={lattice.tolist()}, pbc={periodic.tolist()}. Pass "
-            "pbc=False for a molecule, or False for the directions without a period."
-        )
-    lattice[~periodic] = axes[len(units) :]
-    return periodic, lattice
+def _triplet_keys(edges: NeighborList) -> dict[str, Array]:
+    triplet_in, triplet_out = triplets(*edges)
+    mask = np.ones(len(triplet_in), "bool")
+    return {"triplet_in": triplet_in, "triplet_out": triplet_out, "triplet_mask": mask}
 
 
 def _import_vesin(num_candidates: float) -> ModuleType | None:

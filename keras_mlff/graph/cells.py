@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+from keras_mlff.graph.keys import Array
 
 _FLAT = 1e-6  # below it, a volume or a length is nothing beside what it is compared with
 # what cannot end or cannot be meant; diamond, the densest matter, holds 0.18 atoms per Å³
@@ -112,3 +115,37 @@ def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any) -> 
             f"{'; '.join(found)}. Check the unit of cell and positions; `ase.Atoms.wrap` and "
             "`ase.build.niggli_reduce` bring atoms back and make a skewed cell compact."
         )
+
+
+def complete_cell(cell: npt.ArrayLike | None, pbc: npt.ArrayLike | None) -> tuple[Array, Array]:
+    """Returns the periodic directions `(3,)` and a cell `(3, 3)` that can be inverted.
+
+    Directions that are not periodic get unit vectors perpendicular to all others, so that the
+    distance between two lattice planes depends on the periodic vectors alone.
+    """
+    periodic = np.empty(3, "bool")
+    periodic[:] = cell is not None if pbc is None else pbc
+    if not periodic.any():
+        return periodic, np.eye(3)
+    if cell is None:
+        raise ValueError(
+            f"Periodic directions need a `cell`. Received: cell=None, pbc={periodic.tolist()}."
+        )
+    lattice = np.array(cell, "float64")
+    lattice = np.diag(lattice) if lattice.shape == (3,) else lattice
+    if lattice.shape != (3, 3) or not np.isfinite(lattice[periodic]).all():
+        raise ValueError(
+            "`cell` must hold three finite lattice vectors in rows, (3, 3), or three box lengths, "
+            f"(3,). Received: cell={lattice.tolist()}."
+        )
+    lengths = np.linalg.norm(lattice[periodic], axis=1, keepdims=True)
+    units = lattice[periodic] / np.where(lengths > 0, lengths, 1)
+    _, singular_values, axes = np.linalg.svd(units)
+    if singular_values[-1] < 1e-6:
+        raise ValueError(
+            "The lattice vectors along periodic directions must be linearly independent and longer "
+            f"than zero. Received: cell={lattice.tolist()}, pbc={periodic.tolist()}. Pass "
+            "pbc=False for a molecule, or False for the directions without a period."
+        )
+    lattice[~periodic] = axes[len(units) :]
+    return periodic, lattice
