@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_mlff.graph.keys import Array
-
 _FLAT = 1e-6  # below it, a volume or a length is nothing beside what it is compared with
 # what cannot end or cannot be meant; diamond, the densest matter, holds 0.18 atoms per Å³
 DENSEST = 1.0  # atoms per Å³
@@ -117,7 +115,7 @@ def check_search(positions: Any, cutoff: float, lattice: Any, periodic: Any) -> 
         )
 
 
-def complete_cell(cell: npt.ArrayLike | None, pbc: npt.ArrayLike | None) -> tuple[Array, Array]:
+def complete_cell(cell: npt.ArrayLike | None, pbc: npt.ArrayLike | None) -> tuple[Any, Any]:
     """Returns the periodic directions `(3,)` and a cell `(3, 3)` that can be inverted.
 
     Directions that are not periodic get unit vectors perpendicular to all others, so that the
