@@ -27,12 +27,12 @@ def company_changes_nothing(subject: Subject) -> None:
 
 @check()
 def molecules_are_the_same_among_crystals(subject: Subject) -> None:
-    """A molecule in a batch with crystals has its own numbers, and a stress of zero."""
+    """A molecule in a batch with crystals has its own numbers, and no stress."""
     subject.need_crystals()
     molecules = [molecule(5, seed=2), molecule(1, seed=3)]
     mixed = subject.predict([molecules[0], crystal(), molecules[1], crystal([True, True, False])])
     for got, expected in zip(mixed[::2], subject.predict(molecules), strict=True):
-        np.testing.assert_array_equal(got.pop("stress"), np.zeros((3, 3)))
+        assert np.isnan(got.pop("stress")).all()
         assert_same(got, expected)
 
 
