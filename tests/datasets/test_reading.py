@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import cli, datasets, units
-from keras_mlff.datasets.tools import extxyz, qm9_format, sources
+from keras_mlff.datasets.tools import extxyz, sources
 from keras_mlff.datasets.tools.files import iterate, load_structures
 
 pytest.importorskip("ase")
@@ -386,15 +386,6 @@ def test_files_that_cannot_be_read_list_those_that_can(tmp_path, suffix):
 
 
 # sources of data sets
-
-
-def test_a_molecule_of_qm9_with_more_atoms_than_stated_is_refused():
-    properties = "gdb 1\t" + "\t".join(["1.0"] * 15)
-    lines = ["1", properties, "C 0 0 0 -0.5", "H 0 0 1 0.1", "1341.3", "C\tC", "InChI=1S/CH4"]
-    with pytest.raises(ValueError, match="more than 1 atoms"):
-        qm9_format.parse("\n".join(lines))
-    del lines[3]
-    assert qm9_format.parse("\n".join(lines)).atomic_numbers.tolist() == [6]
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".gz"])
