@@ -166,7 +166,6 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     return lambda *inputs: program([variable.value for variable in _weights(model)], *inputs)
 
 
-
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     return [f"{device.platform}:{device.id}" for device in jax.local_devices()]

@@ -162,7 +162,6 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     found = tf.config.list_logical_devices()

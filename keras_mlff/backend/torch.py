@@ -147,7 +147,6 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     return without_gradients
 
 
-
 def devices() -> list[str]:
     """Names the devices that can compute here."""
     return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]

@@ -19,6 +19,6 @@ from keras_mlff.md.dynamics import run_nve as run_nve
 from keras_mlff.md.dynamics import run_nvt as run_nvt
 from keras_mlff.md.dynamics import set_temperature as set_temperature
 from keras_mlff.md.dynamics import to_atoms as to_atoms
-from keras_mlff.md.engine.simulation import simulate as simulate
 from keras_mlff.md.engine.relaxation import Relaxed as Relaxed
 from keras_mlff.md.engine.relaxation import relax as relax
+from keras_mlff.md.engine.simulation import simulate as simulate

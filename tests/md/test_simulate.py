@@ -31,13 +31,13 @@ def precise():
 
 def cluster(seed=0, num_atoms=5):
     shape = np.random.default_rng(seed).normal(size=(num_atoms, 3))
-    places = [[0, 0, 0], [2.2, 0, 0], [0, 2.2, 0], [0, 0, 2.2], [1.8, 1.8, 1.8]]
+    places = [[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [0, 0, 2.5], [2.0, 2.0, 2.0]]
     return Atoms(["Ar"] * num_atoms, np.asarray(places)[:num_atoms] + 0.05 * shape)
 
 
 def crystal(temperature=0.0):
     """A crystal of 64 atoms whose neighbors change."""
-    atoms = bulk("Ar", "fcc", a=3.0, cubic=True) * (2, 2, 4)
+    atoms = bulk("Ar", "fcc", a=3.6, cubic=True) * (2, 2, 4)
     set_temperature(atoms, temperature)
     return atoms
 
@@ -80,8 +80,9 @@ def test_float32_conserves_as_float64_does(springs, precise):
     set_temperature(atoms, 100.0, seed=3)
     spread = [
         np.std(
-            simulate(model, atoms, num_steps=20_000, time_step=0.02, interval=1000).positions
-            .reshape(21, -1)[-1]
+            simulate(
+                model, atoms, num_steps=20_000, time_step=0.02, interval=1000
+            ).positions.reshape(21, -1)[-1]
         )
         for model in (springs, precise)
     ]
@@ -105,7 +106,14 @@ def test_a_batch_is_its_systems(springs):
 def test_kinetic_energies_are_canonical(springs, ensemble):
     systems = [cluster(seed) for seed in range(24)]
     runs = simulate(
-        springs, systems, ensemble, 300.0, 8000, 4.0, interval=400, friction=0.02,
+        springs,
+        systems,
+        ensemble,
+        300.0,
+        8000,
+        4.0,
+        interval=400,
+        friction=0.02,
         thermostat_time=40.0,
     )
     # the noise of a bath turns a cluster, which does not rotate otherwise
@@ -132,8 +140,18 @@ def test_volumes_of_an_ideal_gas_have_its_law(ensemble):
         for _ in range(24)
     ]
     runs = simulate(
-        gas, systems, ensemble, temperature, 6000, 2.0, interval=400, pressure=pressure,
-        thermostat_time=40.0, barostat_time=100.0, compressibility=1 / pressure, skin=4.0,
+        gas,
+        systems,
+        ensemble,
+        temperature,
+        6000,
+        2.0,
+        interval=400,
+        pressure=pressure,
+        thermostat_time=40.0,
+        barostat_time=100.0,
+        compressibility=1 / pressure,
+        skin=4.0,
     )
     volumes = np.concatenate([run.volumes[3:] for run in runs])
     assert stats.kstest(volumes, stats.gamma(num_atoms, scale=scale).cdf).pvalue > 0.01
@@ -146,8 +164,16 @@ def test_a_crystal_answers_to_pressure(springs):
     """The mean pressure inside is that outside, and V times their difference has the mean kT."""
     systems = [crystal() for _ in range(2)]
     runs = simulate(
-        springs, systems, "npt", 60.0, 2000, 4.0, interval=20, pressure=0.5,
-        thermostat_time=40.0, barostat_time=200.0,
+        springs,
+        systems,
+        "npt",
+        60.0,
+        2000,
+        4.0,
+        interval=20,
+        pressure=0.5,
+        thermostat_time=40.0,
+        barostat_time=200.0,
     )
     atoms, inside = systems[0].copy(), []
     for run in runs:
@@ -168,15 +194,13 @@ def test_a_crystal_answers_to_pressure(springs):
 def test_fixed_atoms_stay_and_a_ramp_is_followed(springs):
     atoms = cluster()
     atoms.set_constraint(FixAtoms([1, 3]))
-    run = simulate(
-        springs, atoms, "langevin", (50.0, 900.0), 400, 2.0, interval=100, friction=0.1
-    )
+    run = simulate(springs, atoms, "langevin", (50.0, 900.0), 400, 2.0, interval=100, friction=0.1)
     np.testing.assert_allclose(run.positions[:, [1, 3]] - atoms.positions[[1, 3]], 0.0, atol=1e-6)
     assert run.temperatures[-1] > 2 * run.temperatures[0]
     assert np.all(run.final.get_momenta()[[1, 3]] == 0.0)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Ends a run as a kill does."""
 
 
@@ -193,12 +217,12 @@ def test_a_killed_run_goes_on_bit_for_bit(springs, ensemble, tmp_path, monkeypat
 
     def die(self, step, driver):
         if step == 20:
-            raise Killed
+            raise KilledError
         record(self, step, driver)
 
     with monkeypatch.context() as patch:
         patch.setattr(frames.Frames, "record", die)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             simulate(springs, atoms, ensemble, 600.0, **settings, checkpoint=saved, output=output)
     with pytest.raises(ValueError, match="another run"):
         simulate(springs, atoms, ensemble, 500.0, **settings, checkpoint=saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ class Layout:
             array[rows] = value
         return array
 
-    def per_graph(self, values: Sequence[Any], fill: float) -> Array:
+    def per_graph(self, values: Sequence[Any] | Array, fill: float) -> Array:
         """Places a number of each system in an array of all graphs, padding included."""
         array = np.full(self.budget.num_graphs, fill, np.float64)
         array[: len(values)] = values
@@ -81,7 +82,7 @@ def layout(
         graphs = [with_periodic_keys(graph) for graph in graphs]
     room = _grown(graphs, budget)
     starts = np.cumsum([0, *(len(system.masses) for system in systems)])
-    rows = [slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    rows = [slice(int(a), int(b)) for a, b in itertools.pairwise(starts)]
     inputs, _ = inputs_and_labels(pack(graphs, room))
     made = Layout(inputs, np.zeros((0, 3)), np.zeros(0), rows, room)
     made.origins = made.spread(origins)

@@ -104,7 +104,7 @@ class Driver:
         self.state = loop.evaluation(self.model)(self.state, self.batch)
         forces = self.read("forces")
         if not np.all(np.isfinite(forces)):
-            self._fail(~np.isfinite(forces).all(axis=1), "before the first step")
+            self._fail(np.any(~np.isfinite(forces), axis=1), "before the first step")
 
     def tensors(self, arrays: Mapping[str, Array]) -> dict[str, Any]:
         """Converts arrays to tensors, those of floating point to the model's precision."""
@@ -159,9 +159,7 @@ class Driver:
         if self.moves_cell:
             cells = self.read("cell").astype(np.float64)
             strains = self.read("strain").astype(np.float64)
-        for index, (system, rows) in enumerate(
-            zip(self.systems, self.layout.rows, strict=True)
-        ):
+        for index, (system, rows) in enumerate(zip(self.systems, self.layout.rows, strict=True)):
             offset = origins[rows]
             if cells is not None:
                 offset = offset @ strains[index]
@@ -198,9 +196,7 @@ class Driver:
 
     def _fail(self, atoms: Array, when: str) -> None:
         named = []
-        for index, (system, rows) in enumerate(
-            zip(self.systems, self.layout.rows, strict=True)
-        ):
+        for index, (system, rows) in enumerate(zip(self.systems, self.layout.rows, strict=True)):
             found = np.flatnonzero(atoms[rows])
             if len(found):
                 named.append(f"system {index}, atoms {system.name(found)}")

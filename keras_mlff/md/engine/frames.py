@@ -60,9 +60,7 @@ class Frames:
         """Keeps the systems as they are after a step."""
         self.steps.append(step)
         energies, forces = driver.energies(), driver.read("forces")
-        for index, (system, rows) in enumerate(
-            zip(self.systems, driver.layout.rows, strict=True)
-        ):
+        for index, (system, rows) in enumerate(zip(self.systems, driver.layout.rows, strict=True)):
             frame: dict[str, Any] = {
                 "positions": system.graph["positions"],
                 "velocities": system.velocities,

@@ -22,6 +22,7 @@ from keras_mlff.md.engine.loop import State, Step, add
 from keras_mlff.md.engine.simulation import batches, check_model
 from keras_mlff.md.engine.systems import System, collect
 from keras_mlff.models import ForceField
+from keras_mlff.ops import geometry
 
 _LONGEST = 0.2  # Å: an atom moves by no more in a step
 _FIRST, _LAST = 0.1, 1.0  # of ASE: how fast FIRE begins, and becomes
@@ -212,7 +213,9 @@ def fire(cell: bool) -> Step:
             power, speed, strength = (
                 a + ops.sum(b * c, axis=(1, 2))
                 for a, b, c in (
-                    (power, virial, flow), (speed, flow, flow), (strength, virial, virial)
+                    (power, virial, flow),
+                    (speed, flow, flow),
+                    (strength, virial, virial),
                 )
             )
         running = ops.logical_and(running, state["pace"] > 0.0)
@@ -256,7 +259,7 @@ def fire(cell: bool) -> Step:
 def _cell_force(state: State, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Returns the force on the strain per root of the atoms, eV, and the stress beyond pressure."""
     lattice = state["cell"]
-    volumes = ops.abs(ops.sum(lattice[:, 0] * ops.cross(lattice[:, 1], lattice[:, 2]), axis=-1))
+    volumes = geometry.volumes(lattice)
     eye = ops.eye(3, dtype=lattice.dtype)
     excess = state["stress"] + inputs["pressure"] * eye
     scale = _per_graph_atoms(inputs, inputs["freedom"].shape[0])

@@ -354,8 +354,11 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         whole = name in ("num_steps", "interval")
         low = name in bounds and value < bounds[name]
-        if not np.isfinite(value) or low or (name in above and value <= 0.0) or (
-            whole and value != int(value)
+        if (
+            not np.isfinite(value)
+            or low
+            or (name in above and value <= 0.0)
+            or (whole and value != int(value))
         ):
             if name == "max_temperature" and value == np.inf:
                 continue
@@ -367,8 +370,10 @@ def _check(settings: Settings) -> None:
             )
     temperatures = settings.temperatures
     thermal = settings.kind.thermostat is not None
-    if not np.all(np.isfinite(temperatures)) or np.any(temperatures < 0.0) or (
-        thermal and np.any(temperatures == 0.0)
+    if (
+        not np.all(np.isfinite(temperatures))
+        or np.any(temperatures < 0.0)
+        or (thermal and np.any(temperatures == 0.0))
     ):
         raise ValueError(
             f"A temperature is {'above' if thermal else 'at least'} 0 K. Received: temperature="
