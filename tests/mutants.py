@@ -297,8 +297,8 @@ MUTANTS = (
         "tests/core/test_domain.py -k impossible",
     ),
     Mutant(
-        "core/domain.py",
-        "strange[:, list(self.elements)] = 0",
+        "core/deviations.py",
+        "strange[:, list(domain.elements)] = 0",
         "strange[:] = 0",
         "tests/core/test_domain.py -k refused",
     ),

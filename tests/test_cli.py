@@ -130,12 +130,12 @@ def test_a_structure_that_cannot_be_predicted_leaves_the_others(tiny, tmp_path, 
 
 
 def test_numbers_without_meaning_are_a_failure(zoo, tmp_path, capsys):
-    """All pairs of a molecule are seen by GeomAtt, however far."""
-    made = models.GeomAtt(num_features=4, num_layers=1)
-    made.save_to_preset(zoo / "geomatt/tiny", elements=[1, 6], properties=["energy", "forces"])
-    far = structure([[0, 0, 0], [0, 0, 1.1], [1e30, 0, 0]], [6, 1, 1])
+    """Two atoms are so near that their repulsion is no number of float32."""
+    made = models.EGNN(num_features=4, num_layers=1, zbl=True)
+    made.save_to_preset(zoo / "egnn/tiny", elements=[1, 6], properties=["energy", "forces"])
+    far = structure([[0, 0, 0], [0, 0, 1.1], [0, 0, 1.10001]], [6, 1, 1])
     datasets.save(tmp_path / "far.xyz", [frames(1)[0] | {"spin_multiplicity": np.ones(1)}, far])
-    arguments = ["predict", str(tmp_path / "far.xyz"), "--preset", "geomatt/tiny"]
+    arguments = ["predict", str(tmp_path / "far.xyz"), "--preset", "egnn/tiny"]
     assert cli.main(arguments) == 2
     said = capsys.readouterr()
     assert [line.split()[0] for line in said.out.splitlines()[1:]] == ["0"]

@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path):
             write(path)
         before = {item: item.read_bytes() for item in folder.rglob("*") if item.is_file()}
         if name == "best.weights.h5":
-            model.set_weights([weight + 1.0 for weight in model.get_weights()])
+            model.assign_weights([(weight, weight + 1.0) for weight in model.weights])
         for size in (4096, 5000):
             with full_disk(size), pytest.raises(OSError, match=rf"too large: '.*{name}"):
                 write(path)

@@ -39,6 +39,7 @@ class Feeding:
 
     cutoff: float
     uses_triplets: bool
+    sees_wrapping: bool
     long_range: LongRange | None
     long_range_cutoff: float | None
     heads: list[Head]
@@ -129,6 +130,7 @@ class Feeding:
             offsets=collection.offset_tables(self.heads),
             notice_shapes=lambda inputs: self.notice_shapes(mode, inputs),
             check_inputs=checks,
+            wrap=not self.sees_wrapping,
             add_wait=add_wait,
         )
 

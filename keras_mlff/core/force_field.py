@@ -64,6 +64,7 @@ class ForceField(Inspection, Persistence, Prediction):
         is_size_consistent: Whether energies of fragments far from each other add up.
         supports_periodic: Whether energies of crystals are defined.
         sees_all_pairs: Whether the network sees all pairs of a molecule, whatever the cutoff.
+        sees_wrapping: Whether energies of crystals depend on the cell that each atom is given in.
         num_continuous_derivatives: How many derivatives of the energy are continuous where an
             edge reaches the cutoff.
 
@@ -81,6 +82,7 @@ class ForceField(Inspection, Persistence, Prediction):
     is_size_consistent: bool = True
     supports_periodic: bool = True
     sees_all_pairs: bool = False
+    sees_wrapping: bool = False
     num_continuous_derivatives: int = 2
 
     def __init__(
@@ -230,7 +232,7 @@ class ForceField(Inspection, Persistence, Prediction):
     @in_precision
     def __call__(self, graph: Graph, *args: Any, **kwargs: Any) -> Any:
         if isinstance(graph["positions"], np.ndarray):  # before Keras rounds it
-            graph = centered(graph)
+            graph = centered(graph, wrap=not self.sees_wrapping)
         return super().__call__(graph, *args, **kwargs)
 
     @property

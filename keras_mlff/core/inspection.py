@@ -60,7 +60,8 @@ class Inspection:
             finally:
                 self._recorder = None
 
-        values = backend.run_once(recorded, as_tensors(centered(inputs), self.compute_dtype))
+        inputs = centered(inputs, wrap=not self.sees_wrapping)
+        values = backend.run_once(recorded, as_tensors(inputs, self.compute_dtype))
         return {key: ops.convert_to_numpy(value) for key, value in values.items()}
 
     def attention(self, graph: Graph) -> dict[str, Array]:

@@ -86,7 +86,8 @@ class Prediction(Training):
     @in_precision
     def predict_on_batch(self, x: Any) -> Any:
         """Predicts one padded batch, centered but without offsets; `predict` does more."""
-        return backend.predict_on_batch(self, centered(_as_numpy(x)))
+        graph = centered(_as_numpy(x), wrap=not self.sees_wrapping)
+        return backend.predict_on_batch(self, graph)
 
     def add_offsets(
         self, predictions: Mapping[str, Any], inputs: Mapping[str, Any]

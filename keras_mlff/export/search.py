@@ -124,7 +124,7 @@ def dual_vectors(lattices: Tensor, pbc: Tensor) -> Tensor:
     return tf.matmul(lattices, tf.linalg.inv(gram), transpose_a=True)
 
 
-def centered(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def centered(graph: Mapping[str, Tensor], wrap: bool) -> dict[str, Tensor]:
     """Does in TensorFlow what `graph.centered` does in NumPy."""
     positions, ids, moved = graph["positions"], graph["graph_ids"], dict(graph)
     real = tf.cast(graph["atom_mask"], tf.float64)[:, None]
@@ -133,7 +133,7 @@ def centered(graph: Mapping[str, Tensor]) -> dict[str, Tensor]:
     def sums(values: Tensor) -> Tensor:
         return tf.math.unsorted_segment_sum(values * real, ids, num_graphs)
 
-    if "cell" in graph:
+    if wrap and "cell" in graph:
         lattices = tf.where(graph["pbc"][:, :, None], graph["cell"], 0.0)
         dual = tf.gather(dual_vectors(lattices, graph["pbc"]), ids)
         angles = 2 * np.pi * tf.einsum("ij,ijk->ik", positions, dual)

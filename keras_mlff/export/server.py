@@ -90,6 +90,7 @@ class Server(tf.Module):
         super().__init__()
         self._cutoff, self._dtype = model.cutoff, model.compute_dtype
         self._long_cutoff = model.long_range_cutoff
+        self._wraps = not model.sees_wrapping
         self._uses_triplets, self._heads = model.uses_triplets, tuple(model.heads)
         self._keys = signature_keys(model)
         self._domain_checks = DomainChecks(model)
@@ -171,7 +172,7 @@ class Server(tf.Module):
         )
         with tf.control_dependencies([*self._domain_checks(graph), filled]):
             graph["atomic_numbers"] = tf.identity(numbers)
-        graph = centered(_complete(graph, self._uses_triplets))
+        graph = centered(_complete(graph, self._uses_triplets), self._wraps)
         rounded = {
             key: tf.cast(x, self._dtype) if key in _FLOATS else x for key, x in graph.items()
         }

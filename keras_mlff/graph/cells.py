@@ -35,7 +35,7 @@ def has_volume(cells: Any, library: Any = np) -> Any:
     return (volumes > _FLAT * library.prod(lengths, axis=-1)) & (shortest > _FLAT * longest)
 
 
-def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
+def centered(graph: Mapping[str, Any], wrap: bool = True) -> dict[str, Any]:
     """Moves each structure to the origin, and the atoms of crystals into one cell, in float64.
 
     Networks compute in float32, which keeps seven digits of a position and of a shift between
@@ -45,6 +45,7 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         graph: A graph or a batch of NumPy arrays, with edges or without.
+        wrap: Whether atoms of crystals may change their cell.
 
     Returns:
         A graph with other `positions` and, in crystals, other `cell_shifts`, whose edges and far
@@ -59,7 +60,7 @@ def centered(graph: Mapping[str, Any]) -> dict[str, Any]:
         columns = [np.bincount(ids, column * weights, num_graphs) for column in values.T]
         return np.stack(columns, axis=1)
 
-    if "cell" in graph and np.any(graph["pbc"]):
+    if wrap and "cell" in graph and np.any(graph["pbc"]):
         lattices = np.where(np.asarray(graph["pbc"])[:, :, None], graph["cell"], 0.0)
         lattices = lattices.astype(np.float64)
         # zero along open directions

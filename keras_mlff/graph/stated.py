@@ -22,7 +22,9 @@ STATED_NAMES = {
     "total_charge": ("total_charge", "charge"),
     "spin_multiplicity": ("spin_multiplicity", "spin", "multiplicity", "mult"),
 }
-_ALIKE = re.compile(r"(?i:charge|spin|mult|unpaired|uhf|cell|lattice|^box$|periodic)|^[QS]$")
+_ALIKE = re.compile(
+    r"(?i:charge|spin(?!_squ)|mult|unpaired|uhf|cell|lattice|^box$|periodic)|^[QS]$"
+)
 _TEXT_ALIKE = re.compile(r"(?i:(^|_)units?($|_)|charge|spin|mult)")
 _TRUTH_ALIKE = re.compile(r"(?i:^pbc$|periodic)")
 _PATTERNS = dict.fromkeys("iuf", _ALIKE) | dict.fromkeys("US", _TEXT_ALIKE) | {"b": _TRUTH_ALIKE}

@@ -34,6 +34,7 @@ class Feed:
         learn: Called with the inputs of each batch and its labels without offsets, as they are
             prepared.
         add_wait: Called with the seconds that a step has waited for its batch.
+        wrap: Whether atoms of crystals may change their cell, see `graph.centered`.
     """
 
     offsets: Tables = dataclasses.field(default_factory=dict)
@@ -41,6 +42,7 @@ class Feed:
     check_inputs: Callable[[Mapping[str, Any]], None] | None = None
     learn: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None
     add_wait: Callable[[float], None] | None = None
+    wrap: bool = True
     _error: Exception | None = dataclasses.field(default=None, init=False)
 
     def prepare(self, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> Batch:
@@ -67,7 +69,7 @@ class Feed:
         }
         if self.learn is not None:
             self.learn(inputs, prepared)
-        return centered(inputs), prepared
+        return centered(inputs, self.wrap), prepared
 
     @contextlib.contextmanager
     def original_errors(self) -> Iterator[None]:

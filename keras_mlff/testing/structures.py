@@ -15,7 +15,8 @@ def molecule(num_atoms: int = 7, seed: int = 1, **arguments: Any) -> Graph:
     Args:
         num_atoms: How many atoms.
         seed: Fixes positions and elements (H, C, N, O, Cl).
-        **arguments: What else `graph.structure` takes, such as `total_charge`.
+        **arguments: What else `graph.structure` takes. A charge comes with the lowest spin
+            multiplicity that its number of electrons allows, where none is given.
 
     Returns:
         The structure, without edges.
@@ -27,6 +28,9 @@ def molecule(num_atoms: int = 7, seed: int = 1, **arguments: Any) -> Graph:
         if min(np.linalg.norm(place - other) for other in positions) > 0.9:
             positions.append(place)
     numbers = random.choice([1, 6, 7, 8, 17], num_atoms)
+    if "total_charge" in arguments:
+        num_electrons = int(numbers.sum() - arguments["total_charge"])
+        arguments = {"spin_multiplicity": 1 + num_electrons % 2, **arguments}
     return structure(np.asarray(positions), numbers, **arguments)
 
 

@@ -9,6 +9,7 @@ from keras_mlff.layers import cutoff
 FORMULAS = {  # of x = d / r_c
     "cosine": lambda x: 0.5 * (np.cos(np.pi * x) + 1.0),
     "polynomial": lambda x: 1.0 - 28.0 * x**6 + 48.0 * x**7 - 21.0 * x**8,
+    "polynomial3": lambda x: 1.0 - 10.0 * x**3 + 15.0 * x**4 - 6.0 * x**5,
     "smooth": lambda x: np.exp(1.0 - 1.0 / (1.0 - x**2)),
 }
 

@@ -107,10 +107,14 @@ def test_charges_of_fragments_are_kept(model):
         np.concatenate([positions, positions + np.asarray([9.0, 0, 0])]),
         [*numbers, *numbers],
         total_charge=1.0,
+        spin_multiplicity=2,
         fragments=[4, 4, 4, 2, 2, 2],
         fragment_charges=[0.0, 1.0],
     )
-    alone = [structure(positions, numbers, total_charge=charge) for charge in (0.0, 1.0)]
+    alone = [
+        structure(positions, numbers, total_charge=charge, spin_multiplicity=1 + charge)
+        for charge in (0, 1)
+    ]
     whole, parts = model.predict([both, both]), model.predict(alone)
     expected = np.tile(parts["partial_charges"], 2)
     np.testing.assert_allclose(whole["partial_charges"], expected, atol=1e-14)

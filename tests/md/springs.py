@@ -9,7 +9,7 @@ from keras_mlff.ops import geometry, segment
 
 @keras.saving.register_keras_serializable("tests")
 class Springs(ForceField):
-    """A soft well between each two atoms, zero with three derivatives at the cutoff.
+    """A well between each two atoms at 0.64 of the cutoff, where it ends smoothly.
 
     A depth of zero is an ideal gas.
     """
@@ -21,8 +21,7 @@ class Springs(ForceField):
     def _properties(self, graph, training):
         lengths = geometry.edge_lengths(geometry.edge_vectors(graph, self.cutoff))
         inside = ops.maximum(1.0 - ops.square(lengths / self.cutoff), 0.0) ** 4
-        # repels below and attracts above a third of the cutoff
-        pairs = 8.0 * self.depth * inside * (4.0 * inside - 2.0)
+        pairs = 8.0 * self.depth * inside * (8.0 * inside - 2.0)
         pairs = segment.mask(pairs, graph["edge_mask"])
         atomic = 0.5 * segment.sum_over_edges(pairs, graph) + 0.0 * graph["positions"][:, 0]
         energy = segment.sum_over_atoms(atomic, graph)

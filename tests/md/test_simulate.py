@@ -31,13 +31,13 @@ def precise():
 
 def cluster(seed=0, num_atoms=5):
     shape = np.random.default_rng(seed).normal(size=(num_atoms, 3))
-    places = [[0, 0, 0], [2.2, 0, 0], [0, 2.2, 0], [0, 0, 2.2], [1.8, 1.8, 1.8]]
+    places = [[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [0, 0, 2.5], [2.0, 2.0, 2.0]]
     return Atoms(["Ar"] * num_atoms, np.asarray(places)[:num_atoms] + 0.05 * shape)
 
 
 def crystal(temperature=0.0):
     """A crystal of 64 atoms whose neighbors change."""
-    atoms = bulk("Ar", "fcc", a=3.0, cubic=True) * (2, 2, 4)
+    atoms = bulk("Ar", "fcc", a=3.6, cubic=True) * (2, 2, 4)
     set_temperature(atoms, temperature)
     return atoms
 

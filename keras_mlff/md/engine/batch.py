@@ -53,7 +53,7 @@ class Layout:
             array[rows] = value
         return array
 
-    def per_graph(self, values: Sequence[Any], fill: float) -> Array:
+    def per_graph(self, values: Sequence[Any] | Array, fill: float) -> Array:
         """Places a number of each system in an array of all graphs, padding included."""
         array = np.full(self.budget.num_graphs, fill, np.float64)
         array[: len(values)] = values

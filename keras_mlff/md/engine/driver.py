@@ -104,7 +104,7 @@ class Driver:
         self.state = loop.evaluation(self.model)(self.state, self.batch)
         forces = self.read("forces")
         if not np.all(np.isfinite(forces)):
-            self._fail(~np.isfinite(forces).all(axis=1), "before the first step")
+            self._fail(np.any(~np.isfinite(forces), axis=1), "before the first step")
 
     def tensors(self, arrays: Mapping[str, Array]) -> dict[str, Any]:
         """Converts arrays to tensors, those of floating point to the model's precision."""

@@ -14,6 +14,7 @@ from keras import ops
 from keras_mlff import backend
 from keras_mlff.graph import Tensor
 from keras_mlff.md.engine.loop import State, Step, add, times
+from keras_mlff.ops import geometry
 
 CHAIN = 3  # thermostats in a Nosé-Hoover chain
 # of Suzuki and Yoshida, fourth order
@@ -178,8 +179,7 @@ def _rescale_cell(state: State, inputs: Inputs, isotropic: bool) -> State:
     """
     dtype = state["positions"].dtype
     eye = ops.eye(3, dtype=dtype)
-    cell = state["cell"]
-    volumes = ops.abs(ops.sum(cell[:, 0] * ops.cross(cell[:, 1], cell[:, 2]), axis=-1))
+    volumes = geometry.volumes(state["cell"])
     momenta = inputs["masses"] * state["velocities"]
     flow = _sum(momenta[:, :, None] * state["velocities"][:, None, :], inputs)
     inside = flow / volumes[:, None, None] - state["stress"]  # (num_graphs, 3, 3)

@@ -14,7 +14,7 @@ from keras_mlff.graph import Graph, Tensor
 from keras_mlff.md.engine.batch import is_valid, masked
 from keras_mlff.models import ForceField
 
-RUNNING, LIST_IS_OLD, NOT_FINITE, DONE = range(4)  # why a loop has stopped
+RUNNING, LIST_IS_OLD, NOT_FINITE = range(3)  # why a loop has stopped
 State = dict[str, Tensor]
 Step = Callable[[State, Mapping[str, Tensor], Callable[[State], State]], State]
 
@@ -87,12 +87,14 @@ def _loop(model: ForceField, step: Step) -> Callable[..., State]:
             )
             failed = ops.logical_not(ops.logical_or(finite, ops.logical_not(batch["atom_mask"])))
             accepted = ops.logical_and(covered, ops.logical_not(ops.any(failed)))
-            status = ops.where(accepted, RUNNING, ops.where(covered, NOT_FINITE, LIST_IS_OLD))
+            zero = ops.zeros_like(state["status"])  # JAX compiles anew for a plain number's type
+            wrong = ops.where(covered, zero + NOT_FINITE, zero + LIST_IS_OLD)
+            status = ops.where(accepted, zero + RUNNING, wrong)
             kept = {key: ops.where(accepted, new[key], value) for key, value in state.items()}
             return {
                 **kept,
                 "step": state["step"] + ops.cast(accepted, "int32"),
-                "status": ops.cast(status, "int32"),
+                "status": status,
                 "failed": failed,
             }
 

@@ -22,6 +22,7 @@ from keras_mlff.md.engine.loop import State, Step, add
 from keras_mlff.md.engine.simulation import batches, check_model
 from keras_mlff.md.engine.systems import System, collect
 from keras_mlff.models import ForceField
+from keras_mlff.ops import geometry
 
 _LONGEST = 0.2  # Å: an atom moves by no more in a step
 _FIRST, _LAST = 0.1, 1.0  # of ASE: how fast FIRE begins, and becomes
@@ -100,7 +101,7 @@ def relax(
     check_model(model)
     found, single = collect(systems)
     for system in found:
-        model.check_elements(system.graph)
+        model.check_domain(system.graph)
         if cell and (not np.all(system.atoms.pbc) or system.fixed.any()):
             raise ValueError(
                 "A cell that is relaxed is periodic in all directions, and no atom is fixed. "
@@ -258,7 +259,7 @@ def fire(cell: bool) -> Step:
 def _cell_force(state: State, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Returns the force on the strain per root of the atoms, eV, and the stress beyond pressure."""
     lattice = state["cell"]
-    volumes = ops.abs(ops.sum(lattice[:, 0] * ops.cross(lattice[:, 1], lattice[:, 2]), axis=-1))
+    volumes = geometry.volumes(lattice)
     eye = ops.eye(3, dtype=lattice.dtype)
     excess = state["stress"] + inputs["pressure"] * eye
     scale = _per_graph_atoms(inputs, inputs["freedom"].shape[0])

@@ -115,6 +115,7 @@ class AlphaNet(ForceField):
         _check(num_features, num_heads, chi_features, without)
         self.variant = choose(VARIANTS, variant)
         self.num_continuous_derivatives = self.variant.num_continuous_derivatives
+        self.sees_wrapping = self.variant.frame == "raw_mean"
         self.num_features, self.num_layers = num_features, num_layers
         self.without = tuple(without)
         self.state_features = 0 if "phase" in without else state_features

@@ -19,7 +19,7 @@ TINY = (
 def test_geomatt_on_a_molecule_and_another(trajectory, tmp_path):
     pytest.importorskip("matplotlib")
     data = (f"file={trajectory}", "data.split.training=learn", "data.split.test=judge")
-    data = (*data, "data.sizes.validation=2", "report.plots=false")
+    data = (*data, "data.sizes.validation=2")
     published = tmp_path / "md17_aspirin"
     chosen = recipes.parse_overrides((*data, *TINY))
     first = experiments.run_recipe(
