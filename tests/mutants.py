@@ -327,7 +327,7 @@ MUTANTS = (
     ),
     Mutant(
         "pipeline/store.py",
-        "taken += firsts[numbers[what], 1].astype(np.int32)",
+        "taken += firsts[numbers[what], column].astype(np.int32)",
         "taken += 0",
         "tests/pipeline/test_store.py -k batches",
     ),

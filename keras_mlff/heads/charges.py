@@ -108,6 +108,8 @@ class PartialChargesHead(_ElementalHead):
         readout: Heads that name the same readout share its layers up to the last.
     """
 
+    total = "total_charge"
+
     def __init__(
         self,
         name: str = "partial_charges",

@@ -36,6 +36,7 @@ class TestFarPairs(ArchitectureTests):
     architecture = EGNN
     arguments = SMALL
     thorough = False
+    test_every_element_has_an_energy = None  # 40 have a dispersion coefficient
 
 
 @pytest.fixture(scope="module")

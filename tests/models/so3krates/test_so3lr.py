@@ -56,7 +56,7 @@ def test_random_parameters_give_the_numbers_of_the_formulas(model, weights):
         structure(crystal()["positions"] * 0.8, [6, 8, 7, 1], cell=cell),
         molecule(6, seed=3, total_charge=-1.0, spin_multiplicity=2),
         molecule(5, total_charge=1.0),
-        molecule(1, spin_multiplicity=3),
+        molecule(1, spin_multiplicity=4),
     ]
     graph = join([model.graph_spec.add_edges(item) for item in structures])
     predicted = model.predict(structures)
@@ -93,17 +93,16 @@ def test_forces_and_stress_are_slopes_of_all_terms(model, weights):
 @pytest.mark.once
 def test_far_molecules_with_charges_of_their_own_add_up(model):
     """Without fragments charge and embedding are shared by all atoms, and energies do not."""
-    water, ammonium = molecule(3, seed=5), molecule(5, seed=6, total_charge=1.0)
+    water, ammonium = molecule(3, seed=4), molecule(5, seed=6, total_charge=1.0)
     apart = np.concatenate([water["positions"], ammonium["positions"] + 300.0])
     numbers = np.concatenate([water["atomic_numbers"], ammonium["atomic_numbers"]])
     known = {"fragments": [0] * 3 + [1] * 5, "fragment_charges": [0.0, 1.0]}
-    state = {"total_charge": 1.0, "spin_multiplicity": 1 + int(numbers.sum() - 1) % 2}
-    both = structure(apart, numbers, **state, **known)
+    both = structure(apart, numbers, total_charge=1.0, **known)
     alone = model.predict([water, ammonium])
     got = model.predict([both])
     np.testing.assert_allclose(got["energy"][0], alone["energy"].sum(), atol=1e-9)
     np.testing.assert_allclose(got["forces"], alone["forces"], atol=1e-9)
-    shared = model.predict([structure(apart, numbers, **state)])
+    shared = model.predict([structure(apart, numbers, total_charge=1.0)])
     assert abs(shared["energy"][0] - got["energy"][0]) > 1e-4
 
 
