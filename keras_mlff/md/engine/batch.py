@@ -168,7 +168,7 @@ def _grown(graphs: Sequence[Graph], budget: Budget | None) -> Budget:
     needed = table.sum(axis=0)
     largest = int(max(count(graph, "atom") for graph in graphs))
     room = [int(needed[0]), *(_rounded(int(size)) for size in needed[1:])]
-    if budget is not None and np.all(needed <= budget[:4]) and largest <= budget.max_atoms:
+    if budget is not None and np.all(needed <= budget.room) and largest <= budget.max_atoms:
         return budget
     # PyTorch needs an edge, of padding if need be
     return Budget(room[0], room[1], max(room[2], 1), max(room[3], 1), _rounded(largest))

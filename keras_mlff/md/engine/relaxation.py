@@ -177,7 +177,10 @@ def _restore(driver: Driver, kept: Sequence[Mapping[str, Any]], cell: bool) -> N
     }
     if cell:
         begin["cell_velocity"] = np.zeros((3, 3))
-    arrays = {key: np.stack([k.get(key, value) for k in kept]) for key, value in begin.items()}
+    arrays = {
+        key: np.stack([k.get(key, value) for k in kept]).astype(np.asarray(value).dtype)
+        for key, value in begin.items()
+    }
     driver.state |= driver.tensors(arrays)
 
 

@@ -263,7 +263,7 @@ def check_model(model: Any) -> None:
 
     Raises:
         TypeError: If it is no model.
-        ValueError: If it has no energy.
+        ValueError: If it has no energy, or terms of long range.
     """
     if not isinstance(model, ForceField):
         raise TypeError(
@@ -274,6 +274,11 @@ def check_model(model: Any) -> None:
         raise ValueError(
             "Atoms are moved by forces, and this model predicts none. Received: a model of "
             f"{model.property_names}. Choose one with an EnergyHead."
+        )
+    if model.long_range_cutoff is not None:
+        raise ValueError(
+            "The loop on the device keeps no list of far pairs yet. Received: a model with "
+            f"long_range_cutoff={model.long_range_cutoff}. Use MLFFCalculator with ASE's dynamics."
         )
 
 
