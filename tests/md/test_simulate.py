@@ -11,12 +11,16 @@ from ase.constraints import FixAtoms
 from ase.io import read
 
 from keras_mlff import units
-from keras_mlff.md import MLFFCalculator, run_nve, set_temperature, simulate
+from keras_mlff.heads import EnergyHead, PartialChargesHead
+from keras_mlff.md import MLFFCalculator, relax, run_nve, set_temperature, simulate
+from keras_mlff.models import EGNN
 from tests.md.springs import Springs
 
 stats = pytest.importorskip("scipy.stats")
-eager = keras.backend.backend() == "torch"
-long = pytest.mark.skipif(eager, reason="PyTorch makes one step at a time")
+# a step is the same code everywhere, and PyTorch makes one at a time
+long = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="distributions are drawn once, by TensorFlow"
+)
 
 
 @pytest.fixture(scope="module")
@@ -297,3 +301,12 @@ def test_senseless_arguments_are_refused(springs, change, message):
     arguments = {"systems": molecule("CH4"), "num_steps": 5} | change
     with pytest.raises((ValueError, ImportError), match=message):
         simulate(springs, **arguments)
+
+
+def test_models_with_far_pairs_are_left_to_ase():
+    heads = [EnergyHead(), PartialChargesHead()]
+    far = {"cutoff": 9.0, "electrostatics": True}
+    model = EGNN(num_features=4, num_layers=1, heads=heads, long_range=far)
+    for act in (simulate, relax):
+        with pytest.raises(ValueError, match="no list of far pairs"):
+            act(model, molecule("CH4"))
