@@ -295,7 +295,7 @@ def _import_vesin(num_candidates: float) -> ModuleType | None:
 def _search_pairs(positions: Array, radius: float) -> NeighborList:
     """Compares all atoms of a molecule with each other."""
     vectors = positions[None] - positions[:, None]  # (receiver, sender, 3)
-    near = np.einsum("ijk,ijk->ij", vectors, vectors) < radius**2
+    near = np.einsum("ijk,ijk->ij", vectors, vectors) < radius * radius
     np.fill_diagonal(near, False)
     receivers, senders = near.nonzero()
     shifts = np.zeros((len(senders), 3), "int32")
@@ -313,7 +313,7 @@ def _search_images(positions: Array, radius: float, lattice: Array, reach: Array
     senders, shifts = ((images >= low) & (images <= high)).all(axis=2).nonzero()
 
     vectors = (images[senders, shifts] - fractional[:, None]) @ lattice  # (receiver, image, 3)
-    near = np.einsum("ijk,ijk->ij", vectors, vectors) < radius**2
+    near = np.einsum("ijk,ijk->ij", vectors, vectors) < radius * radius
     receivers, image = near.nonzero()
     senders, shifts = senders[image], grid[shifts[image]]
     other = (senders != receivers) | shifts.any(axis=1)

@@ -168,6 +168,7 @@ def test_the_room_for_edges_grows_when_it_must(model):
         assert len(model.compilations["predict"] - before) == num_shapes
 
 
+@pytest.mark.filterwarnings("ignore:`predict` has met")  # what other tests compiled counts too
 def test_molecules_of_many_sizes_share_few_shapes(model):
     calculator = MLFFCalculator(model)
     before = model.compilations["predict"].copy()
