@@ -339,7 +339,7 @@ class SkinList:
         """Picks the pairs within the cutoff; the order stays."""
         senders, receivers, shifts = self.wide
         vectors = edge_vectors(graph, self.wide)
-        inside = np.einsum("ij,ij->i", vectors, vectors) <= self.cutoff**2
+        inside = np.einsum("ij,ij->i", vectors, vectors) <= self.cutoff * self.cutoff
         return NeighborList(senders[inside], receivers[inside], shifts[inside])
 
 

@@ -98,7 +98,7 @@ def masked(graph: Graph, cutoff: float) -> Graph:
         cutoff: Å, the model's.
     """
     vectors = geometry.edge_vectors(graph, cutoff)  # padding is outside
-    inside = ops.sum(ops.square(vectors), axis=-1) <= cutoff**2
+    inside = ops.sum(ops.square(vectors), axis=-1) <= cutoff * cutoff
     complete = {**graph, "edge_mask": inside}
     if "triplet_mask" in graph:
         pairs = [ops.take(inside, graph[key], axis=0) for key in ("triplet_in", "triplet_out")]
