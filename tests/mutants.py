@@ -166,7 +166,7 @@ MUTANTS = (
         "heads/dipole.py",
         'graph["positions"] - centers',
         'graph["positions"]',
-        "tests/heads/test_heads.py -k turn",
+        "tests/heads/test_heads.py -k dipoles_count",
     ),
     # averages, schedules, the best weights, resuming
     Mutant(

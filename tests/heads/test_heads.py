@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_mlff import heads
+from keras_mlff.core.inspection import as_tensors
 from keras_mlff.graph import structure
 from keras_mlff.models import CMRET
 from keras_mlff.neighbors import add_edges
@@ -178,3 +179,15 @@ def test_references_are_read_back_as_numbers():
 def test_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="'max'"):
         heads.ScalarHead("gap", pooling="max")
+
+
+@pytest.mark.usefixtures("float64")
+def test_dipoles_count_from_the_center_of_nuclear_charge():
+    """Of the head itself: predictions center a structure before it sees it."""
+    positions = np.asarray([[5.0, 1.0, 0.0], [6.0, 1.0, 0.5], [5.0, 2.0, -0.5]])
+    numbers, charges = np.asarray([8, 1, 1]), np.asarray([0.3, 0.2, -0.1])
+    graph = as_tensors(structure(positions, numbers), "float64")
+    scalars = keras.ops.convert_to_tensor(charges[:, None], "float64")
+    found = keras.ops.convert_to_numpy(heads.DipoleHead(scale=2.0)(graph, scalars, None)["dipole"])
+    expected = 2.0 * charges @ (positions - numbers @ positions / numbers.sum())
+    np.testing.assert_allclose(found[0], expected, rtol=1e-12)
