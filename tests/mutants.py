@@ -309,7 +309,7 @@ MUTANTS = (
         "tests/core/test_state.py -k references_scale",
     ),
     # files, stores, presets
-    Mutant("presets.py", "if digest != expected:", "if False:", "tests/test_presets.py -k damaged"),
+    Mutant("presets.py", "if digest != expected:", "if False:", "tests/test_presets.py -k flipped"),
     Mutant(
         "saving.py",
         "        except BlockingIOError:\n            raise\n",
