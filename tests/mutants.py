@@ -335,7 +335,7 @@ MUTANTS = (
         "experiments/data.py",
         'shared = names["training"] & names',
         "shared = set() & names",
-        "tests/experiments/test_run.py -k share",
+        "tests/experiments/test_run.py -k parts_come",
     ),
 )
 

@@ -131,6 +131,7 @@ def test_kinetic_energies_are_canonical(springs, ensemble):
     assert np.max(drift) < 5e-3  # of 0.8 in the mean; chains make what float32 leaves grow
 
 
+@pytest.mark.slow
 @long
 @pytest.mark.parametrize("ensemble", ["npt", "npt_anisotropic"])
 def test_volumes_of_an_ideal_gas_have_its_law(ensemble):
@@ -208,7 +209,10 @@ class KilledError(Exception):
     """Ends a run as a kill does."""
 
 
-@pytest.mark.parametrize("ensemble", ["langevin", "nhc", "npt"])
+@pytest.mark.parametrize(
+    "ensemble",
+    ["npt", *(pytest.param(name, marks=pytest.mark.once) for name in ("langevin", "nhc"))],
+)
 def test_a_killed_run_goes_on_bit_for_bit(springs, ensemble, tmp_path, monkeypatch):
     from keras_mlff.md.engine import checkpoint, frames
 

@@ -82,7 +82,7 @@ def growth(num_frames, folder):
 
 
 @pytest.mark.parametrize(
-    "num_frames", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow, id="million")]
+    "num_frames", [10_000, pytest.param(1_000_000, marks=pytest.mark.slow, id="million")]
 )
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path, num_frames):
     pytest.importorskip("tensorflow_datasets")

@@ -14,8 +14,8 @@ from keras_mlff.packing.loader import GraphLoader
 
 SMALL = {"num_features": 8, "num_layers": 2, "num_radial": 6, "num_heads": 2, "cutoff": 4.0}
 JAX = keras.backend.backend() == "jax"
-# JAX compiles each variant for seconds, and the golden vectors have checked the default there
-options = pytest.mark.slow if JAX else ()
+# others compile each variant for seconds, and the golden vectors have checked the default there
+options = pytest.mark.once
 BUDGET = Budget(num_graphs=6, num_atoms=40, num_edges=300, num_triplets=0, max_atoms=12)
 
 
