@@ -87,8 +87,12 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
     for key, name in names.items():  # those that are not asked for too: rows could be shifted
         if key not in ("positions", "atomic_numbers", "num_atoms") and (header := headers[name]):
             _check_shape(path, key, name, header.shape, count, axes)
-    # charges and spins of atoms have the same names
-    state = {k: x for k, x in state.items() if x.shape[: len(axes)] != axes or x.size == count}
+    # charges and spins of atoms have the same names, but for our own
+    state = {
+        name: array
+        for name, array in state.items()
+        if name in STATED_NAMES or array.shape[: len(axes)] != axes or array.size == count
+    }
     for key, array in (arrays | state).items():
         shape = () if key in state else _shape(key)
         if _level(key) != "atom" and array.shape == shape and (key in state or key in _CELL):
