@@ -87,11 +87,11 @@ def rows_of_npz(path: Path, labels: Sequence[str], keys: Mapping[str, str]) -> I
     for key, name in names.items():  # those that are not asked for too: rows could be shifted
         if key not in ("positions", "atomic_numbers", "num_atoms") and (header := headers[name]):
             _check_shape(path, key, name, header.shape, count, axes)
-    # charges and spins of atoms have the same names, but for our own
+    # charges and spins of atoms have the same names; in one row they would be hard to tell
     state = {
         name: array
         for name, array in state.items()
-        if name in STATED_NAMES or array.shape[: len(axes)] != axes or array.size == count
+        if name not in names.values() and (array.ndim < 2 or array.shape[:2] != axes)
     }
     for key, array in (arrays | state).items():
         shape = () if key in state else _shape(key)
