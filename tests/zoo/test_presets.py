@@ -26,7 +26,11 @@ def test_the_zoo_is_not_empty():
     assert "cmret/ch2" in PUBLISHED
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 2e-5), ("float64", 1e-10)])
+# JAX would compile each network twice
+SINGLE = () if keras.backend.backend() == "jax" else (("float32", 2e-5),)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [*SINGLE, ("float64", 1e-10)])
 def test_predictions_are_the_published_ones(preset, dtype, rtol):
     """float32 may differ by rounding; a preset whose numbers move is another model."""
     with warnings.catch_warnings(record=True) as told:
