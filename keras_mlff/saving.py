@@ -101,7 +101,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(old, kept, follow_symlinks=False)
         if path.exists():
-            _exchange(unfinished, path)
+            exchange(unfinished, path)
         else:
             os.replace(unfinished, path)
 
@@ -260,7 +260,7 @@ def _lock(descriptor: int) -> None:
             pass
 
 
-def _exchange(new: Path, old: Path) -> None:
+def exchange(new: Path, old: Path) -> None:
     """Lets two folders change their names: at once where Linux can, so that `old` always exists."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
     if rename is None or rename(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _EXCHANGE):

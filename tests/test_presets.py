@@ -249,7 +249,7 @@ def test_saving_again_keeps_what_others_put_there(model, folder):
         (presets, "sha256", 1),
         (saving, "write_json", 2),
         (presets.os, "replace", 3),  # of the metadata
-        (saving, "_exchange", 1),  # of the folders
+        (saving, "exchange", 1),  # of the folders
     ],
 )
 def test_an_interrupted_save_leaves_the_old_preset(model, folder, monkeypatch, owner, name, number):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fnmatch
 import os
 import shutil
@@ -28,7 +27,6 @@ FORMAT_VERSION = 1
 METADATA = Path("assets.extra", "metadata.json")  # where TensorFlow leaves room for own files
 # what an export consists of; whatever else is there belongs to the user
 _OWN = ("saved_model.pb", "fingerprint.pb", "variables/variables.*", METADATA.as_posix())
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 def export_saved_model(
@@ -107,16 +105,7 @@ def _replace(folder: Path, complete: Path) -> None:
     shutil.copytree(
         folder, complete, symlinks=True, ignore=replaced, copy_function=_link, dirs_exist_ok=True
     )
-    exchange = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux, and not of every disk
-    paths = os.fsencode(folder), os.fsencode(complete)
-    if exchange is None or exchange(_HERE, paths[0], _HERE, paths[1], _EXCHANGE) != 0:
-        aside = complete.with_name("replaced")
-        os.replace(folder, aside)
-        try:
-            os.replace(complete, folder)
-        except BaseException:
-            os.replace(aside, folder)
-            raise
+    saving.exchange(complete, folder)
 
 
 def _link(source: str, target: str) -> None:

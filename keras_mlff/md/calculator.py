@@ -210,16 +210,7 @@ class MLFFCalculator(Calculator):
 
     def _graph(self, atoms: Atoms) -> Graph:
         self._compare_initial(atoms)
-        periodic = bool(np.any(atoms.pbc))
-        stated = charge_and_spin(atoms.info)
-        graph = structure(
-            atoms.positions,
-            atoms.numbers,
-            cell=atoms.cell.array if periodic else None,
-            pbc=atoms.pbc if periodic else None,
-            total_charge=stated.get("total_charge"),
-            spin_multiplicity=stated.get("spin_multiplicity"),
-        )
+        graph = to_graph(atoms)
         edges = self._skin_list(graph, self.model.cutoff).edges(graph)
         complete = with_edge_list(graph, edges, self.model.uses_triplets)
         far = self.model.long_range_cutoff
@@ -297,6 +288,20 @@ class MLFFCalculator(Calculator):
                 "total charge, and 2S+1, the number of unpaired electrons plus one.",
                 stacklevel=2,
             )
+
+
+def to_graph(atoms: Atoms) -> Graph:
+    """Makes the structure of ASE's atoms, with what `info` states of charge and spin."""
+    periodic = bool(np.any(atoms.pbc))
+    stated = charge_and_spin(atoms.info)
+    return structure(
+        atoms.positions,
+        atoms.numbers,
+        cell=atoms.cell.array if periodic else None,
+        pbc=atoms.pbc if periodic else None,
+        total_charge=stated.get("total_charge"),
+        spin_multiplicity=stated.get("spin_multiplicity"),
+    )
 
 
 def name_atoms(atoms: Atoms, rows: Array) -> str:

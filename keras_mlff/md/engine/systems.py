@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from keras_mlff import units
-from keras_mlff.graph import Array, Graph, count, structure
+from keras_mlff.graph import Array, Graph, count
+from keras_mlff.md.calculator import name_atoms, to_graph
 from keras_mlff.md.dynamics import to_atoms
 
 
@@ -50,8 +51,7 @@ class System:
 
     def name(self, rows: Sequence[int] | Array) -> str:
         """Lists atoms by symbol and index, the first ten of them."""
-        named = ", ".join(f"{self.atoms.symbols[row]}{row}" for row in rows[:10])
-        return named if len(rows) <= 10 else f"{named} and {len(rows) - 10} more"
+        return name_atoms(self.atoms, np.asarray(rows))
 
     def to_atoms(self) -> Atoms:
         """Returns ASE's atoms where they are now, with their momenta."""
@@ -108,19 +108,9 @@ def _system(item: Any) -> System:
                 f"see `run_nve`. Received: {type(constraint).__name__}."
             )
         fixed[constraint.index] = True
-    periodic = bool(np.any(atoms.pbc))
-    charge, spin = atoms.info.get("charge"), atoms.info.get("spin")
-    graph = structure(
-        atoms.positions,
-        atoms.numbers,
-        cell=atoms.cell.array if periodic else None,
-        pbc=atoms.pbc if periodic else None,
-        total_charge=0.0 if charge is None else charge,
-        spin_multiplicity=1 if spin is None else spin,
-    )
     masses = atoms.get_masses()
     velocities = np.where(fixed[:, None], 0.0, atoms.get_momenta() / masses[:, None])
-    return System(atoms, graph, masses, velocities, fixed)
+    return System(atoms, to_graph(atoms), masses, velocities, fixed)
 
 
 def _from_smiles(smiles: str) -> Atoms:
